@@ -1,0 +1,111 @@
+"""The native core. Private: everything a user needs is re-exported by ``fastshard``.
+
+Options cross as JSON so that a loader or a pack is described by plain data; table data crosses as one Arrow IPC stream.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+__version__: str
+
+class FastshardError(Exception):
+    """Base of every error that is fastshard's own."""
+
+class FormatError(FastshardError):
+    """A dataset that is not one, or that a newer fastshard wrote. Names the file."""
+
+class CorruptionError(FormatError):
+    """A file that is not what its manifest says: truncated, swapped or altered. Names file, shard and row."""
+
+class DecodeError(FastshardError):
+    """An image that cannot be decoded. Names dataset or file, shard, row and source path."""
+
+class SourceError(FastshardError, ValueError):
+    """A source that cannot be packed as asked: missing or duplicate files, labels of the wrong type. Names file, row and value."""
+
+class Array:
+    """One field of one batch: exposes its memory through ``__array_interface__`` and owns the lease on it."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+class Dataset:
+    """A packed dataset, mapped."""
+
+    def __new__(cls, path: str) -> Dataset: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def num_rows(self) -> int: ...
+    def manifest(self) -> str:
+        """The manifest as JSON text: ``fields``, ``shards`` (``file``, ``rows``, ``bytes`` ...), ``fingerprint``, ``provenance``."""
+    def row(self, row: int, fields: list[str], ops: Mapping[str, str]) -> dict[str, Array | int | float | bool | str | bytes]:
+        """One sample; image fields are decoded after ``ops[field]`` (a JSON list of operations)."""
+    def encoded(self, row: int, field: str) -> tuple[bytes, str]:
+        """The stored bytes of an image field and its source path."""
+
+class Loader:
+    """A sample order and a pipeline over a dataset."""
+
+    def __new__(cls, dataset: Dataset, rows: tuple[int, int, int] | bytes | None, spec: str) -> Loader:
+        """``rows``: all (None), ``(start, step, count)``, or little-endian int64 row numbers."""
+    def __len__(self) -> int:
+        """Batches an epoch."""
+    def outputs(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """``(field, dtype, shape of one sample)``; the dtype of text and bytes fields is ``"str"`` and ``"bytes"``."""
+    def iterate(self, epoch: int, first: int, step: int, views: bool) -> BatchIterator:
+        """Batches ``first, first + step, ...`` of an epoch. Without ``views`` every array is writable and the batch's own."""
+    def skipped(self) -> list[str]:
+        """What ``on_error="skip"`` left out so far, one message a sample (the first 1,000)."""
+    def num_skipped(self) -> int: ...
+
+class BatchIterator:
+    """Native threads that fill batches ahead of the consumer."""
+
+    def next(self) -> dict[str, Array | list[str] | list[bytes]] | None:
+        """The next batch, or None at the end. Waits without the interpreter lock; Ctrl-C interrupts."""
+    def close(self) -> None:
+        """Stops and joins the threads."""
+
+class PackJob:
+    """A pack in progress on native threads."""
+
+    def __new__(cls, dst: str, spec: str) -> PackJob: ...
+    def start_files(self, root: str, table: bytes) -> None:
+        """Packs a table (Arrow IPC stream) whose image columns hold paths below ``root``."""
+    def start_stream(self) -> None:
+        """Packs what ``push`` brings."""
+    def push(self, table: bytes, timeout: float) -> bool:
+        """Hands over one record batch whose columns hold values (image columns: encoded bytes). False: no room yet, try again."""
+    def end_stream(self) -> None: ...
+    def wait(self, timeout: float) -> bool:
+        """True when the dataset is published. Raises what went wrong."""
+    def progress(self) -> tuple[int, int, int, int]:
+        """Rows done, rows in all (0: not known), bytes read, rows skipped."""
+    def cancel(self) -> None:
+        """Stops and joins the threads; finished shards stay for the next try."""
+    def report(self) -> str:
+        """JSON: ``rows``, ``shards``, ``bytes``, ``resumed_shards``, ``skipped`` (``row``, ``path``, ``error``)."""
+
+class VerifyJob:
+    """A check of every byte of a dataset on native threads."""
+
+    def __new__(cls, dataset: Dataset, num_threads: int) -> VerifyJob: ...
+    def wait(self, timeout: float) -> bool: ...
+    def progress(self) -> tuple[int, int]:
+        """Bytes checked, bytes in all."""
+    def cancel(self) -> None: ...
+    def problems(self) -> list[tuple[str, int | None, str]]:
+        """``(shard file, row of the dataset or None, what is wrong)``."""
+
+def image_format(data: bytes) -> str | None:
+    """``"jpeg"``, ``"png"``, ``"webp"``, ``"bmp"``, ``"gif"`` or ``"tiff"`` by the first bytes, None for anything else."""
+
+def available_threads() -> int:
+    """The cores this process may use: affinity and cgroup limits respected."""
+
+def permutation(count: int, seed: int, epoch: int, start: int, length: int) -> list[int]:
+    """Positions ``start .. start + length`` of the shuffled order of ``count`` rows."""
+
+def build_info() -> dict[str, str]:
+    """``version``, ``profile`` (release or debug), ``libjpeg_turbo``, ``simd``."""
