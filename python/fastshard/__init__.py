@@ -1,0 +1,98 @@
+"""Datasets for training: packed once into Arrow shards, read as NumPy, torch or TensorFlow batches from native threads.
+
+    import fastshard as fs
+
+    fs.pack("photos/", "pets/")                      # a folder per class; also CSV files and iterables of dicts
+    ds = fs.open("pets/")
+    loader = fs.Loader(ds, batch_size=256, shuffle=True, drop_last=True,
+                       transforms={"image": [fs.RandomResizedCrop(224), fs.RandomHorizontalFlip()]})
+    for batch in loader:                             # batch["image"]: uint8 [256, 224, 224, 3]
+        ...
+
+``fs.torch.ShardDataset(loader)`` and ``fs.tensorflow.dataset(loader)`` load their framework when they are first used.
+"""
+
+import importlib
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ._dataset import Dataset, Field, Problem, open
+from ._fastshard import (
+    CorruptionError,
+    DecodeError,
+    FastshardError,
+    FormatError,
+    SourceError,
+    __version__,
+    build_info,
+)
+from ._loader import Batches, BatchField, Loader
+from ._pack import PackReport, SkippedRow, pack
+from ._transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    CenterCrop,
+    Decode,
+    Grayscale,
+    Normalize,
+    Pad,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomVerticalFlip,
+    Resize,
+    ResizePad,
+    ToDtype,
+    Transform,
+)
+
+if TYPE_CHECKING:
+    from . import tensorflow as tensorflow
+    from . import torch as torch
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "BatchField",
+    "Batches",
+    "CenterCrop",
+    "CorruptionError",
+    "Dataset",
+    "Decode",
+    "DecodeError",
+    "FastshardError",
+    "Field",
+    "FormatError",
+    "Grayscale",
+    "Loader",
+    "Normalize",
+    "PackReport",
+    "Pad",
+    "Problem",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomResizedCrop",
+    "RandomVerticalFlip",
+    "Resize",
+    "ResizePad",
+    "SkippedRow",
+    "SourceError",
+    "ToDtype",
+    "Transform",
+    "__version__",
+    "build_info",
+    "open",
+    "pack",
+]
+
+# Not in __all__: a star import must load no framework.
+_ADAPTERS = ("tensorflow", "torch")
+
+if build_info()["profile"] == "debug":
+    warnings.warn("this fastshard is a debug build and many times slower than a release build", stacklevel=2)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ADAPTERS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,89 @@
+"""Shards as pyarrow sees them: tables and columns over the memory-mapped files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ._dataset import Dataset, Field
+
+__all__ = ["read_column", "read_schema", "read_table"]
+
+# Rows gathered at a time when a view is out of order: bounds what one gathered chunk can hold far below the 2 GiB that
+# Arrow's 32-bit offsets allow.
+_TAKE_ROWS = 256
+
+
+def read_schema(dataset: Dataset) -> pa.Schema:
+    """The schema of the first shard; all shards have the same."""
+    with pa.ipc.open_file(pa.memory_map(_shards(dataset)[0])) as reader:
+        return reader.schema
+
+
+def read_table(dataset: Dataset, columns: list[str] | None = None) -> pa.Table:
+    """The rows of a dataset or view; ``columns`` picks some."""
+    tables = [pa.ipc.open_file(pa.memory_map(path)).read_all() for path in _shards(dataset)]
+    table = pa.concat_tables(tables if columns is None else [table.select(columns) for table in tables])
+    if dataset._is_whole():
+        return table
+    rows = dataset._rows
+    if isinstance(rows, range) and rows.step == 1:
+        return table.slice(rows.start, len(rows))
+    return _take(table, dataset._row_numbers())
+
+
+def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
+    """One column of a dataset or view as an array of shape ``[rows, ...]``."""
+    if name not in dataset.schema.names:
+        raise KeyError(f"column {name!r}: {dataset.path} has {', '.join(dataset.schema.names)}")
+    field = dataset._opened.fields.get(name)
+    if field is not None and field.type == "image":
+        raise ValueError(f"column {name!r}: images have different sizes; use a Loader, or encoded(i) for the bytes")
+    whole = dataset._view(range(dataset._opened.native.num_rows))
+    chunks = read_table(whole, [name]).column(0).chunks
+    values = np.concatenate([_numpy(chunk, field) for chunk in chunks]) if chunks else np.empty(0)
+    return values[dataset._row_numbers()]
+
+
+def _shards(dataset: Dataset) -> list[str]:
+    return [str(dataset.path / shard["file"]) for shard in dataset.manifest["shards"]]
+
+
+def _numpy(chunk: pa.Array, field: Field | None) -> NDArray[Any]:
+    if isinstance(chunk, pa.ExtensionArray):
+        chunk = chunk.storage
+    if isinstance(chunk, pa.FixedSizeListArray):
+        chunk, rows = chunk.flatten(), len(chunk)
+        shape = (rows, *(field.shape or ())) if field is not None else (rows, -1)
+    else:
+        shape = (len(chunk),)
+    values: NDArray[Any] = chunk.to_numpy(zero_copy_only=False).reshape(shape)
+    return values.astype(field.dtype, copy=False) if field is not None and field.type != "text" else values
+
+
+def _take(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """Rows in any order, gathered block by block: ``Table.take`` would join all chunks first, which can overflow."""
+    batches = table.to_batches()
+    starts = np.cumsum([0] + [batch.num_rows for batch in batches])
+    blocks = [
+        _take_block(batches, starts, rows[start : start + _TAKE_ROWS]) for start in range(0, len(rows), _TAKE_ROWS)
+    ]
+    return pa.concat_tables(blocks) if blocks else table.slice(0, 0)
+
+
+def _take_block(batches: list[pa.RecordBatch], starts: NDArray[np.int64], rows: NDArray[np.int64]) -> pa.Table:
+    homes = np.searchsorted(starts, rows, side="right") - 1
+    order = np.argsort(homes, kind="stable")
+    pieces = []
+    for home in np.unique(homes):
+        members = rows[homes == home]
+        pieces.append(batches[home].take(pa.array(members - starts[home])))
+    gathered = pa.Table.from_batches(pieces)
+    if np.all(order[:-1] < order[1:]):
+        return gathered
+    return gathered.combine_chunks().take(pa.array(np.argsort(order, kind="stable")))

@@ -1,0 +1,251 @@
+"""The command ``fastshard``: what the Python functions do, with progress bars, tables and errors of one line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+
+from . import _fastshard
+from ._dataset import Dataset
+from ._fastshard import FastshardError
+from ._pack import pack as pack_dataset
+from ._parse import parse_transform
+
+__all__ = ["app", "main"]
+
+P = ParamSpec("P")
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="fastshard",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Packs images and their labels once, and then feeds them to training at the speed of the machine.\n\n"
+    "[bold]Start here[/bold]\n\n"
+    "  fastshard pack photos/ pets/                 a folder for each class\n\n"
+    "  fastshard inspect pets/                      what is in it\n\n"
+    "  fastshard preview pets/ grid.png             a picture of some samples\n\n"
+    "  fastshard bench pets/                        how fast this machine reads it",
+)
+
+
+def main() -> None:
+    """Runs the command line and exits."""
+    app()
+
+
+def _guarded(command: Callable[P, None], hint: str = "") -> Callable[P, None]:
+    """Turns errors into one line on stderr and exit code 1, and Ctrl-C into exit code 130 and a hint."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (FastshardError, OSError, ValueError, TypeError, KeyError) as error:
+            message = error.args[0] if isinstance(error, KeyError) else error
+            print(f"fastshard: {message}", file=sys.stderr)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            print(f"\nfastshard: interrupted{hint}", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
+
+def _command(hint: str = "", example: str = "") -> Callable[[Callable[P, None]], Callable[P, None]]:
+    epilog = f"[bold]For example[/bold]\n\n{example}"
+    return lambda command: app.command(epilog=epilog)(_guarded(command, hint))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        info = _fastshard.build_info()
+        details = ", ".join(f"{name} {value}" for name, value in info.items() if name != "version")
+        print(f"fastshard {_fastshard.__version__} ({details})")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _size(text: str | None) -> int | tuple[int, int] | None:
+    """``256`` or ``224x320`` (height, width)."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if not all(side.isdecimal() for side in sides) or len(sides) > 2:
+        raise typer.BadParameter(f"{text!r}: expected 256 or 224x320 (height, width)")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def _types(items: list[str] | None) -> dict[str, str] | None:
+    for item in items or ():
+        if "=" not in item:
+            raise typer.BadParameter(f"{item!r}: expected COLUMN=TYPE, such as age=int32")
+    return dict(item.rsplit("=", 1) for item in items) if items else None
+
+
+DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="A folder that `fastshard pack` made.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads; by default all cores it may use.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no report.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Transforms = Annotated[
+    list[str] | None, typer.Option("--transform", help="Such as 'RandomResizedCrop(224)'; several in their order.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+@_command(
+    hint=": finished shards are kept, and the same command goes on where it was",
+    example="fastshard pack photos/ pets/ --resize 256\n\n"
+    "fastshard pack nih/ xray/ --csv Data_Entry_2017.csv --label 'Finding Labels' --label-sep '|' "
+    "--no-label 'No Finding' --gray",
+)
+def pack(
+    src: Annotated[str, typer.Argument(metavar="SRC", help="Folder of images: a folder for each class, or see --csv.")],
+    dst: Annotated[str, typer.Argument(metavar="DST", help="Folder of the dataset; appears when all is done.")],
+    csv: Annotated[str | None, typer.Option(help="CSV file with a row for each image.")] = None,
+    file_column: Annotated[str | None, typer.Option(help="Its column of file names.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Its column of labels; can be given several times.")] = None,
+    label_sep: Annotated[str | None, typer.Option(help="What separates several labels of a cell, such as '|'.")] = None,
+    no_label: Annotated[str | None, typer.Option(help="The label that means none, such as 'No Finding'.")] = None,
+    types: Annotated[list[str] | None, typer.Option("--type", help="COLUMN=TYPE, such as age=int32.")] = None,
+    resize: Annotated[str | None, typer.Option(help="Shorter side, or HEIGHTxWIDTH.")] = None,
+    resize_pad: Annotated[str | None, typer.Option(help="Fit into a square, or HEIGHTxWIDTH, and pad.")] = None,
+    gray: Annotated[bool, typer.Option("--gray", help="One channel.")] = False,
+    encode: Annotated[str | None, typer.Option(help="original, jpeg, png or raw; original unless changed.")] = None,
+    quality: Annotated[int, typer.Option(help="Quality of JPEG, 1 to 100.")] = 90,
+    shard_size: Annotated[str, typer.Option(help="Largest size of a shard.")] = "256MiB",
+    threads: Threads = None,
+    shuffle: Annotated[bool, typer.Option(help="Store the samples in random order.")] = True,
+    seed: Seed = 0,
+    on_error: Annotated[
+        str, typer.Option(help="raise, or skip: leave out what can't be packed, and say so.")
+    ] = "raise",
+    check: Annotated[
+        str, typer.Option(help="header, or decode: decode every image to see whether it can be.")
+    ] = "header",
+    max_pixels: Annotated[int, typer.Option(help="Refuse images that declare more.")] = 89_478_485,
+    follow_symlinks: Annotated[bool, typer.Option("--follow-symlinks", help="Also links that leave SRC.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pack a folder of images, with or without a CSV file, into a dataset."""
+    report = pack_dataset(
+        src,
+        dst,
+        csv=csv,
+        file_column=file_column,
+        label=label or None,
+        label_sep=label_sep,
+        no_label=no_label,
+        types=_types(types),
+        resize=_size(resize),
+        resize_pad=_size(resize_pad),
+        gray=gray,
+        encode=encode,
+        quality=quality,
+        shard_size=int(shard_size) if shard_size.isdecimal() else shard_size,
+        num_threads=threads,
+        shuffle=shuffle,
+        seed=seed,
+        on_error=on_error,
+        check=check,
+        max_pixels=max_pixels,
+        follow_symlinks=follow_symlinks,
+        overwrite=overwrite,
+        progress=False if quiet else None,
+    )
+    if not quiet:
+        print(report)
+    for what, files in (("images without a row", report.unused_files), ("rows without a file", report.missing_files)):
+        if files:
+            print(f"fastshard: warning: {len(files):,} {what} in the CSV file", file=sys.stderr)
+
+
+@_command(example="fastshard inspect pets/\n\nfastshard inspect pets/ --json | jq .classes")
+def inspect(dataset: DatasetArgument, as_json: AsJson = False) -> None:
+    """Show rows, fields, shards, image sizes and class balance."""
+    from ._inspect import show, summarize
+
+    summary = summarize(Dataset(dataset))
+    if as_json:
+        print(json.dumps(summary, indent=2))
+    else:
+        show(summary, Console())
+
+
+@_command(example="fastshard verify pets/")
+def verify(dataset: DatasetArgument, threads: Threads = None, quiet: Quiet = False) -> None:
+    """Compare every byte with its checksum; name each bad row. Exit code 1 if anything is wrong."""
+    opened = Dataset(dataset)
+    problems = opened.verify(num_threads=threads, progress=False if quiet else None)
+    for problem in problems:
+        print(f"fastshard: {dataset}: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+    if not quiet:
+        print(f"{dataset}: {len(opened):,} rows in {len(opened.manifest['shards']):,} shards, all as they were written")
+
+
+@_command(
+    example="fastshard preview pets/ grid.png\n\n"
+    "fastshard preview pets/ grid.png --count 36 --transform 'RandomResizedCrop(224)' --seed 1"
+)
+def preview(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT.png", help="The picture to write.")],
+    count: Annotated[int, typer.Option(min=1, max=1024, help="How many samples.")] = 16,
+    transform: Transforms = None,
+    seed: Seed = 0,
+    field: Annotated[str, typer.Option(help="The image field.")] = "image",
+) -> None:
+    """Draw a grid of random samples with their labels, as training would see them, as PNG."""
+    from ._preview import preview as draw
+
+    steps = [parse_transform(text) for text in transform or ()]
+    shown = draw(Dataset(dataset), field, count, steps, seed)
+    shown.save(out)
+    print(out)
+
+
+@_command(
+    example="fastshard bench pets/\n\n"
+    "fastshard bench pets/ --transform 'Resize(256)' --transform 'CenterCrop(224)' --threads 2"
+)
+def bench(
+    dataset: DatasetArgument,
+    transform: Transforms = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a batch.")] = 64,
+    threads: Threads = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure, after the first batch.")] = 10.0,
+    shuffle: Annotated[bool, typer.Option(help="Random order.")] = True,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure this dataset on this machine: images a second, first batch, peak memory."""
+    from ._bench import measure, show
+
+    steps = [parse_transform(text) for text in transform] if transform else None
+    options: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed, "num_threads": threads}
+    result = measure(dataset, steps, seconds, options)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        show(result, Console())

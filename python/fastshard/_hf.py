@@ -1,0 +1,72 @@
+"""A dataset as Hugging Face's ``datasets`` sees it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets.table import InMemoryTable
+
+from . import _arrow
+
+if TYPE_CHECKING:
+    from ._dataset import Dataset, Field
+
+__all__ = ["to_hf"]
+
+
+def to_hf(dataset: Dataset) -> datasets.Dataset:
+    """The rows of a dataset or view; see ``Dataset.to_hf``."""
+    whole = dataset._view(range(dataset._opened.native.num_rows))
+    table = _arrow.read_table(whole, [field.name for field in dataset.fields])
+    features = {field.name: _feature(field) for field in dataset.fields}
+    columns = [_column(table.column(name), feature) for name, feature in features.items()]
+    plain = pa.Table.from_arrays(columns, names=list(features))
+    info = datasets.DatasetInfo(features=datasets.Features(features))
+    # Without a fingerprint, datasets would hash all data to make one; it takes letters and digits only.
+    fingerprint = re.sub(r"\W", "", dataset.fingerprint)[:64]
+    result = datasets.Dataset(InMemoryTable(plain), info=info, fingerprint=fingerprint)
+    return result if dataset._is_whole() else result.select(dataset._row_numbers())
+
+
+def _feature(field: Field) -> Any:
+    if field.type == "image":
+        return datasets.Image()
+    if field.type == "class":
+        return datasets.ClassLabel(names=list(field.class_names or ()))
+    dtype = {"str": "string", "bytes": "binary"}.get(field.dtype, field.dtype)
+    if field.type != "tensor":
+        return datasets.Value(dtype)
+    shape = field.shape or ()
+    if len(shape) == 1:
+        return datasets.List(datasets.Value(dtype), length=shape[0])
+    classes = {2: datasets.Array2D, 3: datasets.Array3D, 4: datasets.Array4D, 5: datasets.Array5D}
+    if len(shape) not in classes:
+        raise ValueError(f"field {field.name!r} of shape {shape}: datasets knows 1 to 5 dimensions")
+    return classes[len(shape)](shape, dtype)
+
+
+def _column(column: pa.ChunkedArray, feature: Any) -> pa.ChunkedArray:
+    """The column in the Arrow type that ``feature`` stands for; numbers stay where they are."""
+    wanted = datasets.Features({"column": feature}).arrow_schema.field(0).type
+    chunks = [_chunk(chunk, wanted, feature) for chunk in column.chunks]
+    return pa.chunked_array(chunks, type=wanted)
+
+
+def _chunk(chunk: pa.Array, wanted: pa.DataType, feature: Any) -> pa.Array:
+    if isinstance(chunk, pa.ExtensionArray):
+        chunk = chunk.storage
+    if isinstance(wanted, pa.ExtensionType):
+        return pa.ExtensionArray.from_storage(wanted, _nested(chunk.flatten(), feature.shape))
+    return chunk if chunk.type == wanted else chunk.cast(wanted)
+
+
+def _nested(values: pa.Array, shape: tuple[int, ...]) -> pa.Array:
+    """Lists of lists over flat ``values``, as the ArrayND features store them."""
+    for size in reversed(shape):
+        offsets = np.arange(0, len(values) + 1, size, dtype=np.int32)
+        values = pa.ListArray.from_arrays(pa.array(offsets), values)
+    return values

@@ -1,0 +1,83 @@
+"""What ``fastshard inspect`` shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ._dataset import Dataset, Field
+
+__all__ = ["show", "summarize"]
+
+_BAR = 30
+_MOST_CLASSES = 50
+
+
+def summarize(dataset: Dataset) -> dict[str, Any]:
+    """All that is shown, as plain data."""
+    return {
+        "path": str(dataset.path),
+        "rows": len(dataset),
+        "shards": len(dataset.manifest["shards"]),
+        "bytes": sum(shard["bytes"] for shard in dataset.manifest["shards"]),
+        "fingerprint": dataset.fingerprint,
+        "source": dataset.manifest.get("provenance"),
+        "fields": [_describe(field) for field in dataset.fields],
+        "image_sizes": {field.name: _sizes(dataset, field) for field in dataset.fields if field.type == "image"},
+        "classes": {field.name: _balance(dataset, field) for field in dataset.fields if field.class_names is not None},
+    }
+
+
+def _describe(field: Field) -> dict[str, Any]:
+    shape = None if field.shape is None else list(field.shape)
+    return {"name": field.name, "type": field.type, "dtype": field.dtype, "shape": shape}
+
+
+def _sizes(dataset: Dataset, field: Field) -> dict[str, dict[str, int]]:
+    sizes = {}
+    for side in ("width", "height"):
+        values = dataset.column(f"_{field.name}_{side}")
+        sizes[side] = {name: int(measure(values)) for name, measure in _MEASURES.items()} if len(values) else {}
+    return sizes
+
+
+_MEASURES: dict[str, Any] = {"min": np.min, "median": np.median, "max": np.max}
+
+
+def _balance(dataset: Dataset, field: Field) -> dict[str, int]:
+    names = field.class_names or ()
+    values = dataset.column(field.name)
+    counts = values.sum(axis=0, dtype=np.int64) if values.ndim > 1 else np.bincount(values, minlength=len(names))
+    return {name: int(count) for name, count in zip(names, counts, strict=True)}
+
+
+def show(summary: dict[str, Any], console: Console) -> None:
+    """Prints a summary as tables."""
+    size = f"{summary['rows']:,} rows, {summary['shards']:,} shards, {summary['bytes'] / 2**20:,.1f} MiB"
+    console.print(f"{summary['path']}: {size}", markup=False, highlight=False, soft_wrap=True)
+    fields = Table("field", "type", "dtype", "shape")
+    for field in summary["fields"]:
+        shape = "varies" if field["shape"] is None else str(field["shape"])
+        fields.add_row(field["name"], field["type"], field["dtype"], shape)
+    console.print(fields)
+    for name, sizes in summary["image_sizes"].items():
+        for side, values in sizes.items():
+            listed = ", ".join(f"{measure} {value:,}" for measure, value in values.items())
+            console.print(f"{name} {side}: {listed}", markup=False, highlight=False)
+    for name, counts in summary["classes"].items():
+        console.print(_bars(name, counts, summary["rows"]))
+
+
+def _bars(name: str, counts: dict[str, int], rows: int) -> Table:
+    table = Table(name, "rows", "share", "")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    most = max(1, max(counts.values(), default=1))
+    for label, count in list(counts.items())[:_MOST_CLASSES]:
+        bar = "█" * max(round(_BAR * count / most), int(count > 0))
+        table.add_row(label, f"{count:,}", f"{count / max(1, rows):.1%}", bar)
+    if len(counts) > _MOST_CLASSES:
+        table.add_row(f"and {len(counts) - _MOST_CLASSES:,} more classes", "", "", "")
+    return table

@@ -1,0 +1,327 @@
+"""Packing: options are checked and the source is read here, all else is done by native threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _check, _fastshard
+from ._progress import Update, progress_bar
+from ._transforms import MAX_PIXELS, Decode, Resize, ResizePad, Transform
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._rows import RowSource
+    from ._source import FileSource
+
+__all__ = ["PackReport", "SkippedRow", "pack"]
+
+Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+Size = int | tuple[int, int]
+
+_FOLDER = "src that is a folder"
+_CSV = "csv="
+
+
+class SkippedRow(NamedTuple):
+    """A row that ``on_error="skip"`` left out: its number in the source (from 0), its path, and why."""
+
+    row: int
+    path: str
+    error: str
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What a pack did. ``bytes`` are those of all shards; ``missing_files`` are (row of the CSV file from 1, name)."""
+
+    path: Path
+    rows: int
+    shards: int
+    bytes: int
+    resumed_shards: int
+    seconds: float
+    skipped: tuple[SkippedRow, ...] = ()
+    unused_files: tuple[str, ...] = ()
+    ignored_files: tuple[str, ...] = ()
+    missing_files: tuple[tuple[int, str], ...] = ()
+
+    def __str__(self) -> str:
+        rate = self.rows / max(self.seconds, 1e-9)
+        shards = f"{self.shards:,} shard{'s' * (self.shards != 1)}"
+        size = f"{self.rows:,} rows in {shards}, {self.bytes / 2**20:,.1f} MiB"
+        lines = [f"{self.path}: {size}, {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
+        if self.resumed_shards:
+            lines.append(
+                f"  shards that were there already, from a pack that had been stopped: {self.resumed_shards:,}"
+            )
+        lines += _listing("rows skipped", [f"row {row} {path}: {error}" for row, path, error in self.skipped])
+        lines += _listing(
+            "rows of the CSV file without a file", [f"row {row}: {name}" for row, name in self.missing_files]
+        )
+        lines += _listing("images without a row in the CSV file", self.unused_files)
+        lines += _listing("files ignored: no images", self.ignored_files)
+        return "\n".join(lines)
+
+
+def _listing(title: str, items: Sequence[str]) -> list[str]:
+    if not items:
+        return []
+    more = [f"    ... and {len(items) - 5:,} more"] if len(items) > 5 else []
+    return [f"  {title}: {len(items):,}", *(f"    {item}" for item in items[:5]), *more]
+
+
+def pack(
+    src: Source,
+    dst: str | os.PathLike[str],
+    *,
+    csv: str | os.PathLike[str] | None = None,
+    file_column: str | None = None,
+    label: str | Sequence[str] | None = None,
+    label_sep: str | None = None,
+    no_label: str | None = None,
+    types: Mapping[str, str] | None = None,
+    class_names: Mapping[str, Sequence[str]] | None = None,
+    resize: Size | None = None,
+    resize_pad: Size | None = None,
+    gray: bool = False,
+    encode: str | None = None,
+    quality: int = 90,
+    shard_size: int | str = "256MiB",
+    num_threads: int | None = None,
+    shuffle: bool | None = None,
+    seed: int = 0,
+    on_error: str = "raise",
+    check: str = "header",
+    max_pixels: int = MAX_PIXELS,
+    follow_symlinks: bool = False,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> PackReport:
+    """Packs a source into a dataset in the folder ``dst``, which appears when all is done, never in part.
+
+    A pack that was stopped, even by force, goes on where it was when it is started again with the same arguments.
+
+    **Sources.** A folder: its subfolders are the classes (names sorted, field ``label``, int64), images have the field
+    ``image``; a folder without subfolders gives images alone. A folder with ``csv`` (a path, from here or from the
+    folder; .tsv for tabs): one image a row, found by its path below the folder or by its name anywhere in it; all other
+    columns are kept under their names. An iterable of dicts of bytes (encoded images become an image field), text,
+    numbers and NumPy arrays (fixed shape), all samples like the first.
+
+    **CSV.** ``file_column`` names the files; by default file, filename, path, image, Image Index or file_name.
+    ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
+    With ``label_sep="|"`` cells such as ``Cardiomegaly|Effusion`` become a multi-hot float32 vector, ``no_label`` (such
+    as ``"No Finding"``) all zeros; ``"auto"`` splits where a cell has a ``|``. ``types={"age": "int32"}`` forces types.
+    A missing number becomes NaN (float64), missing text ``""``. Rows count from 1, without the header.
+
+    **Iterables.** ``class_names={"label": ["cat", "dog"]}`` makes a field of names or numbers a class field.
+
+    **Images.** ``encode``: ``"original"`` keeps the files' bytes (default), ``"jpeg"`` (with ``quality``; default if
+    anything changes the image), ``"png"`` or ``"raw"`` (a uint8 tensor, all of one size). ``resize`` and ``resize_pad``
+    take what ``Resize`` and ``ResizePad`` take; ``gray`` makes one channel. ``check="decode"`` decodes every image to
+    see whether it can be, ``"header"`` reads the header only. Headers that declare more than ``max_pixels`` are
+    refused.
+
+    **Order and errors.** ``shuffle`` with ``seed`` (default for folders and CSV files; impossible for iterables) stores
+    the samples in a random order. ``on_error="skip"`` leaves out what can't be packed and reports it. ``num_threads``
+    is by default the cores that this process may use; ``shard_size`` is in bytes. ``progress`` shows a bar; by default
+    if stderr is a terminal.
+
+    Raises FileNotFoundError, FileExistsError (without ``overwrite``), SourceError for a source that can't be packed as
+    asked, DecodeError for an image that isn't one, TypeError and ValueError for impossible options.
+    """
+    started = time.monotonic()
+    is_folder = isinstance(src, (str, os.PathLike))
+    _refuse(not is_folder, _FOLDER, csv=csv, follow_symlinks=follow_symlinks)
+    _refuse(
+        csv is None, _CSV, file_column=file_column, label=label, label_sep=label_sep, no_label=no_label, types=types
+    )
+    _refuse(is_folder, "src that is an iterable", class_names=class_names)
+    spec = {
+        **_image_spec(resize, resize_pad, gray, encode, quality, max_pixels),
+        "check": _check.one_of("check", check, ("header", "decode")),
+        "shard_size": _check.byte_size("shard_size", shard_size),
+        "num_threads": 0 if num_threads is None else _check.integer("num_threads", num_threads, 1),
+        "on_error": _check.one_of("on_error", on_error, ("raise", "skip")),
+        "overwrite": _check.boolean("overwrite", overwrite),
+        "shuffle_seed": _shuffle_seed(is_folder, shuffle, seed),
+    }
+    target = os.fspath(dst)
+    _check_target(target, overwrite)
+    if not isinstance(src, (str, os.PathLike)):
+        return _pack_rows(src, class_names or {}, target, spec, progress, started)
+    root = os.fspath(src)
+    _check_root(root, target)
+    if csv is None:
+        from ._folder import folder_source
+
+        source = folder_source(root, follow_symlinks=follow_symlinks, on_error=on_error)
+    else:
+        from ._table import TableOptions, table_source
+
+        options = TableOptions(os.fspath(csv), file_column, label, label_sep, no_label, types)
+        source = table_source(root, options, follow_symlinks=follow_symlinks, on_error=on_error)
+    return _pack_files(source, target, spec, progress, started)
+
+
+def _refuse(refused: bool, needed: str, **options: Any) -> None:
+    for name, value in options.items():
+        if refused and value is not None and value is not False:
+            raise ValueError(f"{name}={value!r} needs {needed}")
+
+
+def _image_spec(
+    resize: Size | None, resize_pad: Size | None, gray: bool, encode: str | None, quality: int, max_pixels: int
+) -> dict[str, Any]:
+    ops: list[Transform] = [Decode("L", max_pixels=max_pixels)] if _check.boolean("gray", gray) else []
+    if resize is not None and resize_pad is not None:
+        raise ValueError(f"resize={resize!r}, resize_pad={resize_pad!r}: expected one of them")
+    if resize is not None:
+        ops.append(Resize(resize))
+    if resize_pad is not None:
+        ops.append(ResizePad(resize_pad))
+    encode = encode or ("jpeg" if ops else "original")
+    _check.one_of("encode", encode, ("original", "jpeg", "png", "raw"))
+    if ops and encode == "original":
+        raise ValueError(
+            "encode='original' keeps the files' bytes; with resize, resize_pad or gray choose jpeg, png or raw"
+        )
+    return {
+        "ops": [op._spec() for op in ops],
+        "encode": encode,
+        "quality": _check.integer("quality", quality, 1, 100),
+        "max_pixels": _check.integer("max_pixels", max_pixels, 1),
+    }
+
+
+def _shuffle_seed(is_folder: bool, shuffle: bool | None, seed: int) -> int | None:
+    _check.integer("seed", seed, 0, 2**64 - 1)
+    if shuffle is not None and _check.boolean("shuffle", shuffle) and not is_folder:
+        raise ValueError(
+            "shuffle=True: the samples of an iterable are packed as they come; shuffle them, or the Loader"
+        )
+    return seed if is_folder and shuffle is not False else None
+
+
+def _check_target(target: str, overwrite: bool) -> None:
+    # The native core has the last word; this spares the reading of a large source.
+    if not overwrite and Path(target, "manifest.json").exists():
+        raise FileExistsError(
+            f"{target}: there is a dataset already; pack elsewhere, or replace it with overwrite=True"
+        )
+
+
+def _check_root(root: str, target: str) -> None:
+    if not Path(root).exists():
+        raise FileNotFoundError(f"{root}: no such folder")
+    if not Path(root).is_dir():
+        raise NotADirectoryError(
+            f"{root}: expected a folder; a CSV file is given with csv=, beside the folder of its images"
+        )
+    real_root, real_target = os.path.realpath(root), os.path.realpath(target)
+    if os.path.commonpath([real_root, real_target]) == real_root:
+        raise ValueError(f"dst={target!r}: lies in the source {root}; expected another place")
+
+
+def _pack_files(
+    source: FileSource, target: str, spec: dict[str, Any], progress: bool | None, started: float
+) -> PackReport:
+    job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": source.provenance}))
+    with _Session(job, progress) as session:
+        job.start_files(source.root, _ipc(source.table))
+        session.wait()
+    return _report(
+        job,
+        target,
+        started,
+        unused_files=source.unused_files,
+        ignored_files=source.ignored_files,
+        missing_files=source.missing_files,
+    )
+
+
+def _pack_rows(
+    samples: Iterable[Mapping[str, Any]],
+    class_names: Mapping[str, Sequence[str]],
+    target: str,
+    spec: dict[str, Any],
+    progress: bool | None,
+    started: float,
+) -> PackReport:
+    from ._rows import RowSource
+
+    source = RowSource(samples, class_names)
+    provenance = {"source": type(samples).__name__, "kind": "iterable"}
+    job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": provenance}))
+    total = len(samples) if isinstance(samples, Sized) else 0
+    with _Session(job, progress, total) as session:
+        job.start_stream()
+        session.push(source)
+        job.end_stream()
+        session.wait()
+    return _report(job, target, started)
+
+
+class _Session:
+    """A job while it runs: shows its progress, and cancels it when anything goes wrong, Ctrl-C included."""
+
+    def __init__(self, job: _fastshard.PackJob, progress: bool | None, total: int = 0) -> None:
+        self._job = job
+        self._total = total
+        self._bar = progress_bar("packing", progress)
+        self._update: Update
+
+    def __enter__(self) -> _Session:
+        self._update = self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._job.cancel()
+        self._bar.__exit__(kind, error, trace)
+
+    def push(self, source: RowSource) -> None:
+        for chunk in source.chunks():
+            while not self._job.push(chunk, 0.05):
+                self._show()
+            self._show()
+
+    def wait(self) -> None:
+        while not self._job.wait(0.05):
+            self._show()
+        self._show()
+
+    def _show(self) -> None:
+        done, total, _, skipped = self._job.progress()
+        self._update(done, total or self._total, skipped)
+
+
+def _ipc(table: Any) -> bytes:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _report(job: _fastshard.PackJob, target: str, started: float, **files: Any) -> PackReport:
+    report = json.loads(job.report())
+    return PackReport(
+        path=Path(target),
+        rows=report["rows"],
+        shards=report["shards"],
+        bytes=report["bytes"],
+        resumed_shards=report["resumed_shards"],
+        seconds=time.monotonic() - started,
+        skipped=tuple(SkippedRow(item["row"], item["path"], item["error"]) for item in report["skipped"]),
+        **files,
+    )

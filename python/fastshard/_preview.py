@@ -1,0 +1,87 @@
+"""A grid of samples as a picture, drawn from the batches that training would get."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ._dataset import Dataset, Field
+from ._loader import Loader
+from ._transforms import ResizePad, Transform
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["preview"]
+
+_MARGIN, _TEXT_HEIGHT, _FONT_SIZE = 4, 18, 13
+
+
+def preview(dataset: Dataset, field: str, count: int, steps: Sequence[Transform], seed: int) -> Image.Image:
+    """``count`` random samples, each with its labels; without ``steps`` encoded images are fitted into 224 x 224.
+
+    Floating-point images are stretched from their smallest to their largest value.
+    """
+    shown = dataset.field(field)
+    if not shown.is_image:
+        raise ValueError(f"field={field!r}: expected an image field, this one is {shown}")
+    default = [ResizePad(224)] if shown.type == "image" else []
+    labels = [item for item in dataset.fields if item.class_names is not None or item.name == "label"]
+    loader = Loader(
+        dataset,
+        batch_size=min(count, len(dataset)),
+        shuffle=True,
+        seed=seed,
+        transforms={field: list(steps) or default},
+        fields=[field, *(item.name for item in labels)],
+    )
+    with loader.iterate() as batches:
+        batch = next(batches)
+    tiles = [_pixels(image) for image in batch[field]]
+    captions = [", ".join(_caption(item, batch[item.name][i]) for item in labels) for i in range(len(tiles))]
+    return _grid(tiles, captions)
+
+
+def _pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
+    if image.dtype == np.uint16:
+        image = image // 257
+    elif image.dtype != np.uint8:
+        low, high = float(image.min()), float(image.max())
+        image = (image.astype(np.float32) - low) * (255 / max(high - low, 1e-9))
+    return np.repeat(image, 3 // image.shape[2], axis=2).astype(np.uint8)
+
+
+def _caption(field: Field, value: Any) -> str:
+    names = field.class_names
+    if names is None:
+        return str(value)
+    if np.ndim(value):
+        return ", ".join(name for name, is_set in zip(names, value, strict=True) if is_set) or "none"
+    return names[int(value)]
+
+
+def _grid(tiles: list[NDArray[np.uint8]], captions: list[str]) -> Image.Image:
+    height, width = tiles[0].shape[:2]
+    columns = math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    cell_width, cell_height = width + _MARGIN, height + _TEXT_HEIGHT + _MARGIN
+    canvas = Image.new("RGB", (columns * cell_width + _MARGIN, rows * cell_height + _MARGIN), "white")
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(_FONT_SIZE)
+    for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
+        left, top = _MARGIN + i % columns * cell_width, _MARGIN + i // columns * cell_height
+        canvas.paste(Image.fromarray(tile), (left, top))
+        draw.text((left, top + height), _shortened(caption, draw, font, width), fill="black", font=font)
+    return canvas
+
+
+def _shortened(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:
+    if draw.textlength(text, font=font) <= width:
+        return text
+    while text and draw.textlength(text + "...", font=font) > width:
+        text = text[:-1]
+    return text + "..."

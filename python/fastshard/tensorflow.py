@@ -1,0 +1,43 @@
+"""The TensorFlow adapter: a loader as a ``tf.data.Dataset`` of whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from ._loader import BatchField, Loader
+
+__all__ = ["dataset"]
+
+
+def dataset(loader: Loader, as_tuple: Sequence[str] | None = None) -> tf.data.Dataset:
+    """The batches of ``loader`` as a ``tf.data.Dataset`` of dicts, with static shapes and dtypes.
+
+    ``as_tuple=("image", "label")`` gives tuples instead, as ``model.fit`` wants them. Text and bytes become
+    ``tf.string``. Do not batch or shuffle it again; ``.repeat()``, ``.map()`` and ``.prefetch()`` work as always. Every
+    new iteration takes the loader's epoch, which goes up by one at the end of each. The batch dimension is static
+    unless the last batch is smaller or samples may be skipped.
+    """
+    spec = loader.batch_spec
+    names = tuple(spec) if as_tuple is None else tuple(as_tuple)
+    if as_tuple is not None and (not names or not set(names) <= set(spec)):
+        raise ValueError(f"as_tuple={as_tuple!r}: expected names out of {', '.join(spec)}")
+    signature: Any = {name: _signature(spec[name]) for name in names}
+
+    def batches() -> Iterator[Any]:
+        # Without views: TensorFlow takes over aligned NumPy memory as it is, and its kernels may write into it.
+        with loader.iterate(views=False) as source:
+            for batch in source:
+                yield batch if as_tuple is None else tuple(batch[name] for name in names)
+
+    if as_tuple is not None:
+        signature = tuple(signature.values())
+    result = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return result if loader.skips else result.apply(tf.data.experimental.assert_cardinality(len(loader)))
+
+
+def _signature(field: BatchField) -> tf.TensorSpec:
+    dtype = tf.string if field.dtype in ("str", "bytes") else tf.as_dtype(field.dtype)
+    return tf.TensorSpec(field.shape, dtype)

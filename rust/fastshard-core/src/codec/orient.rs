@@ -1,0 +1,74 @@
+//! EXIF orientation: reading it and turning pixels upright.
+
+use image::metadata::Orientation;
+
+use crate::pixels::Scratch;
+
+/// The orientation in an APP1 segment, 1 when there is none.
+pub(super) fn exif_orientation(app1: &[u8]) -> u8 {
+    app1.strip_prefix(b"Exif\0\0")
+        .and_then(Orientation::from_exif_chunk)
+        .map_or(1, Orientation::to_exif)
+}
+
+/// Turns an image of `width` x `height` pixels, `size` bytes each, upright; for orientations from 5 on, width and height
+/// change places.
+pub fn orient(
+    pixels: &[u8],
+    width: usize,
+    height: usize,
+    size: usize,
+    orientation: u8,
+    out: &mut Scratch,
+) {
+    let (out_width, out_height) = if orientation >= 5 {
+        (height, width)
+    } else {
+        (width, height)
+    };
+    let out = out.bytes(pixels.len());
+    for y in 0..out_height {
+        for x in 0..out_width {
+            let (source_x, source_y) = match orientation {
+                2 => (width - 1 - x, y),
+                3 => (width - 1 - x, height - 1 - y),
+                4 => (x, height - 1 - y),
+                5 => (y, x),
+                6 => (y, height - 1 - x),
+                7 => (width - 1 - y, height - 1 - x),
+                8 => (width - 1 - y, x),
+                _ => (x, y),
+            };
+            let (from, to) = (
+                (source_y * width + source_x) * size,
+                (y * out_width + x) * size,
+            );
+            out[to..to + size].copy_from_slice(&pixels[from..from + size]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_as_exif_says() {
+        // Stored:   0 1 2
+        //           3 4 5
+        let stored = [0, 1, 2, 3, 4, 5];
+        let upright = |orientation| {
+            let mut out = Scratch::default();
+            orient(&stored, 3, 2, 1, orientation, &mut out);
+            out.bytes(6).to_vec()
+        };
+        assert_eq!(upright(1), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(upright(2), [2, 1, 0, 5, 4, 3]);
+        assert_eq!(upright(3), [5, 4, 3, 2, 1, 0]);
+        assert_eq!(upright(4), [3, 4, 5, 0, 1, 2]);
+        assert_eq!(upright(5), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(upright(6), [3, 0, 4, 1, 5, 2]);
+        assert_eq!(upright(7), [5, 2, 4, 1, 3, 0]);
+        assert_eq!(upright(8), [2, 5, 1, 4, 0, 3]);
+    }
+}

@@ -1,0 +1,122 @@
+//! The one error of the core. Each variant carries the values a person needs to find the fault: which file, shard, row.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused; the file is named, the cause kept.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Not a dataset, or one that this version can't read.
+    #[error("{}: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that isn't what its manifest says.
+    #[error("{}: {reason}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An image that can't be decoded or transformed as asked.
+    #[error("{reason}")]
+    Decode {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The same, with the place in a dataset.
+    #[error("{} row {row} ({}, source {source_path:?}): {reason}", dataset.display(), shard)]
+    Sample {
+        /// The dataset's folder.
+        dataset: PathBuf,
+        /// The shard's file name.
+        shard: String,
+        /// The row in the dataset.
+        row: u64,
+        /// Where the sample came from when it was packed.
+        source_path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A source that can't be packed as asked.
+    #[error("{reason}")]
+    Source {
+        /// Which file, row and value, and what was expected.
+        reason: String,
+    },
+    /// An option that makes no sense.
+    #[error("{reason}")]
+    Option {
+        /// The value received and what was expected.
+        reason: String,
+    },
+    /// The destination is there and overwriting wasn't asked for.
+    #[error("{} exists already; pass overwrite to replace it", path.display())]
+    Exists {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// Somebody asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// An object that belongs to another process, or a state that can't be.
+    #[error("{reason}")]
+    State {
+        /// What was done and what to do.
+        reason: String,
+    },
+}
+
+/// The core's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn format(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Format {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Corrupt {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn decode(reason: impl Into<String>) -> Self {
+        Self::Decode {
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn source(reason: impl Into<String>) -> Self {
+        Self::Source {
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn option(reason: impl Into<String>) -> Self {
+        Self::Option {
+            reason: reason.into(),
+        }
+    }
+}

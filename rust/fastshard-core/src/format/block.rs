@@ -1,0 +1,209 @@
+//! One record batch with its columns downcast once, so that reaching a row costs no type check.
+
+use std::path::Path;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{UInt8Type, UInt32Type};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, RecordBatch, StringArray, UInt8Array, UInt32Array,
+};
+use arrow_buffer::Buffer;
+
+use super::{CRC_COLUMN, PATH_COLUMN, image_columns};
+use crate::error::{Error, Result};
+use crate::schema::{Field, Kind};
+
+/// The values of one field in one block.
+#[derive(Clone, Debug)]
+pub enum Column {
+    /// Encoded images.
+    Image {
+        /// The files.
+        bytes: BinaryArray,
+        /// Where they came from.
+        path: StringArray,
+        /// Pixels a row, as stored.
+        width: UInt32Array,
+        /// Pixel rows, as stored.
+        height: UInt32Array,
+        /// EXIF orientation, 1 to 8.
+        orientation: UInt8Array,
+    },
+    /// Values that all take the same room, one after the other.
+    Fixed {
+        /// The values.
+        values: Buffer,
+        /// Bytes a row.
+        row_bytes: usize,
+    },
+    /// Text.
+    Text(StringArray),
+    /// Bytes.
+    Bytes(BinaryArray),
+}
+
+impl Column {
+    fn update_crc(&self, row: usize, crc: u32) -> u32 {
+        let variable = |crc, bytes: &[u8]| {
+            let crc = crc32c::crc32c_append(crc, &(bytes.len() as u64).to_le_bytes());
+            crc32c::crc32c_append(crc, bytes)
+        };
+        match self {
+            Self::Image { bytes, path, .. } => {
+                let crc = variable(crc, bytes.value(row));
+                variable(crc, path.value(row).as_bytes())
+            }
+            Self::Fixed { values, row_bytes } => {
+                crc32c::crc32c_append(crc, &values[row * row_bytes..][..*row_bytes])
+            }
+            Self::Text(text) => variable(crc, text.value(row).as_bytes()),
+            Self::Bytes(bytes) => variable(crc, bytes.value(row)),
+        }
+    }
+}
+
+/// CRC32C of a row: its fields in order, variable ones preceded by their length as a little-endian `u64`.
+#[must_use]
+pub(crate) fn row_crc(columns: &[Column], row: usize) -> u32 {
+    columns
+        .iter()
+        .fold(0, |crc, column| column.update_crc(row, crc))
+}
+
+/// A record batch, ready to be read.
+#[derive(Clone, Debug)]
+pub struct Block {
+    rows: usize,
+    columns: Vec<Column>,
+    paths: Option<StringArray>,
+    crcs: UInt32Array,
+}
+
+fn fixed(array: &ArrayRef, rows: usize, row_bytes: usize) -> Option<Column> {
+    let data = array.to_data();
+    let (values, start) = match data.child_data() {
+        [] => (data, array.offset()),
+        [items] => (items.clone(), 0),
+        _ => return None,
+    };
+    if start != 0 || values.offset() != 0 || values.null_count() != 0 {
+        return None;
+    }
+    let values = values.buffers().first()?;
+    let length = rows.checked_mul(row_bytes)?;
+    (values.len() >= length).then(|| Column::Fixed {
+        values: values.slice_with_length(0, length),
+        row_bytes,
+    })
+}
+
+fn column(batch: &RecordBatch, field: &Field) -> Option<Column> {
+    let array = batch.column_by_name(&field.name)?;
+    if array.null_count() != 0 {
+        return None;
+    }
+    match &field.kind {
+        Kind::Image => {
+            let [width, height, orientation] = image_columns(&field.name);
+            let image = array.as_struct_opt()?;
+            Some(Column::Image {
+                bytes: image.column_by_name("bytes")?.as_binary_opt()?.clone(),
+                path: image.column_by_name("path")?.as_string_opt()?.clone(),
+                width: batch
+                    .column_by_name(&width)?
+                    .as_primitive_opt::<UInt32Type>()?
+                    .clone(),
+                height: batch
+                    .column_by_name(&height)?
+                    .as_primitive_opt::<UInt32Type>()?
+                    .clone(),
+                orientation: batch
+                    .column_by_name(&orientation)?
+                    .as_primitive_opt::<UInt8Type>()?
+                    .clone(),
+            })
+        }
+        Kind::Text => Some(Column::Text(array.as_string_opt()?.clone())),
+        Kind::Bytes => Some(Column::Bytes(array.as_binary_opt()?.clone())),
+        Kind::Class { .. } | Kind::Tensor { .. } | Kind::Scalar { .. } => {
+            fixed(array, batch.num_rows(), field.fixed_bytes()?)
+        }
+    }
+}
+
+/// The columns of a batch for these fields; the error names the first that isn't as it should be.
+pub(crate) fn columns(batch: &RecordBatch, fields: &[Field]) -> Result<Vec<Column>, String> {
+    fields
+        .iter()
+        .map(|field| {
+            column(batch, field)
+                .ok_or_else(|| format!("column {:?} is not what the manifest says", field.name))
+        })
+        .collect()
+}
+
+impl Block {
+    pub(crate) fn new(batch: &RecordBatch, fields: &[Field], shard: &Path) -> Result<Self> {
+        let bad = |reason: String| Error::corrupt(shard, reason);
+        let columns = columns(batch, fields).map_err(bad)?;
+        let crcs = batch
+            .column_by_name(CRC_COLUMN)
+            .and_then(|column| column.as_primitive_opt::<UInt32Type>())
+            .ok_or_else(|| bad(format!("no column {CRC_COLUMN}")))?
+            .clone();
+        let paths = batch
+            .column_by_name(PATH_COLUMN)
+            .and_then(|column| column.as_string_opt())
+            .cloned();
+        Ok(Self {
+            rows: batch.num_rows(),
+            columns,
+            paths,
+            crcs,
+        })
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The values of the field at this place in the schema.
+    #[must_use]
+    pub fn column(&self, field: usize) -> &Column {
+        &self.columns[field]
+    }
+
+    /// Where a row came from, empty where that isn't known.
+    #[must_use]
+    pub fn source_path(&self, row: usize) -> &str {
+        if let Some(paths) = &self.paths {
+            return paths.value(row);
+        }
+        let image = self.columns.iter().find_map(|column| match column {
+            Column::Image { path, .. } => Some(path.value(row)),
+            _ => None,
+        });
+        image.unwrap_or_default()
+    }
+
+    /// Checks a row against its checksum.
+    pub fn check(&self, row: usize) -> Result<(), String> {
+        let (expected, found) = (self.crcs.value(row), row_crc(&self.columns, row));
+        if expected == found {
+            return Ok(());
+        }
+        Err(format!(
+            "checksum mismatch: stored {expected:08x}, computed {found:08x}"
+        ))
+    }
+
+    /// The checksum that the manifest holds of a block, over the message's header and the rows' checksums.
+    pub(crate) fn index_crc(&self, header: &[u8]) -> u32 {
+        crc32c::crc32c_append(
+            crc32c::crc32c(header),
+            self.crcs.values().inner().as_slice(),
+        )
+    }
+}

@@ -1,0 +1,345 @@
+//! The manifest: written last, read first, believed only after it has been checked.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::MANIFEST;
+use crate::error::{Error, Result};
+use crate::schema::{Field, check_fields};
+
+/// The format version that this library writes, and the newest that it reads.
+pub const VERSION: u32 = 1;
+
+const FORMAT: &str = "fastshard";
+
+/// A manifest of a petabyte has tens of megabytes; anything beyond this isn't one.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// One record batch of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockEntry {
+    /// Where its message starts in the file.
+    pub offset: u64,
+    /// Length of the message's header, padding included.
+    pub metadata_bytes: u64,
+    /// Length of its buffers.
+    pub body_bytes: u64,
+    /// Rows.
+    pub rows: u64,
+    /// CRC32C of the header followed by the rows' checksums: ties a block to its place in the dataset.
+    pub index_crc32c: u32,
+}
+
+/// One shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardEntry {
+    /// File name, without a folder.
+    pub file: String,
+    /// Rows.
+    pub rows: u64,
+    /// Length of the file.
+    pub bytes: u64,
+    /// BLAKE3 of the file, hexadecimal.
+    pub blake3: String,
+    /// Its record batches.
+    pub blocks: Vec<BlockEntry>,
+}
+
+/// The smallest and largest sizes among the images of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct ImageSizes {
+    pub min_width: u32,
+    pub max_width: u32,
+    pub min_height: u32,
+    pub max_height: u32,
+}
+
+impl ImageSizes {
+    /// The range of one image.
+    #[must_use]
+    pub fn of(width: u32, height: u32) -> Self {
+        Self {
+            min_width: width,
+            max_width: width,
+            min_height: height,
+            max_height: height,
+        }
+    }
+
+    /// The range of both.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            min_width: self.min_width.min(other.min_width),
+            max_width: self.max_width.max(other.max_width),
+            min_height: self.min_height.min(other.min_height),
+            max_height: self.max_height.max(other.max_height),
+        }
+    }
+
+    /// Width and height, if all images share them.
+    #[must_use]
+    pub fn uniform(self) -> Option<(u32, u32)> {
+        (self.min_width == self.max_width && self.min_height == self.max_height)
+            .then_some((self.min_width, self.min_height))
+    }
+}
+
+/// All that is known of a dataset without touching a shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Always `fastshard`.
+    pub format: String,
+    /// Version of the format.
+    pub version: u32,
+    /// BLAKE3 over fields and shards: equal for equal content, whenever and wherever it was packed.
+    pub fingerprint: String,
+    /// Rows of all shards.
+    pub rows: u64,
+    /// The fields.
+    pub fields: Vec<Field>,
+    /// Whether shards hold a `_path` column.
+    pub source_paths: bool,
+    /// Range of sizes for each image field.
+    pub image_sizes: BTreeMap<String, ImageSizes>,
+    /// The shards, in order.
+    pub shards: Vec<ShardEntry>,
+    /// Where the data came from; not interpreted.
+    pub provenance: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    format: Option<String>,
+    version: Option<u32>,
+}
+
+impl Manifest {
+    /// A manifest of these parts.
+    #[must_use]
+    pub fn new(
+        fields: Vec<Field>,
+        source_paths: bool,
+        image_sizes: BTreeMap<String, ImageSizes>,
+        shards: Vec<ShardEntry>,
+        provenance: serde_json::Value,
+    ) -> Self {
+        let mut manifest = Self {
+            format: FORMAT.into(),
+            version: VERSION,
+            fingerprint: String::new(),
+            rows: shards.iter().map(|shard| shard.rows).sum(),
+            fields,
+            source_paths,
+            image_sizes,
+            shards,
+            provenance,
+        };
+        manifest.fingerprint = manifest.content_hash();
+        manifest
+    }
+
+    fn content_hash(&self) -> String {
+        let content = json!([
+            self.version,
+            self.rows,
+            self.fields,
+            self.source_paths,
+            self.image_sizes,
+            self.shards,
+        ]);
+        blake3::hash(content.to_string().as_bytes())
+            .to_hex()
+            .to_string()
+    }
+
+    /// Reads and checks the manifest of a dataset folder.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(MANIFEST);
+        if !folder.is_dir() {
+            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(Error::io(folder)(missing));
+        }
+        let length = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let reason = "no manifest.json here, so this is not a finished fastshard dataset";
+                return Err(Error::format(folder, reason));
+            }
+            Err(error) => return Err(Error::io(&path)(error)),
+        };
+        if length > MAX_BYTES {
+            return Err(Error::format(
+                &path,
+                format!("{length} bytes is too long for a manifest"),
+            ));
+        }
+        let text = std::fs::read(&path).map_err(Error::io(&path))?;
+        Self::parse(&path, &text)
+    }
+
+    fn parse(path: &Path, text: &[u8]) -> Result<Self> {
+        let bad = |reason: String| Error::format(path, reason);
+        let head: Head =
+            serde_json::from_slice(text).map_err(|e| bad(format!("not a manifest: {e}")))?;
+        if head.format.as_deref() != Some(FORMAT) {
+            return Err(bad(format!(
+                "format is {:?}, expected {FORMAT:?}",
+                head.format
+            )));
+        }
+        match head.version {
+            Some(VERSION) => {}
+            Some(version) if version > VERSION => {
+                return Err(bad(format!(
+                    "written in format version {version}, but this fastshard reads up to {VERSION}; please upgrade"
+                )));
+            }
+            version => return Err(bad(format!("format version {version:?} is not one"))),
+        }
+        let manifest: Self =
+            serde_json::from_slice(text).map_err(|e| bad(format!("not a manifest: {e}")))?;
+        manifest.check().map_err(bad)?;
+        let found = manifest.content_hash();
+        if found != manifest.fingerprint {
+            return Err(Error::corrupt(
+                path,
+                format!(
+                    "altered: its fingerprint is {} but its content gives {found}",
+                    manifest.fingerprint
+                ),
+            ));
+        }
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_fields(&self.fields).map_err(|error| error.to_string())?;
+        let mut names = HashSet::new();
+        let mut rows = 0u64;
+        for shard in &self.shards {
+            shard.check()?;
+            if !names.insert(&shard.file) {
+                return Err(format!("shard {} is listed twice", shard.file));
+            }
+            rows = rows.checked_add(shard.rows).ok_or("too many rows")?;
+        }
+        // Half of the positions a signed index can name: room for all arithmetic on them.
+        if rows != self.rows || rows > 1 << 62 {
+            return Err(format!("{} rows declared, {rows} in the shards", self.rows));
+        }
+        Ok(())
+    }
+}
+
+impl ShardEntry {
+    fn check(&self) -> Result<(), String> {
+        let plain = Path::new(&self.file)
+            .file_name()
+            .is_some_and(|name| name == self.file.as_str());
+        if !plain || self.file.contains(['/', '\\']) {
+            return Err(format!(
+                "shard file {:?} is not a plain file name",
+                self.file
+            ));
+        }
+        let (mut end, mut rows) = (0u64, 0u64);
+        for block in &self.blocks {
+            let next = block
+                .offset
+                .checked_add(block.metadata_bytes)
+                .and_then(|at| at.checked_add(block.body_bytes));
+            match next {
+                Some(next) if block.offset >= end && next <= self.bytes && block.rows > 0 => {
+                    end = next
+                }
+                _ => {
+                    return Err(format!(
+                        "shard {}: block at {} does not fit in it",
+                        self.file, block.offset
+                    ));
+                }
+            }
+            rows = rows.checked_add(block.rows).ok_or("too many rows")?;
+        }
+        if rows != self.rows {
+            return Err(format!(
+                "shard {}: {} rows declared, {rows} in its blocks",
+                self.file, self.rows
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let block = BlockEntry {
+            offset: 64,
+            metadata_bytes: 64,
+            body_bytes: 128,
+            rows: 2,
+            index_crc32c: 7,
+        };
+        let shard = ShardEntry {
+            file: "shard-00000.arrow".into(),
+            rows: 2,
+            bytes: 512,
+            blake3: "00".into(),
+            blocks: vec![block],
+        };
+        let field = serde_json::from_str(r#"{"name":"caption","type":"text"}"#).unwrap();
+        Manifest::new(
+            vec![field],
+            false,
+            BTreeMap::new(),
+            vec![shard],
+            json!({"kind": "test"}),
+        )
+    }
+
+    fn parse(manifest: &Manifest) -> Result<Manifest> {
+        Manifest::parse(
+            Path::new("m.json"),
+            serde_json::to_string(manifest).unwrap().as_bytes(),
+        )
+    }
+
+    #[test]
+    fn round_trips() {
+        assert_eq!(parse(&manifest()).unwrap(), manifest());
+    }
+
+    #[test]
+    fn refuses_each_malformation() {
+        let changes: [(&str, fn(&mut Manifest)); 9] = [
+            ("expected \"fastshard\"", |m| m.format = "other".into()),
+            ("please upgrade", |m| m.version = 2),
+            ("is not one", |m| m.version = 0),
+            ("altered", |m| m.shards[0].blake3 = "01".into()),
+            ("plain file name", |m| m.shards[0].file = "../x".into()),
+            ("does not fit", |m| m.shards[0].blocks[0].body_bytes = 4096),
+            ("does not fit", |m| m.shards[0].blocks[0].offset = u64::MAX),
+            ("rows declared", |m| m.rows = 3),
+            ("listed twice", |m| m.shards.push(m.shards[0].clone())),
+        ];
+        for (expected, change) in changes {
+            let mut bad = manifest();
+            change(&mut bad);
+            let error = parse(&bad).unwrap_err().to_string();
+            assert!(
+                error.contains(expected),
+                "{error:?} should say {expected:?}"
+            );
+        }
+        assert!(Manifest::parse(Path::new("m"), b"{").is_err());
+        assert!(Manifest::parse(Path::new("m"), b"[]").is_err());
+    }
+}

@@ -1,0 +1,29 @@
+//! The format: how fields become Arrow columns, and what the manifest says of the shards. `FORMAT.md` is its prose.
+
+mod arrow;
+mod block;
+mod manifest;
+
+pub use arrow::arrow_schema;
+pub(crate) use arrow::image_children;
+pub use block::{Block, Column};
+pub(crate) use block::{columns, row_crc};
+pub use manifest::{BlockEntry, ImageSizes, Manifest, ShardEntry, VERSION};
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The column that holds each row's CRC32C.
+pub const CRC_COLUMN: &str = "_crc32c";
+
+/// The column that holds where a row came from, in datasets without an image field.
+pub const PATH_COLUMN: &str = "_path";
+
+/// Buffers start at multiples of this, the width of a cache line and of the widest vector register.
+pub const ALIGNMENT: usize = 64;
+
+/// Names of the small columns that go with an image field.
+#[must_use]
+pub fn image_columns(field: &str) -> [String; 3] {
+    ["width", "height", "orientation"].map(|what| format!("_{field}_{what}"))
+}

@@ -1,0 +1,529 @@
+//! Turning the rows of a unit into one block: reading, checking, transforming and encoding images; copying the rest.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arrow_array::builder::{BinaryBuilder, StringBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::{
+    Array, ArrayRef, FixedSizeListArray, RecordBatch, StringArray, StructArray, UInt8Array,
+    UInt32Array, UInt64Array, make_array,
+};
+use arrow_buffer::Buffer;
+use arrow_data::ArrayData;
+use arrow_schema::{DataType, SchemaRef};
+
+use super::spec::{Check, Encode, PackSpec};
+use super::staging::SkippedRow;
+use super::units::{join, paths};
+use crate::codec::{Header, encode_jpeg, encode_png};
+use crate::error::{Error, Result};
+use crate::format::{
+    CRC_COLUMN, ImageSizes, PATH_COLUMN, arrow_schema, columns, image_children, row_crc,
+};
+use crate::pipeline::{ImagePlan, ImageWorker, OnError};
+use crate::pixels::{Depth, PixelFormat};
+use crate::random::Key;
+use crate::schema::{Field, Kind};
+use crate::transform::{DecodeOptions, Layout, Operation};
+
+/// The largest item: offsets within a block are 32 bits wide.
+const MAX_ITEM: u64 = i32::MAX as u64;
+
+/// What all threads of a pack share.
+#[derive(Debug)]
+pub(super) struct Builder {
+    pub(super) spec: PackSpec,
+    /// The fields as they are stored.
+    pub(super) stored: Vec<Field>,
+    pub(super) schema: SchemaRef,
+    /// Where image columns hold paths, the folder they are relative to.
+    pub(super) root: Option<PathBuf>,
+    pub(super) source_paths: bool,
+    /// One plan for colour, one for gray.
+    plans: [ImagePlan; 2],
+    pub(super) counters: Arc<Counters>,
+}
+
+/// What a progress bar shows.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) rows: AtomicU64,
+    pub(super) total: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) skipped: AtomicU64,
+    pub(super) cancelled: AtomicBool,
+}
+
+impl Counters {
+    pub(super) fn check(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A finished block.
+#[derive(Debug)]
+pub(super) struct Built {
+    /// `None` when all rows were skipped.
+    pub(super) batch: Option<RecordBatch>,
+    pub(super) image_sizes: BTreeMap<String, ImageSizes>,
+    pub(super) skipped: Vec<SkippedRow>,
+}
+
+/// An image as it will be stored.
+struct Stored {
+    bytes: Vec<u8>,
+    path: String,
+    width: u32,
+    height: u32,
+    orientation: u8,
+}
+
+/// The images of one field of a unit.
+#[derive(Default)]
+struct ImageColumn {
+    bytes: BinaryBuilder,
+    pixels: Vec<u8>,
+    path: StringBuilder,
+    width: Vec<u32>,
+    height: Vec<u32>,
+    orientation: Vec<u8>,
+    total: u64,
+}
+
+/// One thread's tools.
+pub(super) struct Tools {
+    workers: [ImageWorker; 2],
+}
+
+impl Builder {
+    pub(super) fn new(
+        spec: PackSpec,
+        stored: Vec<Field>,
+        root: Option<PathBuf>,
+        counters: Arc<Counters>,
+        size: Option<[u32; 2]>,
+    ) -> Result<Self> {
+        let source_paths = root.is_some() && !stored.iter().any(|field| field.kind == Kind::Image);
+        let plan = |channels| {
+            ImagePlan::encoded("image", 0, &spec.operations(channels), Layout::Nhwc, size)
+        };
+        Ok(Self {
+            schema: arrow_schema(&stored, source_paths),
+            plans: [plan(3)?, plan(1)?],
+            spec,
+            stored,
+            root,
+            source_paths,
+            counters,
+        })
+    }
+
+    pub(super) fn tools(&self) -> Result<Tools> {
+        Ok(Tools {
+            workers: [
+                ImageWorker::new(&self.plans[0])?,
+                ImageWorker::new(&self.plans[1])?,
+            ],
+        })
+    }
+
+    /// Builds the block of these rows of a table. `number` gives a row's number in the source, for messages.
+    pub(super) fn build(
+        &self,
+        tools: &mut Tools,
+        table: &RecordBatch,
+        rows: &[u64],
+        number: impl Fn(u64) -> u64,
+    ) -> Result<Built> {
+        let names: Vec<&str> = self
+            .spec
+            .fields
+            .iter()
+            .filter(|f| f.kind == Kind::Image)
+            .map(|f| f.name.as_str())
+            .collect();
+        let mut images: Vec<ImageColumn> = names.iter().map(|_| ImageColumn::default()).collect();
+        let (mut kept, mut skipped) = (Vec::with_capacity(rows.len()), Vec::new());
+        for &row in rows {
+            self.counters.check()?;
+            let stored: Result<Vec<Stored>> = names
+                .iter()
+                .map(|name| self.image(tools, table, name, row as usize))
+                .collect();
+            match stored {
+                Ok(stored) => {
+                    for (column, stored) in images.iter_mut().zip(stored) {
+                        column.push(stored, self.spec.encode == Encode::Raw);
+                    }
+                    kept.push(row);
+                }
+                Err(error) => skipped.push(self.skip(table, &names, row, number(row), error)?),
+            }
+            self.counters.rows.fetch_add(1, Ordering::Relaxed);
+        }
+        let image_sizes = names.iter().zip(&images).filter_map(|(name, column)| {
+            (self.spec.encode != Encode::Raw)
+                .then(|| column.sizes().map(|sizes| ((*name).to_owned(), sizes)))?
+        });
+        let image_sizes = image_sizes.collect();
+        let batch = if kept.is_empty() {
+            None
+        } else {
+            Some(self.assemble(table, &kept, images)?)
+        };
+        Ok(Built {
+            batch,
+            image_sizes,
+            skipped,
+        })
+    }
+
+    /// Notes a row that is left out, or gives the error with its place.
+    fn skip(
+        &self,
+        table: &RecordBatch,
+        names: &[&str],
+        row: u64,
+        number: u64,
+        error: Error,
+    ) -> Result<SkippedRow> {
+        let path = match (&self.root, names.first()) {
+            (Some(_), Some(name)) => paths(table, name)?.value(row as usize).to_owned(),
+            _ => String::new(),
+        };
+        let located = match error {
+            Error::Decode { reason } if self.root.is_some() => {
+                Error::decode(format!("{path}: {reason}"))
+            }
+            Error::Decode { reason } => Error::decode(format!("row {number}: {reason}")),
+            other => other,
+        };
+        let about_the_row = matches!(
+            located,
+            Error::Decode { .. } | Error::Io { .. } | Error::Source { .. }
+        );
+        if self.spec.on_error == OnError::Raise || !about_the_row {
+            return Err(located);
+        }
+        self.counters.skipped.fetch_add(1, Ordering::Relaxed);
+        Ok(SkippedRow {
+            row: number,
+            path,
+            error: located.to_string(),
+        })
+    }
+
+    fn read(&self, table: &RecordBatch, name: &str, row: usize) -> Result<(Vec<u8>, String)> {
+        let (bytes, path) = if let Some(root) = &self.root {
+            let relative = paths(table, name)?.value(row);
+            let path = join(root, relative, row)?;
+            let length = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+            if length > MAX_ITEM {
+                return Err(Error::decode(format!(
+                    "{length} bytes: one item holds at most 2 GiB"
+                )));
+            }
+            (
+                std::fs::read(&path).map_err(Error::io(&path))?,
+                relative.to_owned(),
+            )
+        } else {
+            let column = table
+                .column_by_name(name)
+                .and_then(|column| column.as_binary_opt::<i32>());
+            let column = column.ok_or_else(|| {
+                Error::source(format!("field {name:?}: expected a column of bytes"))
+            })?;
+            (column.value(row).to_vec(), String::new())
+        };
+        self.counters
+            .bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok((bytes, path))
+    }
+
+    fn image(
+        &self,
+        tools: &mut Tools,
+        table: &RecordBatch,
+        name: &str,
+        row: usize,
+    ) -> Result<Stored> {
+        let (bytes, path) = self.read(table, name, row)?;
+        let header = tools.workers[0].decoder().header(&bytes)?;
+        if self.spec.encode == Encode::Original {
+            tools.workers[0].check(&bytes, &header, self.spec.check == Check::Decode)?;
+            let Header {
+                width,
+                height,
+                orientation,
+                ..
+            } = header;
+            return Ok(Stored {
+                bytes,
+                path,
+                width,
+                height,
+                orientation,
+            });
+        }
+        let gray = header.channels == 1 && self.spec.encode != Encode::Raw;
+        let (plan, worker) = (
+            &self.plans[usize::from(gray)],
+            &mut tools.workers[usize::from(gray)],
+        );
+        let (pixels, [height, width]) = transform(plan, worker, &bytes)?;
+        let bytes = match self.spec.encode {
+            Encode::Jpeg => {
+                encode_jpeg(&pixels, width, height, plan.channels(), self.spec.quality)?
+            }
+            Encode::Png => {
+                let format = PixelFormat {
+                    channels: plan.channels(),
+                    depth: Depth::Eight,
+                };
+                encode_png(&pixels, width, height, format)?
+            }
+            _ => {
+                self.expect_size(plan, [height, width])?;
+                pixels
+            }
+        };
+        // Pixels were turned or not as they were decoded; what is stored has no orientation of its own.
+        Ok(Stored {
+            bytes,
+            path,
+            width,
+            height,
+            orientation: 1,
+        })
+    }
+
+    fn expect_size(&self, plan: &ImagePlan, found: [u32; 2]) -> Result<()> {
+        if plan.size() == Some(found) {
+            return Ok(());
+        }
+        let [height, width] = found;
+        Err(Error::decode(format!(
+            "{height} x {width} (height x width), but raw pixels must all have one size, here {:?}: resize or pad them",
+            plan.size().unwrap_or_default()
+        )))
+    }
+
+    /// Puts the columns together and adds the checksums.
+    fn assemble(
+        &self,
+        table: &RecordBatch,
+        kept: &[u64],
+        images: Vec<ImageColumn>,
+    ) -> Result<RecordBatch> {
+        let indices = UInt64Array::from(kept.to_vec());
+        let mut images = images.into_iter().map(|mut image| {
+            let arrays = image.arrays();
+            (image, arrays)
+        });
+        let mut arrays: Vec<ArrayRef> = Vec::new();
+        let mut internal: Vec<ArrayRef> = Vec::new();
+        let mut source_paths: Option<ArrayRef> = None;
+        for (field, stored) in self.spec.fields.iter().zip(&self.stored) {
+            let data_type = self
+                .schema
+                .field_with_name(&field.name)
+                .expect("made from these fields")
+                .data_type();
+            if field.kind != Kind::Image {
+                arrays.push(self.copied(table, field, data_type, &indices)?);
+                continue;
+            }
+            let (mut image, (bytes, path)) = images.next().expect("one for each image field");
+            if stored.kind == Kind::Image {
+                arrays.push(Arc::new(StructArray::new(
+                    image_children(),
+                    vec![bytes, path],
+                    None,
+                )));
+                internal.push(Arc::new(UInt32Array::from(std::mem::take(
+                    &mut image.width,
+                ))));
+                internal.push(Arc::new(UInt32Array::from(std::mem::take(
+                    &mut image.height,
+                ))));
+                internal.push(Arc::new(UInt8Array::from(std::mem::take(
+                    &mut image.orientation,
+                ))));
+            } else {
+                arrays.push(tensor(
+                    std::mem::take(&mut image.pixels),
+                    data_type,
+                    kept.len(),
+                )?);
+                source_paths.get_or_insert(path);
+            }
+        }
+        arrays.append(&mut internal);
+        if self.source_paths {
+            let none = || Arc::new(StringArray::from(vec![""; kept.len()])) as ArrayRef;
+            arrays.push(source_paths.unwrap_or_else(none));
+        }
+        self.with_checksums(arrays, kept.len())
+    }
+
+    fn copied(
+        &self,
+        table: &RecordBatch,
+        field: &Field,
+        data_type: &DataType,
+        indices: &UInt64Array,
+    ) -> Result<ArrayRef> {
+        let bad = |what: String| Error::source(format!("field {:?}: {what}", field.name));
+        let column = table
+            .column_by_name(&field.name)
+            .ok_or_else(|| bad("no such column in the source".into()))?;
+        if column.null_count() > 0 {
+            return Err(bad(format!(
+                "{} missing values, expected none",
+                column.null_count()
+            )));
+        }
+        let taken = arrow_select::take::take(column, indices, None)
+            .map_err(|error| bad(error.to_string()))?;
+        conform(taken, data_type).map_err(bad)
+    }
+
+    fn with_checksums(&self, mut arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let failed = |error: arrow_schema::ArrowError| Error::source(error.to_string());
+        arrays.push(Arc::new(UInt32Array::from(vec![0; rows])));
+        let batch = RecordBatch::try_new(self.schema.clone(), arrays.clone()).map_err(failed)?;
+        let columns = columns(&batch, &self.stored).map_err(Error::source)?;
+        let crcs: Vec<u32> = (0..rows).map(|row| row_crc(&columns, row)).collect();
+        let last = arrays.len() - 1;
+        debug_assert_eq!(self.schema.field(last).name(), CRC_COLUMN);
+        debug_assert!(!self.source_paths || self.schema.field(last - 1).name() == PATH_COLUMN);
+        arrays[last] = Arc::new(UInt32Array::from(crcs));
+        RecordBatch::try_new(self.schema.clone(), arrays).map_err(failed)
+    }
+}
+
+/// Pixels and (height, width) of a transformed image.
+fn transform(
+    plan: &ImagePlan,
+    worker: &mut ImageWorker,
+    bytes: &[u8],
+) -> Result<(Vec<u8>, [u32; 2])> {
+    let mut pixels = Vec::new();
+    let mut size = [0; 2];
+    let (grown, found) = (&mut pixels, &mut size);
+    let key = Key {
+        seed: 0,
+        epoch: 0,
+        row: 0,
+        field: 0,
+    };
+    worker.run_encoded(
+        plan,
+        bytes,
+        decode_options(plan),
+        key,
+        move |height_width| {
+            *found = height_width;
+            grown.resize(
+                height_width[0] as usize * height_width[1] as usize * plan.channels(),
+                0,
+            );
+            Ok(&mut grown[..])
+        },
+    )?;
+    Ok((pixels, size))
+}
+
+fn decode_options(plan: &ImagePlan) -> DecodeOptions {
+    plan.decode_options().expect("made for encoded images")
+}
+
+impl ImageColumn {
+    fn push(&mut self, image: Stored, raw: bool) {
+        self.total += image.bytes.len() as u64;
+        if raw {
+            self.pixels.extend_from_slice(&image.bytes);
+        } else if self.total <= MAX_ITEM {
+            self.bytes.append_value(&image.bytes);
+        }
+        self.path.append_value(&image.path);
+        self.width.push(image.width);
+        self.height.push(image.height);
+        self.orientation.push(image.orientation);
+    }
+
+    fn sizes(&self) -> Option<ImageSizes> {
+        let each = self
+            .width
+            .iter()
+            .zip(&self.height)
+            .map(|(&width, &height)| ImageSizes::of(width, height));
+        each.reduce(ImageSizes::union)
+    }
+
+    fn arrays(&mut self) -> (ArrayRef, ArrayRef) {
+        (Arc::new(self.bytes.finish()), Arc::new(self.path.finish()))
+    }
+}
+
+/// Gives an array the exact type that the schema asks for; only the names in list types may differ.
+fn conform(array: ArrayRef, data_type: &DataType) -> Result<ArrayRef, String> {
+    if array.data_type() == data_type {
+        return Ok(array);
+    }
+    let wrong = || format!("is {}, expected {data_type}", array.data_type());
+    let (DataType::FixedSizeList(item, size), Some(list)) =
+        (data_type, array.as_fixed_size_list_opt())
+    else {
+        return Err(wrong());
+    };
+    if list.value_length() != *size
+        || list.values().data_type() != item.data_type()
+        || list.values().null_count() > 0
+    {
+        return Err(wrong());
+    }
+    Ok(Arc::new(FixedSizeListArray::new(
+        item.clone(),
+        *size,
+        list.values().clone(),
+        None,
+    )))
+}
+
+fn tensor(values: Vec<u8>, data_type: &DataType, rows: usize) -> Result<ArrayRef> {
+    let DataType::FixedSizeList(item, size) = data_type else {
+        return Err(Error::source("raw pixels need a tensor field"));
+    };
+    let length = rows * *size as usize;
+    let data = ArrayData::builder(item.data_type().clone())
+        .len(length)
+        .add_buffer(Buffer::from_vec(values));
+    let values = make_array(
+        data.build()
+            .map_err(|error| Error::source(error.to_string()))?,
+    );
+    Ok(Arc::new(FixedSizeListArray::new(
+        item.clone(),
+        *size,
+        values,
+        None,
+    )))
+}
+
+/// The operations of a plan whose output size must be known before packing.
+pub(super) fn needs_size(spec: &PackSpec) -> bool {
+    let known = spec.ops.iter().fold(None, |size, operation: &Operation| {
+        operation.output_size(size)
+    });
+    spec.encode == Encode::Raw && known.is_none()
+}

@@ -1,0 +1,537 @@
+//! A pack in progress: a coordinator thread, its workers, and the caller's handle on them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use serde::Serialize;
+
+use super::build::{Builder, Built, Counters, Tools, needs_size};
+use super::ordered::ordered;
+use super::spec::PackSpec;
+use super::staging::{Finished, SkippedRow, Staging, shard_name};
+use super::units::{Files, Unit, join, paths};
+use crate::codec::Decoder;
+use crate::error::{Error, Result};
+use crate::format::{ImageSizes, Manifest};
+use crate::pipeline::available_threads;
+use crate::schema::Kind;
+use crate::writer::ShardWriter;
+
+/// How far a pack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows done.
+    pub rows: u64,
+    /// Rows in all, 0 when not known.
+    pub total: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Rows left out.
+    pub skipped: u64,
+}
+
+/// What a pack came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Rows packed.
+    pub rows: u64,
+    /// Shards written.
+    pub shards: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many of them an earlier, interrupted pack had finished.
+    pub resumed_shards: usize,
+    /// Rows left out.
+    pub skipped: Vec<SkippedRow>,
+}
+
+/// Record batches that the caller brings, a few at a time.
+#[derive(Debug, Default)]
+struct Stream {
+    waiting: VecDeque<RecordBatch>,
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    counters: Arc<Counters>,
+    stream: Mutex<Stream>,
+    moved: Condvar,
+    /// A block failed: no more input is wanted.
+    failed: AtomicBool,
+    finished: Mutex<Option<Result<Report>>>,
+    done: Condvar,
+}
+
+/// Batches that may wait to be taken, beside those being worked on.
+const WAITING: usize = 2;
+
+/// A pack in progress. Dropping it cancels.
+#[derive(Debug)]
+pub struct Job {
+    shared: Arc<Shared>,
+    coordinator: Option<JoinHandle<()>>,
+}
+
+impl Job {
+    /// Packs a table whose image columns hold paths below `root`.
+    pub fn files(
+        destination: &Path,
+        spec: PackSpec,
+        root: PathBuf,
+        table: RecordBatch,
+    ) -> Result<Self> {
+        spec.check()?;
+        let destination = destination.to_owned();
+        Self::start(move |shared| pack_files(&destination, spec, root, table, shared))
+    }
+
+    /// Packs what [`Self::push`] brings.
+    pub fn stream(destination: &Path, spec: PackSpec) -> Result<Self> {
+        spec.check()?;
+        if spec.shuffle_seed.is_some() {
+            return Err(Error::option(
+                "a stream can't be shuffled: its length is not known",
+            ));
+        }
+        let destination = destination.to_owned();
+        Self::start(move |shared| pack_stream(&destination, spec, shared))
+    }
+
+    fn start(work: impl FnOnce(&Shared) -> Result<Report> + Send + 'static) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let theirs = shared.clone();
+        let run = move || {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&theirs)));
+            let result = result
+                .unwrap_or_else(|_| Err(Error::source("packing panicked; please report this")));
+            *theirs
+                .finished
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(result);
+            theirs.done.notify_all();
+            theirs.moved.notify_all();
+        };
+        let thread = std::thread::Builder::new()
+            .name("fastshard-pack".into())
+            .spawn(run);
+        Ok(Self {
+            shared,
+            coordinator: Some(thread.map_err(Error::io("starting a thread"))?),
+        })
+    }
+
+    /// Hands over a batch of values; false when there is no room yet.
+    pub fn push(&self, batch: &RecordBatch, timeout: Duration) -> Result<bool> {
+        let until = Instant::now() + timeout;
+        let mut stream = self
+            .shared
+            .stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while stream.waiting.len() >= WAITING {
+            if let Some(error) = self.failure() {
+                return Err(error);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            stream = self
+                .shared
+                .moved
+                .wait_timeout(stream, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        stream.waiting.push_back(batch.clone());
+        self.shared.moved.notify_all();
+        Ok(true)
+    }
+
+    /// Says that nothing more will be pushed.
+    pub fn end_stream(&self) {
+        self.shared
+            .stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .ended = true;
+        self.shared.moved.notify_all();
+    }
+
+    /// What ended the job before its input did.
+    fn failure(&self) -> Option<Error> {
+        self.shared
+            .finished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()?
+            .err()
+    }
+
+    /// Waits for the end, at most this long. The report, or the error, comes once.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Option<Report>> {
+        let finished = self
+            .shared
+            .finished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waiting = |result: &mut Option<Result<Report>>| result.is_none();
+        let waited = self
+            .shared
+            .done
+            .wait_timeout_while(finished, timeout, waiting);
+        let result = waited.unwrap_or_else(PoisonError::into_inner).0.take();
+        if result.is_some() {
+            self.join();
+        }
+        result.transpose()
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let counters = &self.shared.counters;
+        Progress {
+            rows: counters.rows.load(Ordering::Relaxed),
+            total: counters.total.load(Ordering::Relaxed),
+            bytes: counters.bytes.load(Ordering::Relaxed),
+            skipped: counters.skipped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stops and joins the threads. Finished shards stay for the next try.
+    pub fn cancel(&mut self) {
+        self.shared
+            .counters
+            .cancelled
+            .store(true, Ordering::Relaxed);
+        self.end_stream();
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.coordinator.take() {
+            // Its panics are caught and reported as an error.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// Writes blocks to shards and keeps the books.
+struct Shards<'a> {
+    staging: &'a Staging,
+    builder: &'a Builder,
+    number: usize,
+    writer: Option<ShardWriter>,
+    open: Finished,
+    finished: Vec<Finished>,
+    resumed: usize,
+}
+
+fn nothing_yet() -> Finished {
+    Finished {
+        entry: None,
+        image_sizes: BTreeMap::new(),
+        skipped: Vec::new(),
+    }
+}
+
+fn merge(into: &mut BTreeMap<String, ImageSizes>, sizes: BTreeMap<String, ImageSizes>) {
+    for (field, sizes) in sizes {
+        into.entry(field)
+            .and_modify(|known| *known = known.union(sizes))
+            .or_insert(sizes);
+    }
+}
+
+impl<'a> Shards<'a> {
+    fn new(staging: &'a Staging, builder: &'a Builder) -> Self {
+        Self {
+            staging,
+            builder,
+            number: 0,
+            writer: None,
+            open: nothing_yet(),
+            finished: Vec::new(),
+            resumed: 0,
+        }
+    }
+
+    /// Goes on to a shard, taking those before it that an earlier try finished.
+    fn switch(&mut self, number: usize) -> Result<()> {
+        while self.number < number {
+            self.end()?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if let Some(finished) = self.staging.finished(self.number) {
+            self.finished.push(finished);
+            self.resumed += 1;
+        } else {
+            if let Some(writer) = self.writer.take() {
+                self.open.entry = Some(writer.finish(&self.builder.stored)?);
+            }
+            let finished = std::mem::replace(&mut self.open, nothing_yet());
+            self.staging.finish(self.number, &finished)?;
+            self.finished.push(finished);
+        }
+        self.number += 1;
+        Ok(())
+    }
+
+    fn write(&mut self, built: Built) -> Result<()> {
+        merge(&mut self.open.image_sizes, built.image_sizes);
+        self.open.skipped.extend(built.skipped);
+        let Some(batch) = built.batch else {
+            return Ok(());
+        };
+        if self.writer.is_none() {
+            let name = shard_name(self.number);
+            self.writer = Some(ShardWriter::create(
+                self.staging.folder(),
+                &name,
+                &self.builder.schema,
+            )?);
+        }
+        self.writer.as_mut().expect("just made").write(&batch)
+    }
+
+    fn finish(mut self) -> Result<(Manifest, Report)> {
+        self.end()?;
+        let mut sizes = BTreeMap::new();
+        let (mut shards, mut skipped) = (Vec::new(), Vec::new());
+        for finished in self.finished {
+            merge(&mut sizes, finished.image_sizes);
+            shards.extend(finished.entry);
+            skipped.extend(finished.skipped);
+        }
+        if shards.is_empty() {
+            return Err(Error::source(
+                "nothing to pack: no rows, or all of them were skipped",
+            ));
+        }
+        let builder = self.builder;
+        let report = Report {
+            rows: shards.iter().map(|shard| shard.rows).sum(),
+            shards: shards.len(),
+            bytes: shards.iter().map(|shard| shard.bytes).sum(),
+            resumed_shards: self.resumed,
+            skipped,
+        };
+        let provenance = builder.spec.provenance.clone();
+        let manifest = Manifest::new(
+            builder.stored.clone(),
+            builder.source_paths,
+            sizes,
+            shards,
+            provenance,
+        );
+        Ok((manifest, report))
+    }
+}
+
+fn threads(spec: &PackSpec) -> usize {
+    if spec.num_threads == 0 {
+        available_threads()
+    } else {
+        spec.num_threads
+    }
+}
+
+/// Tools outlive a unit; a thread takes a set and puts it back.
+fn with_tools<T>(
+    idle: &Mutex<Vec<Tools>>,
+    builder: &Builder,
+    work: impl FnOnce(&mut Tools) -> Result<T>,
+) -> Result<T> {
+    let taken = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut tools = taken.map_or_else(|| builder.tools(), Ok)?;
+    let result = work(&mut tools);
+    idle.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(tools);
+    result
+}
+
+fn pack_files(
+    destination: &Path,
+    spec: PackSpec,
+    root: PathBuf,
+    table: RecordBatch,
+    shared: &Shared,
+) -> Result<Report> {
+    let threads = threads(&spec);
+    shared
+        .counters
+        .total
+        .store(table.num_rows() as u64, Ordering::Relaxed);
+    let files = Files::new(root.clone(), table, &spec)?;
+    let staging = Staging::open(destination, spec.overwrite, Some(&files.fingerprint(&spec)))?;
+    let size = if needs_size(&spec) {
+        Some(first_size(&spec, &files)?)
+    } else {
+        None
+    };
+    let stored = spec.stored_fields(size)?;
+    let units = files.units(&spec, &stored);
+    let builder = Builder::new(spec, stored, Some(root), shared.counters.clone(), size)?;
+    let last_shard = units.last().map_or(0, |unit| unit.shard);
+    let done: Vec<bool> = (0..=last_shard)
+        .map(|shard| staging.finished(shard).is_some())
+        .collect();
+    let counted = units
+        .iter()
+        .filter(|unit| done[unit.shard])
+        .map(|unit| unit.positions.end - unit.positions.start);
+    shared
+        .counters
+        .rows
+        .fetch_add(counted.sum(), Ordering::Relaxed);
+    let mut todo = units.into_iter().filter(|unit| !done[unit.shard]);
+    let idle = Mutex::new(Vec::new());
+    let mut shards = Shards::new(&staging, &builder);
+    let build = |unit: Unit| {
+        let rows: Vec<u64> = unit
+            .positions
+            .clone()
+            .map(|position| files.row(position))
+            .collect();
+        let built = with_tools(&idle, &builder, |tools| {
+            builder.build(tools, &files.table, &rows, |row| row)
+        })?;
+        Ok((unit.shard, built))
+    };
+    let write = |(shard, built): (usize, Built)| {
+        builder.counters.check()?;
+        shards.switch(shard)?;
+        shards.write(built)
+    };
+    ordered(threads, threads + 2, || Ok(todo.next()), build, write)?;
+    shards.switch(last_shard)?;
+    let (manifest, report) = shards.finish()?;
+    staging.publish(&manifest)?;
+    Ok(report)
+}
+
+/// The size that raw pixels take without a resize: that of the first image that has one.
+fn first_size(spec: &PackSpec, files: &Files) -> Result<[u32; 2]> {
+    let image = spec.fields.iter().find(|field| field.kind == Kind::Image);
+    let field = image.ok_or_else(|| Error::option("raw pixels need an image field"))?;
+    let paths = paths(&files.table, &field.name)?;
+    let mut decoder = Decoder::new(spec.max_pixels)?;
+    let mut first = None;
+    for row in 0..files.table.num_rows() {
+        let path = join(&files.root, paths.value(row), row)?;
+        let header = std::fs::read(&path)
+            .map_err(Error::io(&path))
+            .and_then(|bytes| decoder.header(&bytes));
+        match header {
+            Ok(header) => return Ok([header.height, header.width]),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::source("nothing to pack: no rows")))
+}
+
+fn pack_stream(destination: &Path, spec: PackSpec, shared: &Shared) -> Result<Report> {
+    let threads = threads(&spec);
+    let staging = Staging::open(destination, spec.overwrite, None)?;
+    let Some(first) = next_batch(shared)? else {
+        return Err(Error::source(
+            "nothing to pack: the iterable gave no samples",
+        ));
+    };
+    let size = if needs_size(&spec) {
+        Some(first_streamed_size(&spec, &first)?)
+    } else {
+        None
+    };
+    let stored = spec.stored_fields(size)?;
+    let shard_size = spec.shard_size;
+    let builder = Builder::new(spec, stored, None, shared.counters.clone(), size)?;
+    let idle = Mutex::new(Vec::new());
+    let mut shards = Shards::new(&staging, &builder);
+    let (mut pending, mut rows_before) = (Some(first), 0);
+    let source = || {
+        let batch = pending
+            .take()
+            .map_or_else(|| next_batch(shared), |batch| Ok(Some(batch)))?;
+        Ok(batch.map(|batch| {
+            let start = rows_before;
+            rows_before += batch.num_rows() as u64;
+            (start, batch)
+        }))
+    };
+    let build = |(start, batch): (u64, RecordBatch)| {
+        let rows: Vec<u64> = (0..batch.num_rows() as u64).collect();
+        let built = with_tools(&idle, &builder, |tools| {
+            builder.build(tools, &batch, &rows, |row| start + row)
+        });
+        built.inspect_err(|_| shared.failed.store(true, Ordering::Relaxed))
+    };
+    let (mut shard, mut shard_bytes) = (0, 0);
+    let write = |built: Built| {
+        builder.counters.check()?;
+        let bytes = built
+            .batch
+            .as_ref()
+            .map_or(0, RecordBatch::get_array_memory_size) as u64;
+        if shard_bytes > 0 && shard_bytes + bytes > shard_size {
+            (shard, shard_bytes) = (shard + 1, 0);
+        }
+        shard_bytes += bytes;
+        let written = shards.switch(shard).and_then(|()| shards.write(built));
+        written.inspect_err(|_| shared.failed.store(true, Ordering::Relaxed))
+    };
+    ordered(threads, threads + 2, source, build, write)?;
+    shared.counters.check()?;
+    let (manifest, report) = shards.finish()?;
+    staging.publish(&manifest)?;
+    Ok(report)
+}
+
+fn first_streamed_size(spec: &PackSpec, batch: &RecordBatch) -> Result<[u32; 2]> {
+    let image = spec.fields.iter().find(|field| field.kind == Kind::Image);
+    let column = image
+        .and_then(|field| batch.column_by_name(&field.name))
+        .and_then(|c| c.as_binary_opt::<i32>());
+    let column = column.ok_or_else(|| Error::option("raw pixels need an image field"))?;
+    let header = Decoder::new(spec.max_pixels)?.header(column.value(0))?;
+    Ok([header.height, header.width])
+}
+
+/// The next batch of a stream; waits in slices so that cancelling is noticed.
+fn next_batch(shared: &Shared) -> Result<Option<RecordBatch>> {
+    let mut stream = shared.stream.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        shared.counters.check()?;
+        if let Some(batch) = stream.waiting.pop_front() {
+            shared.moved.notify_all();
+            return Ok(Some(batch));
+        }
+        if stream.ended || shared.failed.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let slice = Duration::from_millis(50);
+        stream = shared
+            .moved
+            .wait_timeout(stream, slice)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+    }
+}

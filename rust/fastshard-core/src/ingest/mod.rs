@@ -1,0 +1,20 @@
+//! Packing: from rows of a source to shards.
+//!
+//! ```text
+//! units (runs of rows) -> threads read, check, transform, encode -> blocks, in order -> one writer -> shards
+//! ```
+//!
+//! A unit becomes one block of a shard. Units are finished in any order and written in their own, so that a dataset is
+//! the same bytes whatever the number of threads. Memory is bounded by `threads + 2` blocks of at most about 32 MiB (or
+//! one sample, if that is larger), each at most twice, and one image a thread.
+
+mod build;
+mod job;
+mod ordered;
+mod spec;
+mod staging;
+mod units;
+
+pub use job::{Job, Progress, Report};
+pub use spec::{Check, Encode, PackSpec};
+pub use staging::SkippedRow;

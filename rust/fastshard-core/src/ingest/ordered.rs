@@ -1,0 +1,185 @@
+//! A parallel map whose results come out in the order of its inputs, at most `window` of them at a time.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+
+struct State<T> {
+    /// Inputs taken.
+    taken: usize,
+    /// Results handed over.
+    handed_over: usize,
+    results: BTreeMap<usize, Result<T>>,
+    /// No more inputs.
+    exhausted: bool,
+    /// Nobody wants more results.
+    stopped: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes inputs from `source`, maps them with `work` on `threads` threads, and gives the results to `sink` in order. The
+/// first error, in that order, ends it.
+pub(crate) fn ordered<I: Send, T: Send>(
+    threads: usize,
+    window: usize,
+    source: impl FnMut() -> Result<Option<I>> + Send,
+    work: impl Fn(I) -> Result<T> + Sync,
+    mut sink: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    let source = Mutex::new(source);
+    let state = Mutex::new(State {
+        taken: 0,
+        handed_over: 0,
+        results: BTreeMap::new(),
+        exhausted: false,
+        stopped: false,
+    });
+    let changed = Condvar::new();
+    let wait = |guard| changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+
+    let take = || -> Option<(usize, I)> {
+        // Held while the source is asked, so that numbers follow its order.
+        let mut source = lock(&source);
+        let mut guard = lock(&state);
+        while !guard.stopped && !guard.exhausted && guard.taken >= guard.handed_over + window {
+            guard = wait(guard);
+        }
+        if guard.stopped || guard.exhausted {
+            return None;
+        }
+        let number = guard.taken;
+        drop(guard);
+        let input = (*source)();
+        let mut guard = lock(&state);
+        let input = match input {
+            Ok(Some(input)) => {
+                guard.taken += 1;
+                Some((number, input))
+            }
+            Ok(None) => {
+                guard.exhausted = true;
+                None
+            }
+            Err(error) => {
+                guard.taken += 1;
+                guard.exhausted = true;
+                guard.results.insert(number, Err(error));
+                None
+            }
+        };
+        changed.notify_all();
+        input
+    };
+
+    let run = || {
+        while let Some((number, input)) = take() {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(input)));
+            let result =
+                result.unwrap_or_else(|_| Err(Error::source("a codec panicked while packing")));
+            lock(&state).results.insert(number, result);
+            changed.notify_all();
+        }
+    };
+
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(run);
+        }
+        let outcome = loop {
+            let mut guard = lock(&state);
+            let next = guard.handed_over;
+            let result = loop {
+                if let Some(result) = guard.results.remove(&next) {
+                    break Some(result);
+                }
+                if guard.exhausted && next == guard.taken {
+                    break None;
+                }
+                guard = wait(guard);
+            };
+            drop(guard);
+            let Some(result) = result else { break Ok(()) };
+            if let Err(error) = result.and_then(&mut sink) {
+                break Err(error);
+            }
+            lock(&state).handed_over += 1;
+            changed.notify_all();
+        };
+        lock(&state).stopped = true;
+        changed.notify_all();
+        outcome
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_order_and_the_window() {
+        let mut numbers = 0..200u64;
+        let running = std::sync::atomic::AtomicI64::new(0);
+        let mut out = Vec::new();
+        ordered(
+            4,
+            6,
+            || {
+                assert!(running.fetch_add(1, std::sync::atomic::Ordering::SeqCst) <= 6);
+                Ok(numbers.next())
+            },
+            |n| {
+                std::thread::sleep(std::time::Duration::from_micros(
+                    crate::random::mix(n) % 300,
+                ));
+                Ok(n * n)
+            },
+            |n| {
+                running.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                out.push(n);
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(out, (0..200).map(|n| n * n).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_first_error_in_order_wins() {
+        let mut numbers = 0..100;
+        let work = |n| {
+            if n % 10 == 7 {
+                Err(Error::source(format!("{n}")))
+            } else {
+                Ok(n)
+            }
+        };
+        let error = ordered(3, 5, || Ok(numbers.next()), work, |_| Ok(())).unwrap_err();
+        assert_eq!(error.to_string(), "7");
+    }
+
+    #[test]
+    fn panics_and_failing_sinks_end_it() {
+        let mut numbers = 0..100;
+        let error = ordered(
+            3,
+            5,
+            || Ok(numbers.next()),
+            |n| Ok(n),
+            |n| {
+                if n == 9 {
+                    Err(Error::Cancelled)
+                } else {
+                    Ok(())
+                }
+            },
+        );
+        assert!(matches!(error, Err(Error::Cancelled)));
+        let mut numbers = 0..10;
+        let work = |n: i32| -> Result<i32> { if n == 3 { panic!("on purpose") } else { Ok(n) } };
+        assert!(ordered(2, 3, || Ok(numbers.next()), work, |_| Ok(())).is_err());
+    }
+}

@@ -1,0 +1,21 @@
+//! fastshard's core: packed, memory-mapped datasets and ready batches for model training, without any Python.
+
+pub mod codec;
+pub mod dataset;
+pub mod error;
+pub mod format;
+pub mod ingest;
+mod mapping;
+pub mod order;
+pub mod pipeline;
+pub mod pixels;
+pub mod random;
+pub mod schema;
+pub mod shard;
+pub mod slot;
+pub mod transform;
+pub mod verify;
+mod writer;
+
+pub use dataset::Dataset;
+pub use error::{Error, Result};

@@ -1,0 +1,37 @@
+//! A shard file in memory.
+
+use std::fs::File;
+use std::path::Path;
+
+use arrow_buffer::Buffer;
+
+use crate::error::{Error, Result};
+
+/// Maps a file of an expected length, to be shared by every reader of this process.
+pub(crate) fn map(path: &Path, expected: u64) -> Result<Buffer> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    let found = file.metadata().map_err(Error::io(path))?.len();
+    check_length(path, expected, found)?;
+    // SAFETY: the map is read-only and of a regular file which fastshard wrote under another name, renamed and never
+    // touches again. Should somebody else shrink it under us, access ends in SIGBUS, not in wrong memory; no library
+    // can prevent that, and the documentation says so.
+    #[expect(unsafe_code, reason = "mapping a file is why this library exists")]
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
+    Ok(Buffer::from(bytes::Bytes::from_owner(map)))
+}
+
+/// Tells a truncated (or longer) file from the one that was written.
+pub(crate) fn check_length(path: &Path, expected: u64, found: u64) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    let what = if found < expected {
+        "truncated"
+    } else {
+        "too long"
+    };
+    Err(Error::corrupt(
+        path,
+        format!("{what}: {found} bytes, expected {expected}"),
+    ))
+}

@@ -1,0 +1,251 @@
+//! Batches: while they are filled by many threads, and when they are handed over.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_buffer::Buffer;
+
+use super::plan::{Plan, PlannedField, Work};
+use crate::error::{Error, Result};
+use crate::format::Column;
+use crate::order::Order;
+use crate::schema::Dtype;
+use crate::slot::Lease;
+
+/// What a batch's array lies in.
+#[derive(Clone, Debug)]
+pub enum Memory {
+    /// A slot that goes back to the pool with the last holder. Writable.
+    Slot(Arc<Lease>),
+    /// The mapped file itself. Read-only.
+    Mapped(Buffer),
+    /// Memory of its own.
+    Owned(Arc<Vec<u8>>),
+}
+
+/// The values of a field.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// An array.
+    Array {
+        /// Keeps the memory alive.
+        memory: Memory,
+        /// First byte.
+        address: *const u8,
+        /// Element type.
+        dtype: Dtype,
+        /// Shape, rows first.
+        shape: Vec<usize>,
+    },
+    /// Texts.
+    Text(Vec<String>),
+    /// Byte strings.
+    Bytes(Vec<Vec<u8>>),
+}
+
+// SAFETY: the address points into `memory`, which travels with it and may be held by any thread.
+#[expect(unsafe_code, reason = "a pointer with its owner")]
+unsafe impl Send for Values {}
+// SAFETY: reading through a shared reference needs no coordination; writers are kept apart by the slot's contract.
+#[expect(unsafe_code, reason = "a pointer with its owner")]
+unsafe impl Sync for Values {}
+
+/// One field of a batch.
+#[derive(Clone, Debug)]
+pub struct BatchField {
+    /// Its name.
+    pub name: String,
+    /// Its values.
+    pub values: Values,
+}
+
+/// A batch as the consumer gets it.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Samples.
+    pub rows: usize,
+    /// Fields in the order of the loader.
+    pub fields: Vec<BatchField>,
+}
+
+/// A batch that is being filled.
+#[derive(Debug)]
+pub(super) struct OpenBatch {
+    /// First position in the epoch's order.
+    pub(super) position: u64,
+    pub(super) rows: usize,
+    pub(super) lease: Arc<Lease>,
+    /// Which fields are shown where they lie, and where.
+    views: Vec<Option<Buffer>>,
+    unfinished: AtomicUsize,
+    failures: Mutex<Vec<(usize, Error)>>,
+}
+
+/// The rows `first .. first + count` of a copied field as one piece of a mapped shard, if they are one.
+fn view(plan: &Plan, field: &PlannedField, first: u64, count: usize) -> Result<Option<Buffer>> {
+    let place = plan.dataset.locate(first)?;
+    let Column::Fixed { values, row_bytes } = place.block.column(field.index) else {
+        return Ok(None);
+    };
+    let fits = place.row + count <= place.block.rows();
+    Ok(fits.then(|| values.slice_with_length(place.row * row_bytes, count * row_bytes)))
+}
+
+impl OpenBatch {
+    pub(super) fn new(
+        plan: &Plan,
+        order: &Order<'_>,
+        position: u64,
+        rows: usize,
+        lease: Arc<Lease>,
+        views: bool,
+    ) -> Result<Self> {
+        let first = views.then(|| order.run(position, rows as u64)).flatten();
+        let views = plan.fields.iter().map(|field| match (&field.work, first) {
+            (Work::Copy, Some(first)) => view(plan, field, first, rows),
+            _ => Ok(None),
+        });
+        Ok(Self {
+            position,
+            rows,
+            lease,
+            views: views.collect::<Result<_>>()?,
+            unfinished: AtomicUsize::new(rows),
+            failures: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Whether nothing needs to be computed or copied.
+    pub(super) fn is_all_views(&self, plan: &Plan) -> bool {
+        plan.fields
+            .iter()
+            .zip(&self.views)
+            .all(|(field, view)| view.is_some() || matches!(field.work, Work::List))
+    }
+
+    pub(super) fn is_view(&self, field: usize) -> bool {
+        self.views[field].is_some()
+    }
+
+    pub(super) fn fail(&self, row: usize, error: Error) {
+        self.failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((row, error));
+    }
+
+    /// Counts rows as done; true when these were the last.
+    pub(super) fn finish_rows(&self, count: usize) -> bool {
+        // Release what this thread wrote, acquire what the others wrote, for whoever hands the batch over.
+        self.unfinished.fetch_sub(count, Ordering::AcqRel) == count
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire) == 0
+    }
+
+    /// What went wrong, by row.
+    pub(super) fn take_failures(&self) -> Vec<(usize, Error)> {
+        let mut failures =
+            std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner));
+        failures.sort_by_key(|(row, _)| *row);
+        failures
+    }
+
+    /// The batch without the rows in `left_out` (ascending).
+    pub(super) fn hand_over(
+        &self,
+        plan: &Plan,
+        order: &Order<'_>,
+        left_out: &[usize],
+    ) -> Result<Batch> {
+        let kept: Vec<usize> = (0..self.rows)
+            .filter(|row| left_out.binary_search(row).is_err())
+            .collect();
+        let fields = plan.fields.iter().zip(&self.views).map(|(field, view)| {
+            let values = match (&field.work, view) {
+                (Work::List, _) => list(plan, field, order, self.position, &kept)?,
+                (_, Some(buffer)) if left_out.is_empty() => array(
+                    field,
+                    kept.len(),
+                    Memory::Mapped(buffer.clone()),
+                    buffer.as_ptr(),
+                ),
+                (_, view) => {
+                    self.compact(field, view.as_ref(), &kept);
+                    array(
+                        field,
+                        kept.len(),
+                        Memory::Slot(self.lease.clone()),
+                        self.lease.address(field.offset),
+                    )
+                }
+            };
+            Ok(BatchField {
+                name: field.output.name.clone(),
+                values,
+            })
+        });
+        Ok(Batch {
+            rows: kept.len(),
+            fields: fields.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Moves the kept rows together, in the slot.
+    fn compact(&self, field: &PlannedField, view: Option<&Buffer>, kept: &[usize]) {
+        let size = field.row_bytes;
+        // SAFETY: the batch is finished, so no worker writes to it, and it has not been handed over yet.
+        #[expect(unsafe_code, reason = "the one place that rearranges a slot")]
+        let rows = unsafe { self.lease.part(field.offset, self.rows * size) };
+        for (to, &from) in kept.iter().enumerate() {
+            match view {
+                Some(view) => rows[to * size..(to + 1) * size]
+                    .copy_from_slice(&view[from * size..(from + 1) * size]),
+                None if from != to => rows.copy_within(from * size..(from + 1) * size, to * size),
+                None => {}
+            }
+        }
+    }
+}
+
+fn array(field: &PlannedField, rows: usize, memory: Memory, address: *const u8) -> Values {
+    let mut shape = vec![rows];
+    shape.extend_from_slice(&field.output.shape);
+    let dtype = field.output.dtype.expect("lists don't come here");
+    Values::Array {
+        memory,
+        address,
+        dtype,
+        shape,
+    }
+}
+
+fn list(
+    plan: &Plan,
+    field: &PlannedField,
+    order: &Order<'_>,
+    position: u64,
+    kept: &[usize],
+) -> Result<Values> {
+    let mut texts = Vec::new();
+    let mut bytes = Vec::new();
+    for row in kept {
+        let place = plan.dataset.locate(order.at(position + *row as u64))?;
+        match place.block.column(field.index) {
+            Column::Text(values) => texts.push(values.value(place.row).to_owned()),
+            Column::Bytes(values) => bytes.push(values.value(place.row).to_vec()),
+            _ => {
+                return Err(Error::decode(format!(
+                    "field {:?} is no list",
+                    field.output.name
+                )));
+            }
+        }
+    }
+    Ok(if field.output.text {
+        Values::Text(texts)
+    } else {
+        Values::Bytes(bytes)
+    })
+}

@@ -1,0 +1,326 @@
+//! One epoch: threads that fill batches ahead, and the consumer's end.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::batch::{Batch, OpenBatch};
+use super::plan::{OnError, Plan, Work};
+use super::worker::{Claim, Worker, claim_rows};
+use crate::error::{Error, Result};
+use crate::order::Order;
+use crate::slot::SlotPool;
+
+/// What a wait came to.
+#[derive(Debug)]
+pub enum Poll {
+    /// The next batch.
+    Ready(Batch),
+    /// The epoch is over.
+    End,
+    /// Not yet; ask again.
+    Pending,
+}
+
+/// Open batches in the order in which they are handed over.
+#[derive(Debug, Default)]
+struct Queue {
+    open: VecDeque<Arc<OpenBatch>>,
+    /// Rows of the newest open batch that are claimed already.
+    claimed: usize,
+    /// Batches opened so far.
+    opened: u64,
+    /// Set when a batch could not even be opened.
+    failed: Option<Error>,
+}
+
+struct Shared {
+    plan: Arc<Plan>,
+    pool: Arc<SlotPool>,
+    epoch: u64,
+    first: u64,
+    step: u64,
+    count: u64,
+    views: bool,
+    queue: Mutex<Queue>,
+    work: Condvar,
+    done: Condvar,
+    cancelled: AtomicBool,
+}
+
+impl Shared {
+    fn order(&self) -> Order<'_> {
+        let spec = &self.plan.spec;
+        Order::new(
+            &self.plan.rows,
+            spec.shuffle.then_some(spec.seed),
+            self.epoch,
+        )
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, order: &Order<'_>, at: u64) -> Result<OpenBatch> {
+        let size = self.plan.spec.batch_size as u64;
+        let position = (self.first + at * self.step) * size;
+        let rows = (self.plan.rows.len() - position).min(size) as usize;
+        OpenBatch::new(
+            &self.plan,
+            order,
+            position,
+            rows,
+            Arc::new(self.pool.lease()),
+            self.views,
+        )
+    }
+
+    /// The next rows to fill; `None` when there are none and never will be.
+    fn claim(&self, order: &Order<'_>, rows: usize) -> Option<Claim> {
+        let mut queue = self.lock();
+        loop {
+            if self.cancelled.load(Ordering::Relaxed) || queue.failed.is_some() {
+                return None;
+            }
+            if let Some(batch) = queue.open.back().filter(|batch| queue.claimed < batch.rows) {
+                let batch = batch.clone();
+                let (start, count) = (queue.claimed, rows.min(batch.rows - queue.claimed));
+                queue.claimed += count;
+                return Some(Claim {
+                    batch,
+                    start,
+                    count,
+                });
+            }
+            if queue.opened == self.count {
+                return None;
+            }
+            if queue.open.len() >= self.plan.spec.prefetch {
+                queue = self
+                    .work
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            match self.open(order, queue.opened) {
+                Ok(batch) => {
+                    let finished = batch.is_all_views(&self.plan);
+                    queue.claimed = if finished { batch.rows } else { 0 };
+                    if finished {
+                        batch.finish_rows(batch.rows);
+                        self.done.notify_all();
+                    }
+                    queue.open.push_back(Arc::new(batch));
+                    queue.opened += 1;
+                    // Others may have gone to sleep for want of a batch.
+                    self.work.notify_all();
+                }
+                Err(error) => {
+                    queue.failed = Some(error);
+                    self.done.notify_all();
+                    self.work.notify_all();
+                }
+            }
+        }
+    }
+
+    fn work(&self) {
+        let order = self.order();
+        let rows = claim_rows(&self.plan);
+        let mut worker = Worker::new(&self.plan, &order, self.epoch);
+        while let Some(claim) = self.claim(&order, rows) {
+            worker.run(&claim);
+            if claim.batch.finish_rows(claim.count) {
+                // The lock orders this against a consumer that is about to wait.
+                drop(self.lock());
+                self.done.notify_all();
+            }
+        }
+    }
+}
+
+/// An iterator over the batches of one epoch.
+pub struct Batches {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    handed_over: u64,
+    process: u32,
+    /// Batches are runs of rows as they lie: shown or copied on the spot, which is quicker than waking a thread.
+    inline: bool,
+    over: bool,
+}
+
+impl Batches {
+    pub(super) fn start(
+        plan: Arc<Plan>,
+        pool: Arc<SlotPool>,
+        epoch: u64,
+        [first, step, count]: [u64; 3],
+        views: bool,
+    ) -> Result<Self> {
+        let decodes = plan
+            .fields
+            .iter()
+            .any(|field| matches!(field.work, Work::Image(_)));
+        let inline = views && !plan.spec.shuffle && !decodes;
+        let threads = if inline { 0 } else { plan.threads };
+        let shared = Arc::new(Shared {
+            plan,
+            pool,
+            epoch,
+            first,
+            step,
+            count,
+            views,
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            done: Condvar::new(),
+            cancelled: AtomicBool::new(false),
+        });
+        let mut this = Self {
+            shared: shared.clone(),
+            threads: Vec::new(),
+            handed_over: 0,
+            process: std::process::id(),
+            inline,
+            over: false,
+        };
+        for number in 0..threads {
+            let shared = shared.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("fastshard-{number}"))
+                .spawn(move || shared.work())
+                .map_err(Error::io("starting a thread"))?;
+            this.threads.push(thread);
+        }
+        Ok(this)
+    }
+
+    /// Waits for the next batch, at most this long.
+    pub fn poll(&mut self, timeout: Duration) -> Result<Poll> {
+        if self.process != std::process::id() {
+            return Err(Error::State {
+                reason: "this iterator was made before a fork and has no threads in this process; make a new one \
+                         from the loader"
+                    .into(),
+            });
+        }
+        if self.over || self.handed_over == self.shared.count {
+            self.close();
+            return Ok(Poll::End);
+        }
+        let next = if self.inline {
+            self.fill_inline().map(Some)
+        } else {
+            self.wait(timeout)
+        };
+        let handed_over = match next {
+            Ok(None) => return Ok(Poll::Pending),
+            Ok(Some(batch)) => self.hand_over(&batch),
+            Err(error) => Err(error),
+        };
+        match handed_over {
+            Ok(Some(batch)) => Ok(Poll::Ready(batch)),
+            // All of its samples were skipped: go on with the next.
+            Ok(None) => Ok(Poll::Pending),
+            Err(error) => {
+                self.close();
+                Err(error)
+            }
+        }
+    }
+
+    fn fill_inline(&mut self) -> Result<Arc<OpenBatch>> {
+        let order = self.shared.order();
+        let batch = Arc::new(self.shared.open(&order, self.handed_over)?);
+        if !batch.is_all_views(&self.shared.plan) {
+            let mut worker = Worker::new(&self.shared.plan, &order, self.shared.epoch);
+            worker.run(&Claim {
+                batch: batch.clone(),
+                start: 0,
+                count: batch.rows,
+            });
+        }
+        Ok(batch)
+    }
+
+    fn wait(&self, timeout: Duration) -> Result<Option<Arc<OpenBatch>>> {
+        let mut queue = self.shared.lock();
+        for waited in [false, true] {
+            if queue.open.front().is_some_and(|batch| batch.is_finished()) {
+                let batch = queue.open.pop_front();
+                drop(queue);
+                self.shared.work.notify_all();
+                return Ok(batch);
+            }
+            if queue.open.is_empty()
+                && let Some(error) = queue.failed.take()
+            {
+                return Err(error);
+            }
+            if !waited {
+                let woken = self.shared.done.wait_timeout(queue, timeout);
+                queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+        Ok(None)
+    }
+
+    fn hand_over(&mut self, batch: &OpenBatch) -> Result<Option<Batch>> {
+        self.handed_over += 1;
+        let plan = &self.shared.plan;
+        let failures = batch.take_failures();
+        let mut left_out = Vec::new();
+        for (row, error) in failures {
+            if plan.spec.on_error == OnError::Raise {
+                return Err(error);
+            }
+            plan.skipped.add(&error);
+            left_out.push(row);
+        }
+        if left_out.len() == batch.rows {
+            return Ok(None);
+        }
+        batch
+            .hand_over(plan, &self.shared.order(), &left_out)
+            .map(Some)
+    }
+
+    /// Stops and joins the threads. What was handed over stays valid.
+    pub fn close(&mut self) {
+        self.over = true;
+        self.shared.cancelled.store(true, Ordering::Relaxed);
+        if self.process != std::process::id() {
+            // After a fork the threads are somebody else's; so may be the lock.
+            std::mem::take(&mut self.threads)
+                .into_iter()
+                .for_each(std::mem::forget);
+            return;
+        }
+        // Under the lock, so that nobody misses it between looking and sleeping.
+        drop(self.shared.lock());
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            // Panics are caught around each row; one outside of that is a bug that shows as a missing batch.
+            let _ = thread.join();
+        }
+        self.shared.lock().open.clear();
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl std::fmt::Debug for Batches {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batches")
+            .field("handed_over", &self.handed_over)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,27 @@
+//! From a dataset to batches: the plan of a loader, the workers that fill slots, the iterator that hands them over.
+//!
+//! ```text
+//! claim (batch, rows) -> order -> locate -> decode what the transform needs -> resample -> finish -> place in the slot
+//! ```
+//!
+//! Each iterator has threads of its own, which end with it. They claim small runs of rows from at most `prefetch` open
+//! batches; there is no barrier between batches, and no thread ever waits for a slower one while there is work. Memory
+//! is bounded by `prefetch` slots, what the consumer holds, and each thread's scratch.
+
+mod batch;
+mod image;
+mod iterator;
+mod plan;
+mod worker;
+
+pub use batch::{Batch, BatchField, Memory, Values};
+pub(crate) use image::{ImagePlan, ImageWorker};
+pub use image::{Sample, read_image};
+pub use iterator::{Batches, Poll};
+pub use plan::{Loader, OnError, Output, Spec};
+
+/// The cores that this process may use: affinity and cgroup limits respected.
+#[must_use]
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,320 @@
+//! What a loader will do, decided and checked before the first batch.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::available_threads;
+use super::image::ImagePlan;
+use super::iterator::Batches;
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::format::ALIGNMENT;
+use crate::order::Rows;
+use crate::schema::{Dtype, Field, Kind};
+use crate::slot::SlotPool;
+use crate::transform::{Layout, Operation};
+
+/// A batch beyond this is a mistake in a number, not a wish.
+const MAX_BATCH_BYTES: usize = 1 << 36;
+const MAX_PREFETCH: usize = 1024;
+const MAX_THREADS: usize = 1024;
+/// How many messages about skipped samples are kept.
+const MAX_MESSAGES: usize = 1000;
+
+/// What becomes of a sample that can't be decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The iterator raises the error in place of the sample's batch.
+    #[default]
+    Raise,
+    /// The sample is left out and counted; its batch is shorter.
+    Skip,
+}
+
+/// A loader's options.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names are those of the public loader")]
+pub struct Spec {
+    pub batch_size: usize,
+    #[serde(default)]
+    pub shuffle: bool,
+    #[serde(default)]
+    pub seed: u64,
+    #[serde(default)]
+    pub drop_last: bool,
+    #[serde(default)]
+    pub fields: Option<Vec<String>>,
+    #[serde(default)]
+    pub transforms: BTreeMap<String, Vec<Operation>>,
+    #[serde(default)]
+    pub layout: Layout,
+    /// 0: as many as there are cores for this process.
+    #[serde(default)]
+    pub num_threads: usize,
+    #[serde(default = "default_prefetch")]
+    pub prefetch: usize,
+    #[serde(default)]
+    pub on_error: OnError,
+    /// Hold rows that are decoded or gathered with variable-length fields against their checksum.
+    #[serde(default = "default_verify")]
+    pub verify: bool,
+}
+
+fn default_prefetch() -> usize {
+    3
+}
+
+fn default_verify() -> bool {
+    true
+}
+
+/// A field of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The field's name.
+    pub name: String,
+    /// Its element type; `None` for text and bytes.
+    pub dtype: Option<Dtype>,
+    /// Shape of one sample.
+    pub shape: Vec<usize>,
+    /// Whether it is text (else, without a dtype, bytes).
+    pub text: bool,
+}
+
+/// How a field gets into the batch.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Decoded or resampled.
+    Image(Box<ImagePlan>),
+    /// Copied as it is, or shown where it lies.
+    Copy,
+    /// Handed over as a list.
+    List,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedField {
+    pub(super) index: usize,
+    pub(super) output: Output,
+    pub(super) work: Work,
+    /// Where the field starts in a slot.
+    pub(super) offset: usize,
+    /// Bytes a row; 0 for lists.
+    pub(super) row_bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) rows: Rows,
+    pub(super) spec: Spec,
+    pub(super) fields: Vec<PlannedField>,
+    pub(super) threads: usize,
+    pub(super) skipped: Skipped,
+}
+
+/// What was left out.
+#[derive(Debug, Default)]
+pub(super) struct Skipped {
+    count: AtomicU64,
+    messages: Mutex<Vec<String>>,
+}
+
+impl Skipped {
+    pub(super) fn add(&self, error: &Error) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        if messages.len() < MAX_MESSAGES {
+            messages.push(error.to_string());
+        }
+    }
+}
+
+/// An order and a pipeline over a dataset, ready to be iterated any number of times.
+#[derive(Debug)]
+pub struct Loader {
+    plan: Arc<Plan>,
+    pool: Arc<SlotPool>,
+}
+
+fn number(name: &str, value: usize, low: usize, high: usize) -> Result<()> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::option(format!(
+        "{name} is {value}, expected {low} to {high}"
+    )))
+}
+
+impl Loader {
+    /// Checks the options and lays out the batch.
+    pub fn new(dataset: Arc<Dataset>, rows: Rows, spec: Spec) -> Result<Self> {
+        number("batch_size", spec.batch_size, 1, 1 << 30)?;
+        number("prefetch", spec.prefetch, 1, MAX_PREFETCH)?;
+        number("num_threads", spec.num_threads, 0, MAX_THREADS)?;
+        if !rows.all_below(dataset.rows()) {
+            return Err(Error::option(format!(
+                "a view names rows beyond the dataset's {}",
+                dataset.rows()
+            )));
+        }
+        let (fields, bytes) = plan_fields(&dataset, &spec)?;
+        let threads = if spec.num_threads == 0 {
+            available_threads()
+        } else {
+            spec.num_threads
+        };
+        let pool = SlotPool::new(bytes, spec.prefetch + 1);
+        let plan = Plan {
+            dataset,
+            rows,
+            spec,
+            fields,
+            threads,
+            skipped: Skipped::default(),
+        };
+        Ok(Self {
+            plan: Arc::new(plan),
+            pool,
+        })
+    }
+
+    /// Batches an epoch.
+    #[must_use]
+    pub fn batches(&self) -> u64 {
+        let (rows, size) = (self.plan.rows.len(), self.plan.spec.batch_size as u64);
+        if self.plan.spec.drop_last {
+            rows / size
+        } else {
+            rows.div_ceil(size)
+        }
+    }
+
+    /// What a batch holds.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<Output> {
+        self.plan
+            .fields
+            .iter()
+            .map(|field| field.output.clone())
+            .collect()
+    }
+
+    /// Starts on batches `first`, `first + step`, ... of an epoch. With `views`, runs of rows that lie in one piece are
+    /// shown where they are; without, every batch is memory of its own.
+    pub fn iterate(&self, epoch: u64, first: u64, step: u64, views: bool) -> Result<Batches> {
+        if step == 0 {
+            return Err(Error::option("step is 0, expected at least 1"));
+        }
+        let count = self.batches().saturating_sub(first).div_ceil(step);
+        Batches::start(
+            self.plan.clone(),
+            self.pool.clone(),
+            epoch,
+            [first, step, count],
+            views,
+        )
+    }
+
+    /// Samples left out so far.
+    #[must_use]
+    pub fn num_skipped(&self) -> u64 {
+        self.plan.skipped.count.load(Ordering::Relaxed)
+    }
+
+    /// A message for each of the first thousand of them.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<String> {
+        self.plan
+            .skipped
+            .messages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+fn plan_fields(dataset: &Dataset, spec: &Spec) -> Result<(Vec<PlannedField>, usize)> {
+    let names: Vec<String> = match &spec.fields {
+        Some(names) => names.clone(),
+        None => dataset
+            .fields()
+            .iter()
+            .map(|field| field.name.clone())
+            .collect(),
+    };
+    if names.is_empty() {
+        return Err(Error::option("fields is empty, expected at least one name"));
+    }
+    for name in spec.transforms.keys() {
+        dataset.field(name)?;
+    }
+    let mut planned: Vec<PlannedField> = Vec::new();
+    let mut bytes = 0usize;
+    for name in names {
+        if planned.iter().any(|field| field.output.name == name) {
+            return Err(Error::option(format!("fields names {name:?} twice")));
+        }
+        let index = dataset.field(&name)?;
+        let mut field = plan_field(dataset, index, spec)?;
+        field.offset = bytes.next_multiple_of(ALIGNMENT);
+        let end = field
+            .row_bytes
+            .checked_mul(spec.batch_size)
+            .and_then(|length| field.offset.checked_add(length));
+        bytes = end.filter(|&end| end <= MAX_BATCH_BYTES).ok_or_else(|| {
+            Error::option(format!(
+                "a batch of {} samples would take more than 64 GiB",
+                spec.batch_size
+            ))
+        })?;
+        planned.push(field);
+    }
+    Ok((planned, bytes))
+}
+
+fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedField> {
+    let field = &dataset.fields()[index];
+    let operations = spec
+        .transforms
+        .get(&field.name)
+        .map_or(&[][..], Vec::as_slice);
+    let (work, dtype, shape) =
+        if let Some(image) = ImagePlan::new(dataset, field, operations, spec.layout)? {
+            let (dtype, shape) = (image.dtype(), image.shape()?);
+            (Work::Image(Box::new(image)), Some(dtype), shape)
+        } else if !operations.is_empty() {
+            return Err(no_pixels(field));
+        } else if let Some((dtype, shape)) = field.fixed() {
+            (Work::Copy, Some(dtype), shape.to_vec())
+        } else {
+            (Work::List, None, Vec::new())
+        };
+    let row_bytes = dtype.map_or(0, |dtype| dtype.size() * shape.iter().product::<usize>());
+    let output = Output {
+        name: field.name.clone(),
+        dtype,
+        shape,
+        text: field.kind == Kind::Text,
+    };
+    Ok(PlannedField {
+        index,
+        output,
+        work,
+        offset: 0,
+        row_bytes,
+    })
+}
+
+fn no_pixels(field: &Field) -> Error {
+    Error::option(format!(
+        "transforms for field {:?}: it holds no pixels (expected an image, or a uint8 or uint16 tensor of shape \
+         [height, width, 1 or 3])",
+        field.name
+    ))
+}

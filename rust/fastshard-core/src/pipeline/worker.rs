@@ -1,0 +1,170 @@
+//! What each thread does: claim rows, fill them in.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::batch::OpenBatch;
+use super::image::ImageWorker;
+use super::plan::{Plan, PlannedField, Work};
+use crate::dataset::Place;
+use crate::error::{Error, Result};
+use crate::format::Column;
+use crate::order::Order;
+use crate::random::Key;
+
+/// Rows that one claim takes: enough bytes to make the claim itself negligible, few enough to keep all threads busy.
+const CLAIM_BYTES: usize = 128 << 10;
+
+/// Rows of an open batch that one thread fills.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) batch: Arc<OpenBatch>,
+    pub(super) start: usize,
+    pub(super) count: usize,
+}
+
+/// How many rows to claim at once.
+pub(super) fn claim_rows(plan: &Plan) -> usize {
+    if plan
+        .fields
+        .iter()
+        .any(|field| matches!(field.work, Work::Image(_)))
+    {
+        return 1;
+    }
+    let row_bytes: usize = plan.fields.iter().map(|field| field.row_bytes).sum();
+    (CLAIM_BYTES / row_bytes.max(1)).max(1)
+}
+
+/// One thread's tools.
+pub(super) struct Worker<'a> {
+    plan: &'a Plan,
+    order: &'a Order<'a>,
+    epoch: u64,
+    images: Vec<Option<ImageWorker>>,
+    /// Whether rows are held against their checksums: only where they are decoded, which costs far more.
+    check: bool,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(plan: &'a Plan, order: &'a Order<'a>, epoch: u64) -> Self {
+        let encoded = plan
+            .fields
+            .iter()
+            .any(|field| matches!(field.work, Work::Image(_) | Work::List));
+        Self {
+            plan,
+            order,
+            epoch,
+            images: plan.fields.iter().map(|_| None).collect(),
+            check: plan.spec.verify && encoded,
+        }
+    }
+
+    /// Fills the claimed rows; what fails is noted in the batch.
+    pub(super) fn run(&mut self, claim: &Claim) {
+        for row in claim.start..claim.start + claim.count {
+            let filled = catch_unwind(AssertUnwindSafe(|| self.row(&claim.batch, row)));
+            let error = match filled {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error,
+                Err(panic) => self.recover(&claim.batch, row, &*panic),
+            };
+            claim.batch.fail(row, error);
+        }
+    }
+
+    /// A codec that panicked may have left its scratch in any state: start over with new ones.
+    fn recover(
+        &mut self,
+        batch: &OpenBatch,
+        row: usize,
+        panic: &(dyn std::any::Any + Send),
+    ) -> Error {
+        self.images.iter_mut().for_each(|image| *image = None);
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        let error = Error::decode(format!("a codec panicked: {text}"));
+        let row = self.order.at(batch.position + row as u64);
+        match self.plan.dataset.locate(row) {
+            Ok(place) => self.plan.dataset.blame(row, &place, error),
+            Err(_) => error,
+        }
+    }
+
+    fn row(&mut self, batch: &OpenBatch, at: usize) -> Result<()> {
+        let (plan, dataset) = (self.plan, &self.plan.dataset);
+        let row = self.order.at(batch.position + at as u64);
+        let place = dataset.locate(row)?;
+        if self.check {
+            place
+                .block
+                .check(place.row)
+                .map_err(|reason| dataset.corrupt_row(row, &place, &reason))?;
+        }
+        for (index, field) in plan.fields.iter().enumerate() {
+            if field.row_bytes == 0 || batch.is_view(index) {
+                continue;
+            }
+            // SAFETY: each row of a batch is claimed by one thread, once, before the batch is handed over; fields
+            // don't overlap.
+            #[expect(unsafe_code, reason = "threads fill one slot together")]
+            let out = unsafe {
+                batch
+                    .lease
+                    .part(field.offset + at * field.row_bytes, field.row_bytes)
+            };
+            self.fill(index, field, row, &place, out)
+                .map_err(|error| dataset.blame(row, &place, error))?;
+        }
+        Ok(())
+    }
+
+    fn fill(
+        &mut self,
+        index: usize,
+        field: &PlannedField,
+        row: u64,
+        place: &Place<'_>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        match (&field.work, place.block.column(field.index)) {
+            (Work::Image(image), _) => {
+                let worker = match &mut self.images[index] {
+                    Some(worker) => worker,
+                    none => none.insert(ImageWorker::new(image)?),
+                };
+                let spec = &self.plan.spec;
+                let key = Key {
+                    seed: spec.seed,
+                    epoch: self.epoch,
+                    row,
+                    field: field.index as u64,
+                };
+                worker.run(image, place, key, |found| {
+                    expect_size(image.size(), found).map(|()| out)
+                })
+            }
+            (_, Column::Fixed { values, row_bytes }) => {
+                out.copy_from_slice(&values[place.row * row_bytes..][..*row_bytes]);
+                Ok(())
+            }
+            _ => Err(Error::decode(format!(
+                "field {:?} is not stored as the manifest says",
+                field.output.name
+            ))),
+        }
+    }
+}
+
+fn expect_size(expected: Option<[u32; 2]>, found: [u32; 2]) -> Result<()> {
+    if expected == Some(found) {
+        return Ok(());
+    }
+    let [height, width] = found;
+    Err(Error::decode(format!(
+        "comes out as {height} x {width} (height x width), but batches hold {expected:?}"
+    )))
+}

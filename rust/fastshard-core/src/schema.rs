@@ -1,0 +1,215 @@
+//! Fields: what a sample is made of, as the manifest and the user name it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The element type of scalars and tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the types")]
+pub enum Dtype {
+    Bool,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Float16,
+    Float32,
+    Float64,
+}
+
+impl Dtype {
+    /// Bytes an element.
+    #[must_use]
+    pub fn size(self) -> usize {
+        match self {
+            Self::Bool | Self::Uint8 | Self::Int8 => 1,
+            Self::Uint16 | Self::Int16 | Self::Float16 => 2,
+            Self::Uint32 | Self::Int32 | Self::Float32 => 4,
+            Self::Uint64 | Self::Int64 | Self::Float64 => 8,
+        }
+    }
+
+    /// The name that `NumPy` gives it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Uint8 => "uint8",
+            Self::Uint16 => "uint16",
+            Self::Uint32 => "uint32",
+            Self::Uint64 => "uint64",
+            Self::Int8 => "int8",
+            Self::Int16 => "int16",
+            Self::Int32 => "int32",
+            Self::Int64 => "int64",
+            Self::Float16 => "float16",
+            Self::Float32 => "float32",
+            Self::Float64 => "float64",
+        }
+    }
+
+    /// The array interface's type string, little-endian.
+    #[must_use]
+    pub fn typestr(self) -> &'static str {
+        match self {
+            Self::Bool => "|b1",
+            Self::Uint8 => "|u1",
+            Self::Uint16 => "<u2",
+            Self::Uint32 => "<u4",
+            Self::Uint64 => "<u8",
+            Self::Int8 => "|i1",
+            Self::Int16 => "<i2",
+            Self::Int32 => "<i4",
+            Self::Int64 => "<i8",
+            Self::Float16 => "<f2",
+            Self::Float32 => "<f4",
+            Self::Float64 => "<f8",
+        }
+    }
+}
+
+/// What a field holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Kind {
+    /// An encoded image, as a file would hold it.
+    Image,
+    /// A class number, `int64`.
+    Class {
+        /// The classes in the order of their numbers.
+        class_names: Vec<String>,
+    },
+    /// An array of the same shape in every sample.
+    Tensor {
+        /// Element type.
+        dtype: Dtype,
+        /// Shape of one sample.
+        shape: Vec<usize>,
+        /// The classes of a multi-hot label.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class_names: Option<Vec<String>>,
+    },
+    /// One number.
+    Scalar {
+        /// Its type.
+        dtype: Dtype,
+    },
+    /// UTF-8 text.
+    Text,
+    /// Any bytes.
+    Bytes,
+}
+
+/// One named column of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Field {
+    /// The column's name; names that start with an underscore are fastshard's own.
+    pub name: String,
+    /// What it holds.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// The largest tensor of one sample, in bytes: more than any sane sample, less than what overflows an offset.
+const MAX_TENSOR_BYTES: usize = 1 << 30;
+
+impl Field {
+    /// Element type and shape of fields whose samples all take the same room; `None` for the others.
+    #[must_use]
+    pub fn fixed(&self) -> Option<(Dtype, &[usize])> {
+        match &self.kind {
+            Kind::Class { .. } => Some((Dtype::Int64, &[])),
+            Kind::Scalar { dtype } => Some((*dtype, &[])),
+            Kind::Tensor { dtype, shape, .. } => Some((*dtype, shape)),
+            Kind::Image | Kind::Text | Kind::Bytes => None,
+        }
+    }
+
+    /// Bytes a sample takes in this field, where that is fixed.
+    #[must_use]
+    pub fn fixed_bytes(&self) -> Option<usize> {
+        let (dtype, shape) = self.fixed()?;
+        Some(dtype.size() * shape.iter().product::<usize>())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.name.is_empty() || self.name.starts_with('_') {
+            return Err(format!(
+                "field name {:?}: expected a name that does not start with an underscore (those are reserved)",
+                self.name
+            ));
+        }
+        if let Kind::Tensor { dtype, shape, .. } = &self.kind {
+            let bytes = shape
+                .iter()
+                .try_fold(dtype.size(), |n, &d| n.checked_mul(d));
+            if bytes.is_none_or(|n| n == 0 || n > MAX_TENSOR_BYTES) {
+                return Err(format!(
+                    "field {:?}: a sample of shape {shape:?} and type {} is empty or larger than 1 GiB",
+                    self.name,
+                    dtype.name()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks names and sizes of a list of fields.
+pub fn check_fields(fields: &[Field]) -> Result<()> {
+    if fields.is_empty() {
+        return Err(Error::option("a dataset needs at least one field"));
+    }
+    for (at, field) in fields.iter().enumerate() {
+        field.check().map_err(Error::option)?;
+        if fields[..at].iter().any(|other| other.name == field.name) {
+            return Err(Error::option(format!(
+                "two fields are named {:?}",
+                field.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(json: &str) -> Field {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn reads_the_manifest_form() {
+        let label = field(r#"{"name":"label","type":"class","class_names":["cat","dog"]}"#);
+        assert_eq!(label.fixed_bytes(), Some(8));
+        let tensor = field(r#"{"name":"x","type":"tensor","dtype":"float16","shape":[3,4]}"#);
+        assert_eq!(tensor.fixed_bytes(), Some(24));
+        assert_eq!(
+            field(r#"{"name":"image","type":"image"}"#).fixed_bytes(),
+            None
+        );
+    }
+
+    #[test]
+    fn refuses_bad_fields() {
+        for json in [
+            r#"{"name":"_x","type":"text"}"#,
+            r#"{"name":"","type":"text"}"#,
+            r#"{"name":"x","type":"tensor","dtype":"uint8","shape":[0]}"#,
+            r#"{"name":"x","type":"tensor","dtype":"uint64","shape":[4294967296,4294967296,4294967296]}"#,
+        ] {
+            assert!(check_fields(&[field(json)]).is_err(), "{json}");
+        }
+        let twice = field(r#"{"name":"a","type":"text"}"#);
+        assert!(check_fields(&[twice.clone(), twice]).is_err());
+        assert!(check_fields(&[]).is_err());
+    }
+}

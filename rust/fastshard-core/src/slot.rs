@@ -1,0 +1,217 @@
+//! Batch buffers: allocated once, leased to whoever holds a batch, back in the pool when the last view of it is dropped.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::format::ALIGNMENT;
+
+/// From this size on, slots are aligned to huge pages and ask for them: a tenth of the page faults and TLB misses.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// A raw, aligned buffer.
+#[derive(Debug)]
+struct Slot {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: a slot owns its memory, as a `Vec` does; who may touch which part of it is up to the holder of the lease.
+#[expect(unsafe_code, reason = "owned memory may move between threads")]
+unsafe impl Send for Slot {}
+// SAFETY: as above: shared access goes through `Lease`, whose contract keeps writers apart.
+#[expect(unsafe_code, reason = "owned memory may be shared between threads")]
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    fn new(bytes: usize) -> Self {
+        let align = if bytes >= HUGE_PAGE {
+            HUGE_PAGE
+        } else {
+            ALIGNMENT
+        };
+        let layout = Layout::from_size_align(bytes.max(1), align)
+            .expect("sizes were checked when the loader was made");
+        // SAFETY: the layout's size is not zero.
+        #[expect(unsafe_code, reason = "std has no safe aligned allocation")]
+        let start = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(start) else {
+            handle_alloc_error(layout)
+        };
+        if align == HUGE_PAGE {
+            // Before the first touch: pages that are there already stay small.
+            advise_huge(start, bytes);
+        }
+        // SAFETY: freshly allocated with this size. Rows that a worker skips must not show another program's memory.
+        #[expect(unsafe_code, reason = "std has no safe aligned allocation")]
+        unsafe {
+            start.write_bytes(0, layout.size());
+        }
+        Self { start, layout }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn advise_huge(start: NonNull<u8>, bytes: usize) {
+    use rustix::mm::{Advice, madvise};
+    // SAFETY: the range is this allocation, rounded down to whole huge pages; the advice changes no content. That the
+    // kernel may refuse is of no consequence.
+    #[expect(unsafe_code, reason = "a hint on memory that we own")]
+    let _ = unsafe {
+        madvise(
+            start.as_ptr().cast(),
+            bytes / HUGE_PAGE * HUGE_PAGE,
+            Advice::LinuxHugepage,
+        )
+    };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_huge(_start: NonNull<u8>, _bytes: usize) {}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout.
+        #[expect(unsafe_code, reason = "the counterpart of the allocation")]
+        unsafe {
+            dealloc(self.start.as_ptr(), self.layout);
+        }
+    }
+}
+
+/// Slots of one size. Batches that a consumer keeps take slots of their own; at most `keep` idle ones stay.
+#[derive(Debug)]
+pub struct SlotPool {
+    bytes: usize,
+    keep: usize,
+    process: u32,
+    idle: Mutex<Vec<Slot>>,
+}
+
+impl SlotPool {
+    /// A pool of slots of this size.
+    #[must_use]
+    pub fn new(bytes: usize, keep: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes,
+            keep,
+            process: std::process::id(),
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Leases a slot.
+    #[must_use]
+    pub fn lease(self: &Arc<Self>) -> Lease {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        Lease {
+            slot: Some(idle.unwrap_or_else(|| Slot::new(self.bytes))),
+            pool: self.clone(),
+        }
+    }
+
+    /// Idle slots.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+}
+
+/// A slot in use.
+#[derive(Debug)]
+pub struct Lease {
+    slot: Option<Slot>,
+    pool: Arc<SlotPool>,
+}
+
+impl Lease {
+    fn start(&self) -> *mut u8 {
+        self.slot
+            .as_ref()
+            .expect("present until dropped")
+            .start
+            .as_ptr()
+    }
+
+    /// The address of a byte.
+    #[must_use]
+    pub fn address(&self, offset: usize) -> *mut u8 {
+        assert!(
+            offset <= self.pool.bytes,
+            "offset {offset} of {}",
+            self.pool.bytes
+        );
+        self.start().wrapping_add(offset)
+    }
+
+    /// A part of the slot to write to.
+    ///
+    /// # Safety
+    /// No other reference to these bytes may exist while this one lives. Workers see to that by writing only the rows
+    /// they claimed, before the batch is handed over.
+    #[expect(
+        unsafe_code,
+        clippy::mut_from_ref,
+        reason = "many workers fill one batch, each its own rows"
+    )]
+    pub unsafe fn part(&self, offset: usize, length: usize) -> &mut [u8] {
+        let end = offset.checked_add(length).expect("small numbers");
+        assert!(
+            end <= self.pool.bytes,
+            "part {offset}..{end} of {}",
+            self.pool.bytes
+        );
+        // SAFETY: in bounds, initialised by `Slot::new`; exclusiveness is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.address(offset), length) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // In a forked child the pool's lock may have been taken by a thread that doesn't exist here.
+        if self.pool.process != std::process::id() {
+            return;
+        }
+        let mut idle = self
+            .pool
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.pool.keep {
+            idle.extend(self.slot.take());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_returns_only_when_dropped() {
+        let pool = SlotPool::new(100, 1);
+        let (first, second) = (pool.lease(), pool.lease());
+        let address = first.address(0);
+        assert_ne!(address, second.address(0));
+        assert_eq!(pool.idle(), 0);
+        drop(first);
+        assert_eq!(pool.idle(), 1);
+        drop(second);
+        assert_eq!(pool.idle(), 1, "no more than the pool keeps");
+        assert_eq!(pool.lease().address(0), address);
+        assert_eq!(address as usize % ALIGNMENT, 0);
+    }
+
+    #[test]
+    fn large_slots_are_aligned_to_huge_pages() {
+        let lease = SlotPool::new(3 * HUGE_PAGE + 5, 1).lease();
+        assert_eq!(lease.address(0) as usize % HUGE_PAGE, 0);
+    }
+}

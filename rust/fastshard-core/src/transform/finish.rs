@@ -1,0 +1,385 @@
+//! From resampled pixels to the batch: gray, element type, scale, normalisation and layout in one pass.
+//!
+//! All of these act on one value at a time, so for 8-bit pixels the whole chain is a table of 256 entries a channel,
+//! computed once with the same single-precision steps that torchvision takes on every value.
+
+use bytemuck::Pod;
+use half::f16;
+use serde::{Deserialize, Serialize};
+
+use super::Operation;
+use crate::error::{Error, Result};
+use crate::pixels::{Depth, PixelFormat, Scratch};
+use crate::schema::Dtype;
+
+/// Where the channels go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// Channels last.
+    #[default]
+    #[serde(rename = "NHWC")]
+    Nhwc,
+    /// Channels first.
+    #[serde(rename = "NCHW")]
+    Nchw,
+}
+
+/// The value chain of a field.
+#[derive(Debug)]
+pub struct Finish {
+    input: PixelFormat,
+    gray: bool,
+    channels: usize,
+    dtype: Dtype,
+    layout: Layout,
+    table: Table,
+}
+
+/// What becomes of each 8-bit value of each channel, or how to compute it for 16-bit ones.
+#[derive(Debug)]
+enum Table {
+    Same,
+    Bytes(Vec<u8>),
+    Words(Vec<u16>),
+    Halves(Vec<f16>),
+    Floats(Vec<f32>),
+}
+
+/// One channel's chain, applied to one value.
+#[derive(Clone, Debug, Default)]
+struct Chain {
+    scale: Option<f32>,
+    normalize: Vec<(f32, f32)>,
+}
+
+impl Chain {
+    fn apply(&self, value: f32) -> f32 {
+        let value = self.scale.map_or(value, |scale| value * scale);
+        self.normalize
+            .iter()
+            .fold(value, |value, (mean, std)| (value - mean) / std)
+    }
+}
+
+fn misplaced(what: &str, why: &str) -> Error {
+    Error::option(format!("{what} {why}"))
+}
+
+impl Finish {
+    /// The chain of the pixel operations in a list.
+    pub fn new(operations: &[Operation], input: PixelFormat, layout: Layout) -> Result<Self> {
+        let stored = if input.depth == Depth::Eight {
+            Dtype::Uint8
+        } else {
+            Dtype::Uint16
+        };
+        let (mut gray, mut channels, mut dtype) = (false, input.channels, stored);
+        let mut chains = vec![Chain::default(); 3];
+        for operation in operations {
+            match operation {
+                Operation::Grayscale {
+                    num_output_channels,
+                } => {
+                    if dtype != stored {
+                        return Err(misplaced("Grayscale", "must come before ToDtype"));
+                    }
+                    gray |= input.channels == 3;
+                    channels = *num_output_channels;
+                }
+                Operation::ToDtype {
+                    dtype: wanted,
+                    scale,
+                } => {
+                    if dtype != stored {
+                        return Err(misplaced("ToDtype", "may appear once"));
+                    }
+                    let factor = scale.then(|| scale_factor(stored, *wanted)).flatten();
+                    chains.iter_mut().for_each(|chain| chain.scale = factor);
+                    dtype = *wanted;
+                }
+                Operation::Normalize { mean, std } => {
+                    if !matches!(dtype, Dtype::Float32 | Dtype::Float16) {
+                        return Err(misplaced(
+                            "Normalize",
+                            "needs floating point: put ToDtype before it",
+                        ));
+                    }
+                    if mean.len() != 1 && mean.len() != channels {
+                        let reason = format!("has {} means for {channels} channels", mean.len());
+                        return Err(misplaced("Normalize", &reason));
+                    }
+                    for (channel, chain) in chains.iter_mut().enumerate() {
+                        let at = if mean.len() == 1 { 0 } else { channel };
+                        chain.normalize.push((mean[at], std[at]));
+                    }
+                }
+                _ => {}
+            }
+        }
+        chains.truncate(channels);
+        let table = Table::new(&chains, input.depth, dtype);
+        Ok(Self {
+            input,
+            gray,
+            channels,
+            dtype,
+            layout,
+            table,
+        })
+    }
+
+    /// Channels of the output.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Element type of the output.
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Shape of a sample of this size.
+    #[must_use]
+    pub fn shape(&self, [height, width]: [u32; 2]) -> Vec<usize> {
+        let (height, width) = (height as usize, width as usize);
+        match self.layout {
+            Layout::Nhwc => vec![height, width, self.channels],
+            Layout::Nchw => vec![self.channels, height, width],
+        }
+    }
+
+    /// Whether pixels may go to their place as they are.
+    #[must_use]
+    pub fn is_identity(&self) -> bool {
+        let placed = self.layout == Layout::Nhwc || self.channels == 1;
+        placed
+            && !self.gray
+            && self.channels == self.input.channels
+            && matches!(self.table, Table::Same)
+    }
+
+    /// Writes `pixels` (of the input format) to `out` as the output has them.
+    pub fn run(&self, pixels: &[u8], scratch: &mut Scratch, out: &mut [u8]) {
+        let count = pixels.len() / self.input.bytes();
+        let (pixels, channels) = if self.gray {
+            let gray = scratch.bytes(count * self.input.depth.bytes());
+            match self.input.depth {
+                Depth::Eight => grayscale(pixels, gray),
+                Depth::Sixteen => {
+                    grayscale::<u16>(bytemuck::cast_slice(pixels), bytemuck::cast_slice_mut(gray))
+                }
+            }
+            (&*gray, 1)
+        } else {
+            (pixels, self.input.channels)
+        };
+        match self.input.depth {
+            Depth::Eight => self.place(pixels, channels, out),
+            Depth::Sixteen => self.place::<u16>(bytemuck::cast_slice(pixels), channels, out),
+        }
+    }
+
+    fn place<S: Pod + Into<usize>>(&self, pixels: &[S], from: usize, out: &mut [u8]) {
+        let size = if self.input.depth == Depth::Eight {
+            256
+        } else {
+            65536
+        };
+        match &self.table {
+            Table::Same => self.write(pixels, from, bytemuck::cast_slice_mut(out), |_, value| {
+                value
+            }),
+            Table::Bytes(table) => {
+                self.write(pixels, from, out, |c, v: S| table[c * size + v.into()])
+            }
+            Table::Words(table) => {
+                self.write(pixels, from, bytemuck::cast_slice_mut(out), |c, v: S| {
+                    table[c * size + v.into()]
+                });
+            }
+            Table::Halves(table) => {
+                self.write(pixels, from, bytemuck::cast_slice_mut(out), |c, v: S| {
+                    table[c * size + v.into()]
+                });
+            }
+            Table::Floats(table) => {
+                self.write(pixels, from, bytemuck::cast_slice_mut(out), |c, v: S| {
+                    table[c * size + v.into()]
+                });
+            }
+        }
+    }
+
+    fn write<S: Copy, T>(
+        &self,
+        pixels: &[S],
+        from: usize,
+        out: &mut [T],
+        value: impl Fn(usize, S) -> T,
+    ) {
+        let channels = self.channels;
+        let source = |channel: usize| if from == 1 { 0 } else { channel };
+        match self.layout {
+            Layout::Nchw => {
+                let count = pixels.len() / from;
+                for (channel, plane) in out.chunks_exact_mut(count).enumerate() {
+                    for (out, pixel) in plane.iter_mut().zip(pixels.chunks_exact(from)) {
+                        *out = value(channel, pixel[source(channel)]);
+                    }
+                }
+            }
+            Layout::Nhwc => {
+                for (out, pixel) in out
+                    .chunks_exact_mut(channels)
+                    .zip(pixels.chunks_exact(from))
+                {
+                    for (channel, out) in out.iter_mut().enumerate() {
+                        *out = value(channel, pixel[source(channel)]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn scale_factor(from: Dtype, to: Dtype) -> Option<f32> {
+    let max = if from == Dtype::Uint8 { 255.0 } else { 65535.0 };
+    match to {
+        Dtype::Float32 | Dtype::Float16 => Some((1.0 / max) as f32),
+        Dtype::Uint16 if from == Dtype::Uint8 => Some(257.0),
+        Dtype::Uint8 if from == Dtype::Uint16 => Some(1.0 / 256.0),
+        _ => None,
+    }
+}
+
+impl Table {
+    fn new(chains: &[Chain], depth: Depth, dtype: Dtype) -> Self {
+        let stored = if depth == Depth::Eight {
+            Dtype::Uint8
+        } else {
+            Dtype::Uint16
+        };
+        if dtype == stored {
+            return Self::Same;
+        }
+        let last = if depth == Depth::Eight {
+            u16::from(u8::MAX)
+        } else {
+            u16::MAX
+        };
+        let values = chains
+            .iter()
+            .flat_map(|chain| (0..=last).map(|value| chain.apply(f32::from(value))));
+        match dtype {
+            Dtype::Uint8 => Self::Bytes(values.map(|value| value as u8).collect()),
+            Dtype::Uint16 => Self::Words(values.map(|value| value as u16).collect()),
+            Dtype::Float16 => Self::Halves(values.map(f16::from_f32).collect()),
+            _ => Self::Floats(values.collect()),
+        }
+    }
+}
+
+/// torchvision's `rgb_to_grayscale`: the weights of ITU-R 601-2 to four digits, in single precision, truncated.
+fn grayscale<T: Pod + Into<f64> + FromFloat>(pixels: &[T], out: &mut [T]) {
+    for (pixel, out) in pixels.chunks_exact(3).zip(out) {
+        let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(|v| v.into() as f32);
+        *out = T::from_float(r * 0.2989 + g * 0.587 + b * 0.114);
+    }
+}
+
+trait FromFloat {
+    fn from_float(value: f32) -> Self;
+}
+
+impl FromFloat for u8 {
+    fn from_float(value: f32) -> Self {
+        value as Self
+    }
+}
+
+impl FromFloat for u16 {
+    fn from_float(value: f32) -> Self {
+        value as Self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RGB: PixelFormat = PixelFormat {
+        channels: 3,
+        depth: Depth::Eight,
+    };
+
+    fn finish(json: &str, input: PixelFormat, layout: Layout) -> Result<Finish> {
+        let operations: Vec<Operation> = serde_json::from_str(json).unwrap();
+        Finish::new(&operations, input, layout)
+    }
+
+    #[test]
+    fn normalises_channel_by_channel() {
+        let json = r#"[{"op":"to_dtype","dtype":"float32","scale":true},{"op":"normalize","mean":[0.5,0.25,0],"std":[0.5,1,2]}]"#;
+        for (layout, order) in [
+            (Layout::Nhwc, [0, 1, 2, 3, 4, 5]),
+            (Layout::Nchw, [0, 3, 1, 4, 2, 5]),
+        ] {
+            let finish = finish(json, RGB, layout).unwrap();
+            let mut out = [0f32; 6];
+            finish.run(
+                &[255, 0, 255, 0, 255, 51],
+                &mut Scratch::default(),
+                bytemuck::cast_slice_mut(&mut out),
+            );
+            let expected = [1.0, -0.25, 0.5, -1.0, 0.75, 0.1];
+            for (at, value) in expected.iter().enumerate() {
+                assert!((out[order[at]] - value).abs() < 1e-6, "{layout:?}: {out:?}");
+            }
+            assert_eq!(
+                (finish.dtype(), finish.channels(), finish.is_identity()),
+                (Dtype::Float32, 3, false)
+            );
+        }
+    }
+
+    #[test]
+    fn gray_and_depth() {
+        let gray = finish(
+            r#"[{"op":"grayscale","num_output_channels":3}]"#,
+            RGB,
+            Layout::Nhwc,
+        )
+        .unwrap();
+        let mut out = [0; 3];
+        gray.run(&[255, 255, 255], &mut Scratch::default(), &mut out);
+        assert_eq!(out, [254; 3]);
+        let wide = finish(
+            r#"[{"op":"to_dtype","dtype":"uint16","scale":true}]"#,
+            RGB,
+            Layout::Nhwc,
+        )
+        .unwrap();
+        let mut out = [0u16; 3];
+        wide.run(
+            &[0, 1, 255],
+            &mut Scratch::default(),
+            bytemuck::cast_slice_mut(&mut out),
+        );
+        assert_eq!(out, [0, 257, 65535]);
+        assert!(finish("[]", RGB, Layout::Nhwc).unwrap().is_identity());
+        assert!(!finish("[]", RGB, Layout::Nchw).unwrap().is_identity());
+    }
+
+    #[test]
+    fn refuses_misplaced_operations() {
+        for json in [
+            r#"[{"op":"normalize","mean":[0],"std":[1]}]"#,
+            r#"[{"op":"to_dtype","dtype":"float32","scale":true},{"op":"grayscale","num_output_channels":1}]"#,
+            r#"[{"op":"grayscale","num_output_channels":1},{"op":"to_dtype","dtype":"float32","scale":true},{"op":"normalize","mean":[0,0,0],"std":[1,1,1]}]"#,
+        ] {
+            assert!(finish(json, RGB, Layout::Nhwc).is_err(), "{json}");
+        }
+    }
+}

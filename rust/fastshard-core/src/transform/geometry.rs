@@ -1,0 +1,273 @@
+//! Folding geometric operations into few resamplings.
+//!
+//! A [`Canvas`] is what the image will look like, kept as numbers: nothing is computed until all operations have spoken.
+//! Each [`Stage`] takes a hard-cropped part of its input (`source`), resizes it to `size`, and shows a `view` of the
+//! result, which may be smaller (a later crop: only that part is computed) or reach beyond it (padding). Operations that
+//! a stage can't absorb, such as a second resize, open the next stage.
+
+use super::Filter;
+use crate::pixels::Rect;
+
+/// A rectangle that may reach outside of its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct View {
+    pub x: i64,
+    pub y: i64,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// One resampling.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// The part of the input that exists for this stage: filters don't see beyond it.
+    pub source: Rect,
+    /// Width and height that `source` is resized to.
+    pub size: (u32, u32),
+    /// How; `None` as long as nothing resizes.
+    pub filter: Option<Filter>,
+    /// The part of the resized image that comes out.
+    pub view: View,
+    /// Value of each channel where the view reaches outside: one for all, or one each.
+    pub fill: Vec<u16>,
+    /// Mirrored left to right.
+    pub flip_x: bool,
+    /// Mirrored top to bottom.
+    pub flip_y: bool,
+}
+
+impl Stage {
+    fn new(width: u32, height: u32) -> Self {
+        Self {
+            source: Rect::of_size(width, height),
+            size: (width, height),
+            filter: None,
+            view: View {
+                x: 0,
+                y: 0,
+                width,
+                height,
+            },
+            fill: vec![0],
+            flip_x: false,
+            flip_y: false,
+        }
+    }
+
+    /// The part of the resized image that is both there and shown.
+    #[must_use]
+    pub fn shown(&self) -> Option<Rect> {
+        let (x0, x1) = overlap(self.view.x, self.view.width, self.size.0)?;
+        let (y0, y1) = overlap(self.view.y, self.view.height, self.size.1)?;
+        Some(Rect {
+            x: x0,
+            y: y0,
+            width: x1 - x0,
+            height: y1 - y0,
+        })
+    }
+
+    /// The part of the input, within `source`, that the shown pixels are computed from.
+    #[must_use]
+    pub fn needed(&self) -> Option<Rect> {
+        let shown = self.shown()?;
+        let Some(filter) = self.filter else {
+            return Some(Rect {
+                x: self.source.x + shown.x,
+                y: self.source.y + shown.y,
+                ..shown
+            });
+        };
+        let (x, width) = reach(filter, shown.x, shown.width, self.size.0, self.source.width);
+        let (y, height) = reach(
+            filter,
+            shown.y,
+            shown.height,
+            self.size.1,
+            self.source.height,
+        );
+        Some(Rect {
+            x: self.source.x + x,
+            y: self.source.y + y,
+            width,
+            height,
+        })
+    }
+
+    fn is_whole(&self) -> bool {
+        self.view
+            == View {
+                x: 0,
+                y: 0,
+                width: self.size.0,
+                height: self.size.1,
+            }
+    }
+
+    /// Without a resize, a view inside the source can become the source itself.
+    fn harden(&mut self) {
+        if let (None, Some(shown)) = (self.filter, self.shown())
+            && (shown.width, shown.height) == (self.view.width, self.view.height)
+        {
+            self.source = Rect {
+                x: self.source.x + shown.x,
+                y: self.source.y + shown.y,
+                ..shown
+            };
+            self.size = (shown.width, shown.height);
+            self.view = View {
+                x: 0,
+                y: 0,
+                width: shown.width,
+                height: shown.height,
+            };
+        }
+    }
+}
+
+fn overlap(start: i64, length: u32, limit: u32) -> Option<(u32, u32)> {
+    let from = start.clamp(0, limit.into());
+    let to = (start + i64::from(length)).clamp(0, limit.into());
+    (from < to).then_some((from as u32, to as u32))
+}
+
+/// First source pixel and how many the outputs `start .. start + length` of `size` draw on.
+fn reach(filter: Filter, start: u32, length: u32, size: u32, source: u32) -> (u32, u32) {
+    let scale = f64::from(source) / f64::from(size);
+    let support = filter.interpolation.support()
+        * if filter.antialias {
+            scale.max(1.0)
+        } else {
+            1.0
+        };
+    // One pixel more to either side covers every rounding of the resampler.
+    let from = ((f64::from(start) + 0.5) * scale - support).floor() - 1.0;
+    let to = ((f64::from(start + length) - 0.5) * scale + support).ceil() + 1.0;
+    let (from, to) = (from.max(0.0) as u32, to.min(f64::from(source)) as u32);
+    (from, to - from)
+}
+
+/// The image as the operations so far will leave it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Canvas {
+    stages: Vec<Stage>,
+}
+
+impl Canvas {
+    /// An untouched image.
+    #[must_use]
+    pub fn new(width: u32, height: u32) -> Self {
+        Self {
+            stages: vec![Stage::new(width, height)],
+        }
+    }
+
+    /// Width and height by now.
+    #[must_use]
+    pub fn size(&self) -> (u32, u32) {
+        let view = self.stages[self.stages.len() - 1].view;
+        (view.width, view.height)
+    }
+
+    /// What is to be done, in order.
+    #[must_use]
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    fn last(&mut self) -> &mut Stage {
+        let at = self.stages.len() - 1;
+        &mut self.stages[at]
+    }
+
+    fn next_stage(&mut self) -> &mut Stage {
+        let (width, height) = self.size();
+        self.stages.push(Stage::new(width, height));
+        self.last()
+    }
+
+    /// Resizes what is there to a width and a height.
+    pub fn resize(&mut self, width: u32, height: u32, filter: Filter) {
+        if self.size() == (width, height) {
+            return;
+        }
+        self.last().harden();
+        let stage = self.last();
+        let stage = if stage.filter.is_none() && stage.is_whole() {
+            stage
+        } else {
+            self.next_stage()
+        };
+        stage.filter = Some(filter);
+        stage.size = (width, height);
+        stage.view = View {
+            x: 0,
+            y: 0,
+            width,
+            height,
+        };
+    }
+
+    /// Keeps a part, which must lie inside.
+    pub fn crop(&mut self, x: i64, y: i64, width: u32, height: u32) {
+        let stage = self.last();
+        let view = &mut stage.view;
+        let x = if stage.flip_x {
+            i64::from(view.width) - x - i64::from(width)
+        } else {
+            x
+        };
+        let y = if stage.flip_y {
+            i64::from(view.height) - y - i64::from(height)
+        } else {
+            y
+        };
+        *view = View {
+            x: view.x + x,
+            y: view.y + y,
+            width,
+            height,
+        };
+    }
+
+    /// Adds a border: left, top, right, bottom.
+    pub fn pad(&mut self, [mut left, mut top, mut right, mut bottom]: [u32; 4], fill: &[u16]) {
+        if [left, top, right, bottom] == [0; 4] {
+            return;
+        }
+        self.last().harden();
+        let stage = self.last();
+        let stage = if stage.is_whole() {
+            stage
+        } else {
+            self.next_stage()
+        };
+        if stage.flip_x {
+            std::mem::swap(&mut left, &mut right);
+        }
+        if stage.flip_y {
+            std::mem::swap(&mut top, &mut bottom);
+        }
+        stage.fill = fill.to_vec();
+        let view = &mut stage.view;
+        *view = View {
+            x: view.x - i64::from(left),
+            y: view.y - i64::from(top),
+            width: view.width + left + right,
+            height: view.height + top + bottom,
+        };
+    }
+
+    /// Mirrors left to right.
+    pub fn flip_horizontally(&mut self) {
+        let stage = self.last();
+        stage.flip_x = !stage.flip_x;
+    }
+
+    /// Mirrors top to bottom.
+    pub fn flip_vertically(&mut self) {
+        let stage = self.last();
+        stage.flip_y = !stage.flip_y;
+    }
+}

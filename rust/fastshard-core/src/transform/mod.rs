@@ -1,0 +1,50 @@
+//! Transforms of image fields, with the names, defaults and results of torchvision v2.
+//!
+//! A list of operations is split in two. The *geometric* ones (resize, crop, pad, flip) are not run one after the other:
+//! [`geometry`] folds them into as few resamplings as possible (mostly one), which also says which part of the source is
+//! needed at all. The *pixel* ones (grayscale, dtype, normalise) become one table look-up a value in [`finish`].
+
+mod finish;
+mod geometry;
+mod operation;
+mod resample;
+
+use serde::{Deserialize, Serialize};
+
+pub use finish::{Finish, Layout};
+pub use geometry::{Canvas, Stage, View};
+pub use operation::{DecodeOptions, Mode, Operation};
+pub use resample::{Resampler, Source};
+
+/// How pixels between pixels are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the filters")]
+pub enum Interpolation {
+    Nearest,
+    Bilinear,
+    Bicubic,
+    Lanczos,
+}
+
+impl Interpolation {
+    /// Pixels the filter reaches to either side, at scale 1.
+    #[must_use]
+    pub fn support(self) -> f64 {
+        match self {
+            Self::Nearest => 0.5,
+            Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
+            Self::Lanczos => 3.0,
+        }
+    }
+}
+
+/// A filter and whether it widens when shrinking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// The filter.
+    pub interpolation: Interpolation,
+    /// Widen it by the scale when shrinking, so that every source pixel counts.
+    pub antialias: bool,
+}

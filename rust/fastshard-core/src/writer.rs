@@ -1,0 +1,190 @@
+//! Writing one shard: a temporary file, hashed on the way, renamed when it is whole and on disk.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use arrow_array::RecordBatch;
+use arrow_ipc::MetadataVersion;
+use arrow_ipc::reader::read_footer_length;
+use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
+use arrow_schema::{ArrowError, SchemaRef};
+
+use crate::error::{Error, Result};
+use crate::format::{ALIGNMENT, Block, BlockEntry, ShardEntry};
+use crate::mapping;
+use crate::schema::Field;
+
+/// Hashes and counts what passes.
+struct Hashing {
+    file: BufWriter<File>,
+    hash: blake3::Hasher,
+    bytes: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// A shard that is being written.
+pub(crate) struct ShardWriter {
+    folder: PathBuf,
+    name: String,
+    temporary: PathBuf,
+    schema: SchemaRef,
+    inner: Option<FileWriter<Hashing>>,
+    rows: Vec<u64>,
+}
+
+fn failed(path: &Path) -> impl Fn(ArrowError) -> Error + '_ {
+    move |error| match error {
+        ArrowError::IoError(_, source) => Error::Io {
+            path: path.to_owned(),
+            source,
+        },
+        other => Error::source(format!("{}: {other}", path.display())),
+    }
+}
+
+impl ShardWriter {
+    pub(crate) fn create(folder: &Path, name: &str, schema: &SchemaRef) -> Result<Self> {
+        let temporary = folder.join(format!("{name}.tmp"));
+        let file = File::create(&temporary).map_err(Error::io(&temporary))?;
+        let sink = Hashing {
+            file: BufWriter::with_capacity(1 << 20, file),
+            hash: blake3::Hasher::new(),
+            bytes: 0,
+        };
+        let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)
+            .map_err(failed(&temporary))?;
+        let inner =
+            FileWriter::try_new_with_options(sink, schema, options).map_err(failed(&temporary))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+            temporary: temporary.clone(),
+            schema: schema.clone(),
+            inner: Some(inner),
+            rows: Vec::new(),
+        })
+    }
+
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let inner = self.inner.as_mut().expect("present until finished");
+        inner.write(batch).map_err(failed(&self.temporary))?;
+        self.rows.push(batch.num_rows() as u64);
+        Ok(())
+    }
+
+    /// Ends the file, brings it to disk, reads its index back and gives it its name.
+    pub(crate) fn finish(mut self, fields: &[Field]) -> Result<ShardEntry> {
+        let inner = self.inner.take().expect("finished once");
+        let mut sink = finish_file(inner).map_err(failed(&self.temporary))?;
+        let io = |source| Error::io(&self.temporary)(source);
+        sink.flush().map_err(io)?;
+        sink.file.get_ref().sync_all().map_err(io)?;
+        let blocks = self.index(sink.bytes, fields)?;
+        let path = self.folder.join(&self.name);
+        std::fs::rename(&self.temporary, &path).map_err(Error::io(&path))?;
+        Ok(ShardEntry {
+            file: self.name.clone(),
+            rows: self.rows.iter().sum(),
+            bytes: sink.bytes,
+            blake3: sink.hash.finalize().to_hex().to_string(),
+            blocks,
+        })
+    }
+
+    /// The blocks as the file's own footer lists them.
+    fn index(&self, bytes: u64, fields: &[Field]) -> Result<Vec<BlockEntry>> {
+        let footer = read_footer(&self.temporary)?;
+        let footer = arrow_ipc::root_as_footer(&footer).map_err(|error| {
+            Error::corrupt(&self.temporary, format!("footer just written: {error}"))
+        })?;
+        let listed = footer
+            .recordBatches()
+            .map(|blocks| blocks.iter().copied().collect::<Vec<_>>());
+        let data = mapping::map(&self.temporary, bytes)?;
+        let mut entries = Vec::new();
+        for (block, &rows) in listed.unwrap_or_default().iter().zip(&self.rows) {
+            let start = block.offset() as usize;
+            let header = block.metaDataLength() as usize;
+            let message = data.slice_with_length(start, header + block.bodyLength() as usize);
+            let place = arrow_ipc::Block::new(0, block.metaDataLength(), block.bodyLength());
+            let decoder =
+                arrow_ipc::reader::FileDecoder::new(self.schema.clone(), MetadataVersion::V5);
+            let batch = decoder
+                .read_record_batch(&place, &message)
+                .map_err(failed(&self.temporary))?;
+            let batch = batch
+                .ok_or_else(|| Error::corrupt(&self.temporary, "a block just written is empty"))?;
+            entries.push(BlockEntry {
+                offset: start as u64,
+                metadata_bytes: header as u64,
+                body_bytes: block.bodyLength() as u64,
+                rows,
+                index_crc32c: Block::new(&batch, fields, &self.temporary)?
+                    .index_crc(&message[..header]),
+            });
+        }
+        Ok(entries)
+    }
+}
+
+fn finish_file(mut inner: FileWriter<Hashing>) -> Result<Hashing, ArrowError> {
+    inner.finish()?;
+    inner.into_inner()
+}
+
+fn read_footer(path: &Path) -> Result<Vec<u8>> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::End(-10))?;
+        let mut tail = [0; 10];
+        file.read_exact(&mut tail)?;
+        let length = read_footer_length(tail).map_err(std::io::Error::other)?;
+        file.seek(SeekFrom::End(-10 - length as i64))?;
+        let mut footer = vec![0; length];
+        file.read_exact(&mut footer)?;
+        Ok(footer)
+    };
+    read().map_err(Error::io(path))
+}
+
+impl Drop for ShardWriter {
+    fn drop(&mut self) {
+        // Renamed by now if all went well; otherwise half a shard helps nobody.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+/// Writes a small file so that it is either whole or not there.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|source| {
+        let _ = std::fs::remove_file(&temporary);
+        Error::io(path)(source)
+    })
+}
+
+/// Brings a folder's entries to disk.
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::io(path))
+}

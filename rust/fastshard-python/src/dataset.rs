@@ -1,0 +1,154 @@
+//! A packed dataset.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fastshard_core::dataset::Place;
+use fastshard_core::format::Column;
+use fastshard_core::pipeline::read_image;
+use fastshard_core::schema::Dtype;
+use fastshard_core::transform::Operation;
+use fastshard_core::{Dataset, Error};
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::array::PyArray;
+use crate::error::to_python;
+
+/// A packed dataset, mapped.
+#[pyclass(frozen, name = "Dataset", module = "fastshard._fastshard")]
+pub(crate) struct PyDataset {
+    pub(crate) inner: Arc<Dataset>,
+}
+
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(what: &str, json: &str) -> PyResult<T> {
+    serde_json::from_str(json).map_err(|error| PyValueError::new_err(format!("{what}: {error}")))
+}
+
+fn number<'py>(py: Python<'py>, dtype: Dtype, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+        bytes.try_into().expect("a scalar has its type's size")
+    }
+    match dtype {
+        Dtype::Bool => (bytes[0] != 0).into_bound_py_any(py),
+        Dtype::Uint8 => bytes[0].into_bound_py_any(py),
+        Dtype::Int8 => i8::from_le_bytes(array(bytes)).into_bound_py_any(py),
+        Dtype::Uint16 => u16::from_le_bytes(array(bytes)).into_bound_py_any(py),
+        Dtype::Int16 => i16::from_le_bytes(array(bytes)).into_bound_py_any(py),
+        Dtype::Uint32 => u32::from_le_bytes(array(bytes)).into_bound_py_any(py),
+        Dtype::Int32 => i32::from_le_bytes(array(bytes)).into_bound_py_any(py),
+        Dtype::Uint64 => u64::from_le_bytes(array(bytes)).into_bound_py_any(py),
+        Dtype::Int64 => i64::from_le_bytes(array(bytes)).into_bound_py_any(py),
+        Dtype::Float16 => half::f16::from_le_bytes(array(bytes))
+            .to_f32()
+            .into_bound_py_any(py),
+        Dtype::Float32 => f32::from_le_bytes(array(bytes)).into_bound_py_any(py),
+        Dtype::Float64 => f64::from_le_bytes(array(bytes)).into_bound_py_any(py),
+    }
+}
+
+impl PyDataset {
+    fn value<'py>(
+        &self,
+        py: Python<'py>,
+        place: &Place<'_>,
+        index: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let field = &self.inner.fields()[index];
+        match place.block.column(index) {
+            Column::Fixed { values, row_bytes } => {
+                let (dtype, shape) = field.fixed().expect("stored as fixed");
+                let bytes = &values[place.row * row_bytes..][..*row_bytes];
+                if shape.is_empty() {
+                    return number(py, dtype, bytes);
+                }
+                PyArray::owned(bytes.to_vec(), dtype, shape.to_vec()).into_bound_py_any(py)
+            }
+            Column::Text(text) => text.value(place.row).into_bound_py_any(py),
+            Column::Bytes(bytes) | Column::Image { bytes, .. } => {
+                Ok(PyBytes::new(py, bytes.value(place.row)).into_any())
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl PyDataset {
+    #[new]
+    fn new(py: Python<'_>, path: std::path::PathBuf) -> PyResult<Self> {
+        let inner = py.detach(|| Dataset::open(path)).map_err(to_python)?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    #[getter]
+    fn path(&self) -> String {
+        self.inner.path().to_string_lossy().into_owned()
+    }
+
+    #[getter]
+    fn num_rows(&self) -> u64 {
+        self.inner.rows()
+    }
+
+    fn manifest(&self) -> PyResult<String> {
+        serde_json::to_string(self.inner.manifest())
+            .map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn row<'py>(
+        &self,
+        py: Python<'py>,
+        row: u64,
+        fields: Vec<String>,
+        ops: HashMap<String, String>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let sample = PyDict::new(py);
+        for name in fields {
+            let index = self.inner.field(&name).map_err(to_python)?;
+            let operations: Vec<Operation> = ops
+                .get(&name)
+                .map_or(Ok(Vec::new()), |json| parse(&name, json))?;
+            let image = py
+                .detach(|| read_image(&self.inner, row, &name, &operations))
+                .map_err(to_python)?;
+            if let Some(image) = image {
+                sample.set_item(
+                    name,
+                    PyArray::owned(image.bytes, image.dtype, image.shape).into_bound_py_any(py)?,
+                )?;
+                continue;
+            }
+            let place = self.inner.locate(row).map_err(to_python)?;
+            let checked = place.block.check(place.row);
+            checked.map_err(|reason| to_python(self.inner.corrupt_row(row, &place, &reason)))?;
+            sample.set_item(name, self.value(py, &place, index)?)?;
+        }
+        Ok(sample)
+    }
+
+    fn encoded<'py>(
+        &self,
+        py: Python<'py>,
+        row: u64,
+        field: &str,
+    ) -> PyResult<(Bound<'py, PyBytes>, String)> {
+        let index = self.inner.field(field).map_err(to_python)?;
+        let place = self.inner.locate(row).map_err(to_python)?;
+        let checked = place.block.check(place.row);
+        checked.map_err(|reason| to_python(self.inner.corrupt_row(row, &place, &reason)))?;
+        match place.block.column(index) {
+            Column::Image { bytes, path, .. } => Ok((
+                PyBytes::new(py, bytes.value(place.row)),
+                path.value(place.row).to_owned(),
+            )),
+            _ => Err(to_python(Error::Option {
+                reason: format!("field {field:?} holds no encoded images"),
+            })),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Errors: built-in exceptions where they exist, our own otherwise.
+
+use std::io::ErrorKind;
+
+use fastshard_core::Error;
+use pyo3::exceptions::{
+    PyException, PyFileExistsError, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError,
+};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
+
+pyo3::create_exception!(
+    fastshard,
+    FastshardError,
+    PyException,
+    "Base of every error that is fastshard's own."
+);
+pyo3::create_exception!(
+    fastshard,
+    FormatError,
+    FastshardError,
+    "A dataset that is not one, or that a newer fastshard wrote. Names the file."
+);
+pyo3::create_exception!(
+    fastshard,
+    CorruptionError,
+    FormatError,
+    "A file that is not what its manifest says: truncated, swapped or altered. Names file, shard and row."
+);
+pyo3::create_exception!(
+    fastshard,
+    DecodeError,
+    FastshardError,
+    "An image that cannot be decoded. Names dataset or file, shard, row and source path."
+);
+
+static SOURCE_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// `SourceError`, which is a `FastshardError` and a `ValueError`: two bases, so it is made by calling `type`.
+pub(crate) fn source_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    let class = SOURCE_ERROR.get_or_try_init(py, || -> PyResult<Py<PyType>> {
+        let bases = PyTuple::new(py, [py.get_type::<FastshardError>(), py.get_type::<PyValueError>()])?;
+        let namespace = pyo3::types::PyDict::new(py);
+        namespace.set_item("__module__", "fastshard")?;
+        namespace.set_item(
+            "__doc__",
+            "A source that cannot be packed as asked: missing or duplicate files, labels of the wrong type. Names \
+             file, row and value.",
+        )?;
+        let class = py.get_type::<PyType>().call1(("SourceError", bases, namespace))?;
+        Ok(class.cast_into::<PyType>()?.unbind())
+    })?;
+    Ok(class.bind(py))
+}
+
+/// The Python exception of a core error.
+pub(crate) fn to_python(error: Error) -> PyErr {
+    let text = error.to_string();
+    match error {
+        Error::Io { path, source } => os_error(&path.display().to_string(), &source),
+        Error::Format { .. } => FormatError::new_err(text),
+        Error::Corrupt { .. } => CorruptionError::new_err(text),
+        Error::Decode { .. } | Error::Sample { .. } => DecodeError::new_err(text),
+        Error::Source { .. } => Python::attach(|py| match source_error(py) {
+            Ok(class) => PyErr::from_type(class.clone(), text),
+            Err(error) => error,
+        }),
+        Error::Option { .. } => PyValueError::new_err(text),
+        Error::Exists { .. } => PyFileExistsError::new_err(text),
+        Error::Cancelled => PyKeyboardInterrupt::new_err(text),
+        Error::State { .. } => PyRuntimeError::new_err(text),
+        _ => FastshardError::new_err(text),
+    }
+}
+
+/// An `OSError` whose subclass Python picks by the error number, with the file's name as Python itself gives it.
+fn os_error(path: &str, source: &std::io::Error) -> PyErr {
+    let number = source.raw_os_error().or(match source.kind() {
+        ErrorKind::NotFound => Some(2),
+        ErrorKind::PermissionDenied => Some(13),
+        _ => None,
+    });
+    let Some(number) = number else {
+        return PyOSError::new_err(format!("{path}: {source}"));
+    };
+    Python::attach(|py| {
+        let text = py
+            .import("os")
+            .and_then(|os| os.call_method1("strerror", (number,)));
+        match text.and_then(|text| text.extract::<String>()) {
+            Ok(text) => PyOSError::new_err((number, text, path.to_owned())),
+            Err(error) => error,
+        }
+    })
+}

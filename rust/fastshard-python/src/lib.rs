@@ -1,0 +1,96 @@
+//! The binding: one wrapper a noun of the core. Each method extracts, works detached from the interpreter, converts.
+
+mod array;
+mod dataset;
+mod error;
+mod loader;
+mod pack;
+mod verify;
+
+use std::collections::HashMap;
+
+use pyo3::prelude::*;
+
+use fastshard_core::codec::{Format, LIBJPEG_TURBO};
+use fastshard_core::order::Permutation;
+
+#[pyfunction]
+fn image_format(data: &[u8]) -> Option<&'static str> {
+    Format::of(data).map(Format::name)
+}
+
+#[pyfunction]
+fn available_threads() -> usize {
+    fastshard_core::pipeline::available_threads()
+}
+
+#[pyfunction]
+fn permutation(
+    py: Python<'_>,
+    count: u64,
+    seed: u64,
+    epoch: u64,
+    start: u64,
+    length: u64,
+) -> PyResult<Vec<u64>> {
+    let end = start
+        .checked_add(length)
+        .filter(|&end| end <= count && count <= 1 << 62);
+    let end = end.ok_or_else(|| {
+        pyo3::exceptions::PyValueError::new_err(format!(
+            "positions {start} to {start} + {length} of {count} rows"
+        ))
+    })?;
+    let permutation = Permutation::new(count, seed, epoch);
+    Ok(py.detach(|| {
+        (start..end)
+            .map(|position| permutation.at(position))
+            .collect()
+    }))
+}
+
+#[pyfunction]
+fn build_info() -> HashMap<&'static str, &'static str> {
+    HashMap::from([
+        ("version", env!("CARGO_PKG_VERSION")),
+        (
+            "profile",
+            if cfg!(debug_assertions) {
+                "debug"
+            } else {
+                "release"
+            },
+        ),
+        ("libjpeg_turbo", LIBJPEG_TURBO),
+        // `turbojpeg-sys` is built with `require-simd`: without an assembler the build fails.
+        ("simd", "required"),
+    ])
+}
+
+/// The native core of fastshard.
+#[pymodule]
+mod _fastshard {
+    use super::{Bound, PyModule, PyModuleMethods, PyResult};
+
+    #[pymodule_export]
+    use super::{available_threads, build_info, image_format, permutation};
+    #[pymodule_export]
+    use crate::array::PyArray;
+    #[pymodule_export]
+    use crate::dataset::PyDataset;
+    #[pymodule_export]
+    use crate::error::{CorruptionError, DecodeError, FastshardError, FormatError};
+    #[pymodule_export]
+    use crate::loader::{PyBatchIterator, PyLoader};
+    #[pymodule_export]
+    use crate::pack::PyPackJob;
+    #[pymodule_export]
+    use crate::verify::PyVerifyJob;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("SourceError", crate::error::source_error(module.py())?)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+"""The public face: its names, and what importing it costs."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import fastshard as fs
+
+HEAVY = ["torch", "tensorflow", "keras", "datasets", "pandas", "rich", "typer", "PIL", "pyarrow"]
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_all_names_what_there_is():
+    public = {name for name, value in vars(fs).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    assert set(fs.__all__) - {"__version__"} == public - {"TYPE_CHECKING", "Any"}
+    assert len(set(fs.__all__)) == len(fs.__all__)
+
+
+def test_every_public_name_has_a_docstring():
+    for name in fs.__all__:
+        value = getattr(fs, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert value.__doc__, name
+
+
+def test_import_loads_no_framework():
+    loaded = python(f"import sys, fastshard; print([name for name in {HEAVY} if name in sys.modules])")
+    assert loaded == "[]"
+
+
+def test_import_is_quick():
+    code = "import time; start = time.perf_counter(); import fastshard; print(time.perf_counter() - start)"
+    assert min(float(python(code)) for _ in range(5)) < 0.15
+
+
+@pytest.mark.parametrize("name", ["torch", "tensorflow"])
+def test_adapters_load_when_used(name):
+    pytest.importorskip(name)
+    code = f"import sys, fastshard as fs; fs.{name}; print('{name}' in sys.modules, fs.{name}.__name__)"
+    assert python(code) == f"True fastshard.{name}"
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = fs.nothing
+
+
+def test_errors_are_fastshards_own():
+    assert issubclass(fs.CorruptionError, fs.FormatError)
+    assert issubclass(fs.SourceError, ValueError)
+    for error in (fs.FormatError, fs.DecodeError, fs.SourceError):
+        assert issubclass(error, fs.FastshardError)
