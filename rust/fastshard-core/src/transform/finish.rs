@@ -324,7 +324,7 @@ mod tests {
         let json = r#"[{"op":"to_dtype","dtype":"float32","scale":true},{"op":"normalize","mean":[0.5,0.25,0],"std":[0.5,1,2]}]"#;
         for (layout, order) in [
             (Layout::Nhwc, [0, 1, 2, 3, 4, 5]),
-            (Layout::Nchw, [0, 3, 1, 4, 2, 5]),
+            (Layout::Nchw, [0, 2, 4, 1, 3, 5]),
         ] {
             let finish = finish(json, RGB, layout).unwrap();
             let mut out = [0f32; 6];

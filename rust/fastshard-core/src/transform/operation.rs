@@ -472,7 +472,8 @@ mod tests {
             areas.push(f64::from(w * h) / (500.0 * 375.0));
         }
         let mean = areas.iter().sum::<f64>() / areas.len() as f64;
-        assert!((0.45..0.55).contains(&mean), "mean area {mean}");
+        // 20,000 draws of torchvision.transforms.v2.RandomResizedCrop.make_params on this size average 0.4348.
+        assert!((0.425..0.445).contains(&mean), "mean area {mean}");
     }
 
     #[test]
