@@ -154,7 +154,7 @@ class Resize(Transform):
         sides = self._sides
         if len(sides) != 1:
             raise ValueError(f"max_size={max_size!r}: only for an integer size, received size={self.size!r}")
-        _check.integer("max_size", max_size, sides[0])
+        _check.integer("max_size", max_size, sides[0] + 1)
 
     @property
     def _sides(self) -> tuple[int, ...]:

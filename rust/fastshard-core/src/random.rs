@@ -101,7 +101,7 @@ impl Draws {
 
     /// Uniform in `0..bound` (Lemire's multiplication; the bias is below 2^-32 for the sizes of images).
     pub fn below(&mut self, bound: u32) -> u32 {
-        (u64::from((self.next() >> 32) as u32) * u64::from(bound) >> 32) as u32
+        ((u64::from((self.next() >> 32) as u32) * u64::from(bound)) >> 32) as u32
     }
 }
 
@@ -109,17 +109,17 @@ impl Draws {
 mod tests {
     use super::*;
 
-    /// `numpy.random.Philox(counter=[0, 2, 3, 4], key=[5, 6]).random_raw(4)`; NumPy counts up before it draws.
+    /// `numpy.random.Philox(counter=[0, 2, 3, 4], key=[5, 6]).random_raw(4)`; `NumPy` counts up before it draws.
     #[test]
     fn agrees_with_numpy() {
         let ours = philox([1, 2, 3, 4], [5, 6]);
         assert_eq!(
             ours,
             [
-                11789110016301065044,
-                12460072761081090454,
-                11575064416179582204,
-                635235873073864927,
+                11_789_110_016_301_065_044,
+                12_460_072_761_081_090_454,
+                11_575_064_416_179_582_204,
+                635_235_873_073_864_927,
             ]
         );
     }

@@ -141,6 +141,9 @@ impl Lease {
     }
 
     /// The address of a byte.
+    ///
+    /// # Panics
+    /// When the slot is smaller.
     #[must_use]
     pub fn address(&self, offset: usize) -> *mut u8 {
         assert!(
@@ -156,11 +159,15 @@ impl Lease {
     /// # Safety
     /// No other reference to these bytes may exist while this one lives. Workers see to that by writing only the rows
     /// they claimed, before the batch is handed over.
+    ///
+    /// # Panics
+    /// When the slot is smaller.
     #[expect(
         unsafe_code,
         clippy::mut_from_ref,
         reason = "many workers fill one batch, each its own rows"
     )]
+    #[must_use]
     pub unsafe fn part(&self, offset: usize, length: usize) -> &mut [u8] {
         let end = offset.checked_add(length).expect("small numbers");
         assert!(

@@ -362,7 +362,7 @@ impl Decompressor {
                 bytes.len() as u64,
                 out.as_mut_ptr(),
                 pitch,
-                kind as i32,
+                kind,
             )
         };
         self.call(forgive, code)
@@ -461,7 +461,7 @@ fn encode_with(
             width as i32,
             0,
             height as i32,
-            kind as i32,
+            kind,
             &raw mut start,
             &raw mut length,
         )

@@ -141,19 +141,18 @@ impl Decoder {
         debug_assert!(
             region.x + region.width <= header.width && region.y + region.height <= header.height
         );
-        match header.format {
-            Format::Jpeg => self.jpeg.decode(bytes, header, region, format, out),
-            _ => {
-                general::decode(
-                    bytes,
-                    header,
-                    self.max_pixels,
-                    format,
-                    &mut self.general,
-                    out,
-                )?;
-                Ok(Rect::of_size(header.width, header.height))
-            }
+        if header.format == Format::Jpeg {
+            self.jpeg.decode(bytes, header, region, format, out)
+        } else {
+            general::decode(
+                bytes,
+                header,
+                self.max_pixels,
+                format,
+                &mut self.general,
+                out,
+            )?;
+            Ok(Rect::of_size(header.width, header.height))
         }
     }
 

@@ -14,6 +14,10 @@ use crate::error::{Error, Result};
 use crate::schema::{Field, Kind};
 
 /// The values of one field in one block.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful a block; a box would cost a jump a sample"
+)]
 #[derive(Clone, Debug)]
 pub enum Column {
     /// Encoded images.

@@ -255,7 +255,7 @@ impl ShardEntry {
                 .and_then(|at| at.checked_add(block.body_bytes));
             match next {
                 Some(next) if block.offset >= end && next <= self.bytes && block.rows > 0 => {
-                    end = next
+                    end = next;
                 }
                 _ => {
                     return Err(format!(
@@ -319,7 +319,8 @@ mod tests {
 
     #[test]
     fn refuses_each_malformation() {
-        let changes: [(&str, fn(&mut Manifest)); 9] = [
+        type Change = fn(&mut Manifest);
+        let changes: [(&str, Change); 9] = [
             ("expected \"fastshard\"", |m| m.format = "other".into()),
             ("please upgrade", |m| m.version = 2),
             ("is not one", |m| m.version = 0),

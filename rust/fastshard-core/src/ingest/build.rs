@@ -160,7 +160,7 @@ impl Builder {
             match stored {
                 Ok(stored) => {
                     for (column, stored) in images.iter_mut().zip(stored) {
-                        column.push(stored, self.spec.encode == Encode::Raw);
+                        column.push(&stored, self.spec.encode == Encode::Raw);
                     }
                     kept.push(row);
                 }
@@ -292,7 +292,7 @@ impl Builder {
                 encode_png(&pixels, width, height, format)?
             }
             _ => {
-                self.expect_size(plan, [height, width])?;
+                expect_size(plan, [height, width])?;
                 pixels
             }
         };
@@ -304,17 +304,6 @@ impl Builder {
             height,
             orientation: 1,
         })
-    }
-
-    fn expect_size(&self, plan: &ImagePlan, found: [u32; 2]) -> Result<()> {
-        if plan.size() == Some(found) {
-            return Ok(());
-        }
-        let [height, width] = found;
-        Err(Error::decode(format!(
-            "{height} x {width} (height x width), but raw pixels must all have one size, here {:?}: resize or pad them",
-            plan.size().unwrap_or_default()
-        )))
     }
 
     /// Puts the columns together and adds the checksums.
@@ -339,7 +328,7 @@ impl Builder {
                 .expect("made from these fields")
                 .data_type();
             if field.kind != Kind::Image {
-                arrays.push(self.copied(table, field, data_type, &indices)?);
+                arrays.push(copied(table, field, data_type, &indices)?);
                 continue;
             }
             let (mut image, (bytes, path)) = images.next().expect("one for each image field");
@@ -375,28 +364,6 @@ impl Builder {
         self.with_checksums(arrays, kept.len())
     }
 
-    fn copied(
-        &self,
-        table: &RecordBatch,
-        field: &Field,
-        data_type: &DataType,
-        indices: &UInt64Array,
-    ) -> Result<ArrayRef> {
-        let bad = |what: String| Error::source(format!("field {:?}: {what}", field.name));
-        let column = table
-            .column_by_name(&field.name)
-            .ok_or_else(|| bad("no such column in the source".into()))?;
-        if column.null_count() > 0 {
-            return Err(bad(format!(
-                "{} missing values, expected none",
-                column.null_count()
-            )));
-        }
-        let taken = arrow_select::take::take(column, indices, None)
-            .map_err(|error| bad(error.to_string()))?;
-        conform(taken, data_type).map_err(bad)
-    }
-
     fn with_checksums(&self, mut arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
         let failed = |error: arrow_schema::ArrowError| Error::source(error.to_string());
         arrays.push(Arc::new(UInt32Array::from(vec![0; rows])));
@@ -409,6 +376,38 @@ impl Builder {
         arrays[last] = Arc::new(UInt32Array::from(crcs));
         RecordBatch::try_new(self.schema.clone(), arrays).map_err(failed)
     }
+}
+
+fn expect_size(plan: &ImagePlan, found: [u32; 2]) -> Result<()> {
+    if plan.size() == Some(found) {
+        return Ok(());
+    }
+    let [height, width] = found;
+    Err(Error::decode(format!(
+        "{height} x {width} (height x width), but raw pixels must all have one size, here {:?}: resize or pad them",
+        plan.size().unwrap_or_default()
+    )))
+}
+
+fn copied(
+    table: &RecordBatch,
+    field: &Field,
+    data_type: &DataType,
+    indices: &UInt64Array,
+) -> Result<ArrayRef> {
+    let bad = |what: String| Error::source(format!("field {:?}: {what}", field.name));
+    let column = table
+        .column_by_name(&field.name)
+        .ok_or_else(|| bad("no such column in the source".into()))?;
+    if column.null_count() > 0 {
+        return Err(bad(format!(
+            "{} missing values, expected none",
+            column.null_count()
+        )));
+    }
+    let taken =
+        arrow_select::take::take(column, indices, None).map_err(|error| bad(error.to_string()))?;
+    conform(taken, data_type).map_err(bad)
 }
 
 /// Pixels and (height, width) of a transformed image.
@@ -448,7 +447,7 @@ fn decode_options(plan: &ImagePlan) -> DecodeOptions {
 }
 
 impl ImageColumn {
-    fn push(&mut self, image: Stored, raw: bool) {
+    fn push(&mut self, image: &Stored, raw: bool) {
         self.total += image.bytes.len() as u64;
         if raw {
             self.pixels.extend_from_slice(&image.bytes);

@@ -168,7 +168,7 @@ mod tests {
             3,
             5,
             || Ok(numbers.next()),
-            |n| Ok(n),
+            Ok,
             |n| {
                 if n == 9 {
                     Err(Error::Cancelled)

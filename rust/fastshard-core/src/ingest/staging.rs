@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -91,9 +90,6 @@ impl Staging {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        if !exists(parent)? {
-            return Err(Error::io(parent)(ErrorKind::NotFound.into()));
-        }
         let mut partial = name.to_owned();
         partial.push(".partial");
         let folder = parent.join(partial);

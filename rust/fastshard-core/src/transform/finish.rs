@@ -94,7 +94,9 @@ impl Finish {
                         return Err(misplaced("ToDtype", "may appear once"));
                     }
                     let factor = scale.then(|| scale_factor(stored, *wanted)).flatten();
-                    chains.iter_mut().for_each(|chain| chain.scale = factor);
+                    for chain in &mut chains {
+                        chain.scale = factor;
+                    }
                     dtype = *wanted;
                 }
                 Operation::Normalize { mean, std } => {
@@ -168,7 +170,7 @@ impl Finish {
             match self.input.depth {
                 Depth::Eight => grayscale(pixels, gray),
                 Depth::Sixteen => {
-                    grayscale::<u16>(bytemuck::cast_slice(pixels), bytemuck::cast_slice_mut(gray))
+                    grayscale::<u16>(bytemuck::cast_slice(pixels), bytemuck::cast_slice_mut(gray));
                 }
             }
             (&*gray, 1)
@@ -192,7 +194,7 @@ impl Finish {
                 value
             }),
             Table::Bytes(table) => {
-                self.write(pixels, from, out, |c, v: S| table[c * size + v.into()])
+                self.write(pixels, from, out, |c, v: S| table[c * size + v.into()]);
             }
             Table::Words(table) => {
                 self.write(pixels, from, bytemuck::cast_slice_mut(out), |c, v: S| {

@@ -1,0 +1,49 @@
+"""What several files of tests share: real photographs, a folder of them, and that folder packed."""
+
+import contextlib
+
+# Torch's compiler brings an LLVM of its own, which aborts the process when TensorFlow's is loaded before it.
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+from sklearn.datasets import load_sample_images
+
+import fastshard as fs
+
+CLASSES = ("astronaut", "cat", "coffee", "dahlia", "temple")
+
+
+@pytest.fixture(scope="session")
+def photos():
+    """Name to photograph, RGB uint8 of different sizes; all of them come with the packages."""
+    temple, dahlia = load_sample_images().images
+    pictures = (data.astronaut(), data.chelsea(), data.coffee(), dahlia, temple)
+    return dict(zip(CLASSES, pictures, strict=True))
+
+
+@pytest.fixture(scope="session")
+def photo_folder(photos, tmp_path_factory):
+    """Folders of five classes with eight JPEG crops each, 100 to 300 pixels wide and high. Not to be changed."""
+    root = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for name, photo in photos.items():
+        (root / name).mkdir()
+        for i in range(8):
+            height, width = random.integers(100, 301, 2)
+            top = random.integers(photo.shape[0] - height + 1)
+            left = random.integers(photo.shape[1] - width + 1)
+            crop = np.ascontiguousarray(photo[top : top + height, left : left + width])
+            Image.fromarray(crop).save(root / name / f"{i}.jpg", quality=90)
+    return root
+
+
+@pytest.fixture(scope="session")
+def packed(photo_folder, tmp_path_factory):
+    """The path of ``photo_folder`` packed with the default options. Not to be changed."""
+    path = tmp_path_factory.mktemp("packed") / "photos"
+    fs.pack(photo_folder, path)
+    return path
