@@ -1,6 +1,6 @@
 """The comparison: fastshard against the folder loaders people use, on the same photographs, in one run.
 
-    python benches/compare.py            # about 15 minutes on two cores
+    python benches/compare.py            # about 20 minutes on two cores
     python benches/compare.py --short    # under 4 minutes
 
 Makes the photographs if they are missing, packs them, measures every loader on every track in fresh processes in
@@ -52,32 +52,41 @@ class Pack:
 
 
 def main() -> None:
-    options = parse()
-    plan = make_plan(options)
-    work = options.work / str(plan.count)
-    folder = generate(options.photos or work / "photos", plan.count)
+    started, options = time.perf_counter(), parse()
+    folder, count = photographs(options)
+    work = options.work / str(count)
+    plan = make_plan(options, count)
     packs = [pack(folder, work / "packed", "original"), pack(folder, work / "raw", "raw", resize=(SIDE, SIDE))]
     quality = check_quality(folder)
     warm(folder, work / "packed", work / "raw")
-    data = {"photos": str(folder), "packed": str(work / "packed"), "raw": str(work / "raw")}
+    data: dict[str, Any] = {"photos": str(folder), "packed": str(work / "packed"), "raw": str(work / "raw")}
     results = measure_all(plan, data, options.workers)
     show(plan, results, packs, quality, options)
+    print(f"took {time.perf_counter() - started:,.0f} s")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare fastshard with folder loaders.")
     parser.add_argument("--short", action="store_true", help="main peers only, fewer photos and repeats")
-    parser.add_argument("--photos", type=Path, help="folder per class to use (made there if missing)")
+    parser.add_argument("--photos", type=Path, help="folder per class to use; made if missing")
     parser.add_argument("--out", type=Path, help="where compare.json and compare.png go")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="photographs and shards, kept")
-    parser.add_argument("--count", type=int, help="number of photos (3000; short: 1000)")
+    parser.add_argument("--count", type=int, help="number of photos to make (3000; short: 1000)")
     parser.add_argument("--repeats", type=int, help="processes per loader and track (5; short: 2)")
     parser.add_argument("--workers", type=int, default=available_cores(), help="threads or worker processes each")
     parser.add_argument("--only", nargs="+", choices=LOADERS, help="these loaders only")
     return parser.parse_args()
 
 
-def make_plan(options: argparse.Namespace) -> Plan:
+def photographs(options: argparse.Namespace) -> tuple[Path, int]:
+    """The folder and the number of files in it: generated ones, or whatever folder per class the user names."""
+    if options.photos and options.photos.is_dir():
+        return options.photos, sum(1 for _ in options.photos.glob("*/*"))
+    count = options.count or (1000 if options.short else 3000)
+    return generate(options.photos or options.work / str(count) / "photos", count), count
+
+
+def make_plan(options: argparse.Namespace, count: int) -> Plan:
     names = options.only or LOADERS
     pairs = [
         (name, track)
@@ -85,7 +94,6 @@ def make_plan(options: argparse.Namespace) -> Plan:
         for name in names
         if track in (LOADERS[name].short if options.short else LOADERS[name].tracks)
     ]
-    count = options.count or (1000 if options.short else 3000)
     return Plan(pairs, count, options.repeats or (2 if options.short else 5))
 
 
@@ -123,7 +131,7 @@ def check_quality(folder: Path) -> Quality | None:
     return None
 
 
-def measure_all(plan: Plan, data: dict[str, str], workers: int) -> list[Result]:
+def measure_all(plan: Plan, data: dict[str, Any], workers: int) -> list[Result]:
     """Every pair once, then once more in the opposite order, and so on, so that a slow minute hits all alike."""
     results: list[Result] = []
     for repeat in range(plan.repeats):

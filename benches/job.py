@@ -30,7 +30,7 @@ STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Job:
-    """One track over one data set. `photos` is the folder per class; `packed` and `raw` are the same photos as shards."""
+    """One track over one data set: `photos` is the folder per class, `packed` and `raw` are the same as shards."""
 
     track: str
     photos: str

@@ -24,11 +24,9 @@ LOADERS = {
     "fastshard": Loader(
         "fastshard", "own:bare", ("train", "eval", "resize", "float", "raw"), ("train", "eval", "resize", "raw")
     ),
-    "fastshard-torch": Loader("fastshard, torch adapter", "own:torch_adapter", ("train", "raw"), ("train", "raw")),
-    "fastshard-tf": Loader("fastshard, tf.data adapter", "own:tf_adapter", ("train", "raw"), ("train", "raw")),
-    "torch-pil": Loader(
-        "torch ImageFolder + PIL", "peers_torch:pil", ("train", "eval", "resize"), ("train", "eval")
-    ),
+    "fastshard-torch": Loader("fastshard, torch adapter", "own:torch_adapter", ("train", "raw"), ("train",)),
+    "fastshard-tf": Loader("fastshard, tf.data adapter", "own:tf_adapter", ("train", "raw"), ("train",)),
+    "torch-pil": Loader("torch ImageFolder + PIL", "peers_torch:pil", ("train", "eval", "resize"), ("train", "eval")),
     "torch-v2": Loader("torchvision v2", "peers_torch:v2_tensors", ("train", "eval", "resize", "float")),
     "keras": Loader("Keras ImageDataGenerator, bilinear", "peers_tf:keras_bilinear", ("resize",), ("resize",)),
     "keras-threads": Loader("Keras, bilinear, a thread a core", "peers_tf:keras_threads", ("resize",)),

@@ -7,6 +7,7 @@ nobody profits from work done before the clock started.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from job import Images, Job, touch
 from loaders import open_loader
@@ -51,19 +51,19 @@ def run(loader: str, job: Job, images: int) -> Result:
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, __file__, loader, str(images), json.dumps(asdict(job))]
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment(), start_new_session=True
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(), start_new_session=True
         )
         try:
             peak_rss, peak_anonymous = _watch(process)
             output = process.stdout.read() if process.stdout else ""
         finally:
-            _end_session(process)
+            end_session(process)
         log.seek(0)
         result = _parse(output, log.read(), Result(loader, job.track))
     return replace(result, peak_rss=peak_rss, peak_anonymous=peak_anonymous)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """No accelerator and no chatter, for everybody."""
     return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
 
@@ -81,12 +81,10 @@ def _watch(process: subprocess.Popen[str]) -> tuple[int, int]:
     return rss, anonymous
 
 
-def _end_session(process: subprocess.Popen[str]) -> None:
+def end_session(process: subprocess.Popen[str]) -> None:
     """Leave no loader's workers behind, even after Ctrl-C; they are in a session of their own and never saw it."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -106,15 +104,15 @@ def measure(loader: str, job: Job, images: int) -> Result:
     batches = stream()
     touch(next(batches))
     first = time.perf_counter()
-    _consume(batches, max(images // 2, 8 * job.batch))
+    consume(batches, max(images // 2, 8 * job.batch))
     cpu, begun = session_cpu_seconds(os.getpid()), time.perf_counter()
-    seen, wrong = _consume(batches, images)
+    seen, wrong = consume(batches, images)
     seconds = time.perf_counter() - begun
     cpu = session_cpu_seconds(os.getpid()) - cpu
     return Result(loader, job.track, seen, seconds, opened - started, first - opened, cpu, wrong_batches=wrong)
 
 
-def _consume(batches: Iterator[Images], images: int) -> tuple[int, int]:
+def consume(batches: Iterator[Images], images: int) -> tuple[int, int]:
     """Take and touch batches until `images` went by; count them, and the batches that hold no picture."""
     seen = wrong = 0
     while seen < images:
@@ -134,5 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     main()

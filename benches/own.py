@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
 
 import fastshard as fs
 from job import EVAL_SIDE, MEAN, RATIO, SCALE, SIDE, STD, Images, Job, Stream
@@ -13,8 +12,7 @@ def bare(job: Job) -> Stream:
     loader = build(job)
 
     def stream() -> Iterator[Images]:
-        for epoch in count():
-            loader.set_epoch(epoch)
+        while True:  # each pass moves on to the next epoch
             for batch in loader:
                 yield batch["image"]
 
@@ -22,15 +20,14 @@ def bare(job: Job) -> Stream:
 
 
 def torch_adapter(job: Job) -> Stream:
-    from fastshard.torch import ShardDataset
     from torch.utils.data import DataLoader
 
-    loader = build(job)
-    batches = DataLoader(ShardDataset(loader), batch_size=None)
+    from fastshard.torch import ShardDataset
+
+    batches = DataLoader(ShardDataset(build(job)), batch_size=None)
 
     def stream() -> Iterator[Images]:
-        for epoch in count():
-            loader.set_epoch(epoch)
+        while True:
             for batch in batches:
                 yield batch["image"].numpy()
 
@@ -63,12 +60,13 @@ def build(job: Job) -> fs.Loader:
     )
 
 
-def transforms(track: str) -> list[object]:
-    crop = [fs.RandomResizedCrop(SIDE, scale=SCALE, ratio=RATIO), fs.RandomHorizontalFlip()]
-    return {
+def transforms(track: str) -> list[fs.Transform]:
+    crop: list[fs.Transform] = [fs.RandomResizedCrop(SIDE, scale=SCALE, ratio=RATIO), fs.RandomHorizontalFlip()]
+    steps: dict[str, list[fs.Transform]] = {
         "train": crop,
         "eval": [fs.Resize(EVAL_SIDE), fs.CenterCrop(SIDE)],
         "resize": [fs.Resize((SIDE, SIDE)), fs.RandomHorizontalFlip()],
         "float": [*crop, fs.ToDtype(), fs.Normalize(MEAN, STD)],
         "raw": [],
-    }[track]
+    }
+    return steps[track]

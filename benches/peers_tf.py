@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
 from job import EVAL_SIDE, RATIO, SCALE, SIDE, Images, Job, Stream
 
 Picture = Callable[[Any], Any]

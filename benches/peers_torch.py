@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from job import EVAL_SIDE, MEAN, RATIO, SCALE, SIDE, STD, Images, Job, Stream
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
+
+from job import EVAL_SIDE, MEAN, RATIO, SCALE, SIDE, STD, Images, Job, Stream
 
 
 def pil(job: Job) -> Stream:
@@ -44,7 +45,8 @@ def _steps(track: str) -> list[Any]:
 
 
 def _decode(path: str) -> torch.Tensor:
-    return decode_image(path, mode=ImageReadMode.RGB)
+    image: torch.Tensor = decode_image(path, mode=ImageReadMode.RGB)
+    return image
 
 
 def _stack_pil(samples: list[tuple[Image.Image, int]]) -> tuple[torch.Tensor, torch.Tensor]:

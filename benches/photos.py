@@ -14,8 +14,7 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -24,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 # Read from the installed packages, never through `skimage.data`, which would download what a wheel leaves out.
 SOURCES = {
@@ -98,7 +99,7 @@ def write_photo(folder: Path, index: int, recipe: Recipe) -> int:
 def make_photo(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Draw one photograph, 400-600 pixels wide, from a source picture."""
     width = int(rng.integers(400, 601))
-    height = int(round(width * 0.75 * rng.uniform(0.9, 1.1)))
+    height = round(width * 0.75 * rng.uniform(0.9, 1.1))
     photo = picture.resize((width, height), Image.Resampling.BICUBIC, box=_window(picture, width, height, rng))
     if rng.random() < 0.5:
         photo = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -142,17 +143,9 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def with_progress(items: Iterable[int], count: int, title: str) -> Iterator[int]:
-    """Pass `items` through; on a terminal, show how many went by, the rate and the time left."""
-    started = shown = time.perf_counter()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.perf_counter()
-        if sys.stderr.isatty() and (done == count or now - shown > 0.2):
-            shown, rate = now, done / (now - started)
-            end = "\n" if done == count else ""
-            left = (count - done) / rate
-            print(f"\r{title}: {done:,}/{count:,}  {rate:,.0f}/s  {left:,.0f} s left ", end=end, file=sys.stderr)
+def with_progress(items: Iterable[int], count: int, title: str) -> Iterable[int]:
+    """Pass `items` through; on a terminal, show how many went by and the time left."""
+    return track(items, title, total=count, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 def _read_marker(folder: Path) -> tuple[Recipe, bool] | None:

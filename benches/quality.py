@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+
 from job import EVAL_SIDE, SIDE, Images
 
 SAMPLES = 16

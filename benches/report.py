@@ -132,8 +132,8 @@ def text(
 
 def _pack_line(pack: PackLike, count: int) -> str:
     return (
-        f"packing, {pack.kind}: {pack.seconds:.1f} s ({count / pack.seconds:,.0f} img/s), {pack.bytes / 1e6:,.1f} MB on "
-        f"disk from {pack.source_bytes / 1e6:,.1f} MB of JPEGs"
+        f"packing, {pack.kind}: {pack.seconds:.1f} s ({count / pack.seconds:,.0f} img/s), {pack.bytes / 1e6:,.1f} MB "
+        f"on disk from {pack.source_bytes / 1e6:,.1f} MB of JPEGs"
     )
 
 
@@ -156,7 +156,10 @@ def table(rows: Sequence[Row]) -> str:
     cells = [head, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     return "\n".join(
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths)))
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in cells
     )
 
@@ -177,24 +180,24 @@ def _cells(row: Row) -> list[str]:
 
 def plot(rows: Sequence[Row], about: dict[str, Any], count: int, path: Path) -> None:
     """A bar per loader, a panel per track; the thin line is the spread over the repeats."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
 
     panels = {track: [row for row in rows if row.track == track and row.loader not in ADAPTERS] for track in PLOTTED}
     panels = {track: chosen[::-1] for track, chosen in panels.items() if chosen}
     if not panels:
         return
     heights = [len(chosen) + 0.8 for chosen in panels.values()]
-    figure, axes = pyplot.subplots(
+    figure, axes = plt.subplots(
         len(panels), squeeze=False, figsize=(9, 0.38 * sum(heights) + 1), height_ratios=heights, layout="constrained"
     )
-    for axis, (track, chosen) in zip(axes[:, 0], panels.items()):
+    for axis, (track, chosen) in zip(axes[:, 0], panels.items(), strict=True):
         _draw_panel(axis, TRACKS[track], chosen)
     figure.suptitle(f"Images per second, {count:,} JPEG photos, {about['cores']} cores ({about['cpu']})")
     figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def _draw_panel(axis: Any, title: str, rows: Sequence[Row]) -> None:

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from pathlib import Path
@@ -20,6 +21,10 @@ from PIL import Image
 import fastshard as fs
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else, or mount")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def encoded(pixels, kind="JPEG", **options):
@@ -75,7 +80,7 @@ def dst(tmp_path):
 @pytest.fixture
 def world(photos):
     """A folder that everybody may enter, with a source that everybody may read; pytest's own folders are private."""
-    root = Path("/tmp") / f"fastshard-test-{os.getpid()}"
+    root = Path(tempfile.mkdtemp(prefix="fastshard-"))
     (root / "src/cat").mkdir(parents=True)
     (root / "open").mkdir()
     (root / "src/cat/a.jpg").write_bytes(encoded(photos["cat"]))
@@ -94,7 +99,7 @@ class TestFolders:
         (tmp_path / "empty").mkdir()
         with pytest.raises(fs.SourceError, match="empty: no images found"):
             fs.pack(tmp_path / "empty", dst)
-        assert os.listdir(tmp_path) == ["empty"]
+        assert names(tmp_path) == ["empty"]
 
     def test_a_folder_called_like_an_image(self, src, dst):
         (src / "cat/folder.jpg").mkdir()
@@ -102,7 +107,7 @@ class TestFolders:
 
     def test_a_broken_link(self, src, dst):
         (src / "cat/z.jpg").symlink_to("gone.jpg")
-        with pytest.raises(FileNotFoundError, match="cat/z.jpg"):
+        with pytest.raises(FileNotFoundError, match=r"cat/z.jpg"):
             fs.pack(src, dst)
         report = fs.pack(src, dst, on_error="skip")
         assert [row.path for row in report.skipped] == ["cat/z.jpg"]
@@ -134,7 +139,7 @@ class TestFolders:
             return found
 
         monkeypatch.setattr(_folder, "walk", walk_and_remove)
-        with pytest.raises(FileNotFoundError, match="cat/b.jpg"):
+        with pytest.raises(FileNotFoundError, match=r"cat/b.jpg"):
             fs.pack(src, dst)
         assert not dst.exists()
 
@@ -170,7 +175,9 @@ class TestImages:
         with pytest.raises(fs.DecodeError, match="row 1: not an image"):
             fs.pack([{"image": good}, {"image": b"no image at all"}], dst)
 
-    @pytest.mark.parametrize("options", [{}, {"encode": "raw", "resize": (8, 8)}, {"resize": 8}, {"check": "decode"}], ids=str)
+    @pytest.mark.parametrize(
+        "options", [{}, {"encode": "raw", "resize": (8, 8)}, {"resize": 8}, {"check": "decode"}], ids=str
+    )
     def test_a_bomb_is_refused_by_its_header(self, src, dst, options):
         (src / "cat/bomb.png").write_bytes(png_header(50_000, 50_000))
         start = time.perf_counter()
@@ -207,6 +214,13 @@ class TestCsv:
         assert report.missing_files == ((2, "gone.jpg"), (4, ""))
         assert "row 2: gone.jpg" in str(report)
         assert report.rows == 2
+
+    @pytest.mark.xfail(reason="counts the rows that have a file, from 0")
+    def test_skipped_rows_have_the_numbers_of_the_file(self, src, dst):
+        (src / "cat/b.jpg").write_bytes(b"no image")
+        report = self.pack(src, dst, "file\ngone.jpg\na.jpg\nb.jpg\n", on_error="skip")
+        assert report.missing_files == ((1, "gone.jpg"),)
+        assert [(row.row, row.path) for row in report.skipped] == [(3, "cat/b.jpg")]
 
     def test_files_without_a_row(self, src, dst):
         report = self.pack(src, dst, "file,label\na.jpg,x\n")
@@ -246,12 +260,18 @@ class TestCsv:
         with pytest.raises(fs.SourceError, match=r"row 1: 'link/s.jpg' leads out of the source"):
             self.pack(src, dst, "file\nlink/s.jpg\n")
 
+    def test_a_pipe_is_no_file(self, src, dst):
+        os.mkfifo(src / "cat/pipe.jpg")
+        with pytest.raises(fs.SourceError, match=r"'pipe\.jpg' \(row 1\)"):
+            self.pack(src, dst, "file\npipe.jpg\n")
+        assert fs.pack(src, dst).rows == 3
+
     def test_the_file_itself_is_missing(self, src, dst):
-        with pytest.raises(FileNotFoundError, match="labels.csv: no such CSV file"):
+        with pytest.raises(FileNotFoundError, match=r"labels.csv: no such CSV file"):
             fs.pack(src, dst, csv="labels.csv")
 
     def test_an_unknown_column(self, src, dst):
-        with pytest.raises(fs.SourceError, match="label='species': .* has the columns 'file', 'label'"):
+        with pytest.raises(fs.SourceError, match=r"label='species': .* has the columns 'file', 'label'"):
             self.pack(src, dst, "file,label\na.jpg,1\n", label="species")
 
 
@@ -262,7 +282,7 @@ class TestDestination:
         (tmp_path / "thesis/chapter1.tex").write_text("x")
         with pytest.raises((FileExistsError, ValueError), match="thesis"):
             fs.pack(src, tmp_path / "thesis", overwrite=option)
-        assert os.listdir(tmp_path / "thesis") == ["chapter1.tex"]
+        assert names(tmp_path / "thesis") == ["chapter1.tex"]
 
     @pytest.mark.xfail(reason="any manifest.json makes a folder count as a dataset")
     def test_a_folder_with_a_manifest_of_something_else_is_left_alone(self, src, tmp_path):
@@ -271,7 +291,7 @@ class TestDestination:
         (tmp_path / "site/app.js").write_text("x")
         with pytest.raises((FileExistsError, ValueError, fs.FormatError), match="site"):
             fs.pack(src, tmp_path / "site", overwrite=True)
-        assert sorted(os.listdir(tmp_path / "site")) == ["app.js", "manifest.json"]
+        assert names(tmp_path / "site") == ["app.js", "manifest.json"]
 
     @pytest.mark.xfail(reason="whatever lies in DST.partial is deleted")
     def test_somebody_elses_partial_folder_is_left_alone(self, src, dst, tmp_path):
@@ -298,11 +318,24 @@ class TestDestination:
         with pytest.raises((NotADirectoryError, FileExistsError), match="file"):
             fs.pack(src, tmp_path / "file/ds")
 
+    def test_a_source_in_the_dataset_that_it_would_replace(self, src, dst):
+        fs.pack(src, dst)
+        shutil.copytree(src, dst / "photos")
+        with pytest.raises(ValueError, match=r"ds': the source .*ds/photos lies in it"):
+            fs.pack(dst / "photos", dst, overwrite=True)
+        assert names(dst / "photos") == ["cat", "dog"]
+
     def test_an_existing_dataset(self, src, dst):
         fs.pack(src, dst)
-        with pytest.raises(FileExistsError, match="ds.*overwrite"):
+        with pytest.raises(FileExistsError, match=r"ds.*overwrite"):
             fs.pack([{"x": 1}], dst)
         assert len(fs.open(dst)) == 3
+
+    @pytest.mark.xfail(reason="the folder of a pack that can't be resumed stays")
+    def test_a_failed_pack_of_an_iterable_leaves_nothing_behind(self, dst):
+        with pytest.raises(fs.SourceError):
+            fs.pack([{"x": 1}, {"x": "a"}], dst)
+        assert names(dst.parent) == []
 
     def test_a_failed_overwrite_leaves_the_old_dataset(self, src, dst):
         fs.pack(src, dst)
@@ -317,7 +350,7 @@ class TestDestination:
         said = pack_in_a_process("os.setuid(65534)", world / "src", world / "ds")
         assert said.startswith(f"PermissionError {errno.EACCES} ")
         assert f"{world}/ds" in said
-        assert sorted(os.listdir(world)) == ["open", "src"]
+        assert names(world) == ["open", "src"]
 
     def test_a_limit_on_the_size_of_files(self, src, dst):
         limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
@@ -331,7 +364,7 @@ class TestDestination:
     def test_a_full_disk(self, photos, src, tmp_path):
         disk = tmp_path / "disk"
         disk.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+        mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
         if subprocess.run(mount, capture_output=True).returncode:
             pytest.skip("this machine mounts nothing")
         try:
@@ -343,7 +376,7 @@ class TestDestination:
             assert not (disk / "ds").exists()
             assert fs.pack(src / "dog", disk / "ds").rows == 1  # the disk can be used again
         finally:
-            subprocess.run(["umount", str(disk)], check=True)
+            subprocess.run(["/bin/umount", str(disk)], check=True)
 
 
 class TestOptions:
@@ -367,7 +400,7 @@ class TestOptions:
         (name,) = options
         with pytest.raises((ValueError, TypeError), match=rf"{name}|size.*{named}"):
             fs.pack(src, dst, **options)
-        assert sorted(os.listdir(dst.parent)) == ["src"]
+        assert names(dst.parent) == ["src"]
 
 
 class TestDatasets:
@@ -443,7 +476,9 @@ class TestDatasets:
     def test_a_truncated_shard(self, shard, keep):
         data = shard.read_bytes()
         shard.write_bytes(data[:keep])
-        with pytest.raises(fs.CorruptionError, match=rf"ds/{shard.name}: truncated: {len(data[:keep])} bytes, expected"):
+        with pytest.raises(
+            fs.CorruptionError, match=rf"ds/{shard.name}: truncated: {len(data[:keep])} bytes, expected"
+        ):
             fs.open(shard.parent)
 
     def test_a_longer_shard(self, shard):

@@ -48,6 +48,11 @@ def resample(encoded, factors, height, width):
     return bytes(frame)
 
 
+def with_thumbnail(encoded, thumbnail):
+    body = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + thumbnail
+    return encoded[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + encoded[2:]
+
+
 def png(pixels, bits, color, interlaced=False, palette=None):
     """A PNG made by hand, since PIL writes neither interlaced ones nor every depth. ``pixels``: [height, width, n]."""
     passes = [(0, 0, 1, 1)]
@@ -121,6 +126,9 @@ def jpegs(photo):
         save(photo[:112, :96], "JPEG", subsampling="4:2:0", progressive=True), 0x41, 56, 192
     )
     files["trailing zeros"] = files["4:2:0"] + bytes(100)
+    files["trailing film"] = files["4:2:0"] + b"ftypmp42" * 100
+    files["fill bytes"] = files["4:2:0"].replace(b"\xff\xda", b"\xff\xff\xff\xda", 1)
+    files["thumbnail"] = with_thumbnail(files["4:2:0"], files["(16, 17)"])
     return files
 
 
@@ -279,7 +287,12 @@ def test_animations_show_their_first_frame(photo, path):
 
 @pytest.mark.parametrize(
     ("kind", "mode"),
-    [(kind, mode) for kind in ("BMP", "GIF", "TIFF") for mode in ("1", "L", "P", "RGB", "RGBA") if kind + mode != "TIFFP"],
+    [
+        (kind, mode)
+        for kind in ("BMP", "GIF", "TIFF")
+        for mode in ("1", "L", "P", "RGB", "RGBA")
+        if kind + mode != "TIFFP"
+    ],
 )
 def test_simple_formats(photo, path, kind, mode):
     image = Image.fromarray(np.dstack([photo, photo[..., 1]])).convert("RGB").convert(mode)

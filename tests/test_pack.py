@@ -131,7 +131,9 @@ class TestFolders:
 
 class TestCsv:
     def test_the_layout_of_the_nih(self, xrays, dst):
-        fs.pack(xrays, dst, csv="labels.csv", label="Finding Labels", label_sep="|", no_label="No Finding", shuffle=False)
+        fs.pack(
+            xrays, dst, csv="labels.csv", label="Finding Labels", label_sep="|", no_label="No Finding", shuffle=False
+        )
         dataset = fs.open(dst)
         assert paths(dataset) == [f"images_001/{name}.png" for name in "abcd"]
         field = dataset.field("Finding Labels")
@@ -336,7 +338,7 @@ class TestOptions:
         fs.pack(photo_folder, dst)
         before = fs.open(dst)
         last = before.encoded(39)
-        with pytest.raises(FileExistsError, match="ds.*overwrite"):
+        with pytest.raises(FileExistsError, match=r"ds.*overwrite"):
             fs.pack(photo_folder / "cat", dst)
         fs.pack(photo_folder / "cat", dst, overwrite=True)
         assert len(fs.open(dst)) == 8

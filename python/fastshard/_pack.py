@@ -227,6 +227,9 @@ def _check_root(root: str, target: str) -> None:
     real_root, real_target = os.path.realpath(root), os.path.realpath(target)
     if os.path.commonpath([real_root, real_target]) == real_root:
         raise ValueError(f"dst={target!r}: lies in the source {root}; expected another place")
+    if os.path.commonpath([real_root, real_target]) == real_target:
+        # To overwrite it would delete the source.
+        raise ValueError(f"dst={target!r}: the source {root} lies in it; expected another place")
 
 
 def _pack_files(
@@ -256,7 +259,7 @@ def _pack_rows(
 ) -> PackReport:
     from ._rows import RowSource
 
-    source = RowSource(samples, class_names)
+    source = RowSource(samples, class_names, spec["shard_size"])
     provenance = {"source": type(samples).__name__, "kind": "iterable"}
     job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": provenance}))
     total = len(samples) if isinstance(samples, Sized) else 0

@@ -41,7 +41,12 @@ class RowSource:
     and one sample at least. Rows count from 0. Raises SourceError for a sample that does not match the first.
     """
 
-    def __init__(self, samples: Iterable[Mapping[str, Any]], class_names: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        samples: Iterable[Mapping[str, Any]],
+        class_names: Mapping[str, Sequence[str]],
+        shard_size: int = _FIXED_CHUNK_BYTES,
+    ) -> None:
         iterator = iter(samples)
         first = next(iterator, None)
         if first is None:
@@ -52,6 +57,9 @@ class RowSource:
             raise SourceError(f"class_names for {unknown[0]!r}: the first sample has {', '.join(map(repr, first))}")
         self._columns = [_column(name, value, class_names.get(name)) for name, value in first.items()]
         self._names = first.keys()
+        # No chunk, which becomes a block, is larger than a shard is meant to be.
+        self._chunk_bytes = min(_CHUNK_BYTES, shard_size)
+        self._fixed_chunk_bytes = min(_FIXED_CHUNK_BYTES, shard_size)
         self._samples = itertools.chain([first], iterator)
 
     @property
@@ -66,7 +74,7 @@ class RowSource:
         for row, sample in enumerate(self._samples):
             filled += self._add(row, sample)
             rows += 1
-            if rows == limit or (filled >= _CHUNK_BYTES and not self._is_fixed):
+            if rows == limit or (filled >= self._chunk_bytes and not self._is_fixed):
                 yield self._take()
                 rows, filled = 0, 0
         if rows:
@@ -79,7 +87,7 @@ class RowSource:
     def _fixed_rows(self) -> int:
         if not self._is_fixed:
             return _CHUNK_ROWS
-        fitting = max(1, _FIXED_CHUNK_BYTES // sum(column.row_bytes or 0 for column in self._columns))
+        fitting = max(1, self._fixed_chunk_bytes // sum(column.row_bytes or 0 for column in self._columns))
         return min(_CHUNK_ROWS, int(2 ** (fitting.bit_length() - 1)))
 
     def _add(self, row: int, sample: Mapping[str, Any]) -> int:

@@ -20,12 +20,16 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".g
 
 @dataclass
 class Found:
-    """Sorted paths relative to the source, with ``/``; ``outside`` maps links that leave it to where they lead."""
+    """Sorted paths relative to the source, with ``/``; ``outside`` maps links that leave it to where they lead.
+
+    ``special`` are those of ``others`` that are no regular files: to read a pipe or a device may never end.
+    """
 
     images: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     outside: dict[str, str] = field(default_factory=dict)
+    special: set[str] = field(default_factory=set)
 
     def leaves(self, path: str) -> str | None:
         """Where ``path`` leads if it, or a folder that it goes through, is a link out of the source."""
@@ -68,6 +72,8 @@ class _Walker:
     def file(self, relative: str, is_regular: bool) -> None:
         is_image = is_regular and relative.lower().endswith(IMAGE_SUFFIXES)
         (self.found.images if is_image else self.found.others).append(relative)
+        if not is_regular:
+            self.found.special.add(relative)
 
     def link(self, entry: os.DirEntry[str], relative: str, followed: frozenset[str]) -> None:
         target = os.path.realpath(entry.path)

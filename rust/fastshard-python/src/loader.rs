@@ -9,6 +9,7 @@ use fastshard_core::pipeline::{Batches, Loader, Poll, Spec};
 use fastshard_core::{Dataset, Error};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::array;
@@ -25,7 +26,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(FromPyObject)]
 enum RowsArgument {
     Range((u64, i64, u64)),
-    List(Vec<u8>),
+    List(PyBackedBytes),
 }
 
 impl RowsArgument {

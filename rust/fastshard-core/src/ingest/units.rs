@@ -108,8 +108,10 @@ impl Files {
             .sum();
         let raw = spec.encode == Encode::Raw;
         let only_fixed = raw && stored.iter().all(|field| field.fixed_bytes().is_some());
+        // No block is larger than a shard is meant to be.
+        let block = BLOCK_BYTES.min(spec.shard_size);
         let rows_most = if only_fixed {
-            fixed_block_rows(fixed)
+            fixed_block_rows(fixed, spec.shard_size)
         } else {
             VARIABLE_BLOCK_ROWS
         };
@@ -124,7 +126,7 @@ impl Files {
             let bytes = fixed + file;
             let full = units.last().is_none_or(|unit| {
                 let rows = unit.positions.end - unit.positions.start;
-                rows >= rows_most || (!only_fixed && unit_bytes + bytes > BLOCK_BYTES)
+                rows >= rows_most || (!only_fixed && unit_bytes + bytes > block)
             });
             if full {
                 if shard_bytes > 0 && shard_bytes + bytes > spec.shard_size {
@@ -149,8 +151,8 @@ impl Files {
 }
 
 /// A power of two, so that batches of the usual sizes never straddle two blocks.
-fn fixed_block_rows(row_bytes: u64) -> u64 {
-    let rows = (FIXED_BLOCK_BYTES / row_bytes.max(1)).clamp(1, BLOCK_ROWS);
+fn fixed_block_rows(row_bytes: u64, shard_size: u64) -> u64 {
+    let rows = (FIXED_BLOCK_BYTES.min(shard_size) / row_bytes.max(1)).clamp(1, BLOCK_ROWS);
     1 << rows.ilog2()
 }
 
@@ -202,8 +204,9 @@ mod tests {
 
     #[test]
     fn fixed_blocks_hold_a_power_of_two() {
-        assert_eq!(fixed_block_rows(224 * 224 * 3), 128);
-        assert_eq!(fixed_block_rows(120), 1 << 18);
-        assert_eq!(fixed_block_rows(1 << 30), 1);
+        assert_eq!(fixed_block_rows(224 * 224 * 3, 1 << 28), 128);
+        assert_eq!(fixed_block_rows(120, 1 << 28), 1 << 18);
+        assert_eq!(fixed_block_rows(1 << 30, 1 << 28), 1);
+        assert_eq!(fixed_block_rows(1000, 1 << 16), 64);
     }
 }
