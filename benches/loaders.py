@@ -30,7 +30,7 @@ LOADERS = {
     "torch-v2": Loader("torchvision v2", "peers_torch:v2_tensors", ("train", "eval", "resize", "float")),
     "keras": Loader("Keras ImageDataGenerator, bilinear", "peers_tf:keras_bilinear", ("resize",), ("resize",)),
     "keras-threads": Loader("Keras, bilinear, a thread a core", "peers_tf:keras_threads", ("resize",)),
-    "keras-nearest": Loader("Keras, nearest (its default)", "peers_tf:keras_nearest", ("resize",)),
+    "keras-nearest": Loader("Keras, nearest (its default)", "peers_tf:keras_nearest", ("resize",), ("resize",)),
     "tf-fused": Loader("tf.data, decode_and_crop", "peers_tf:fused", ("train", "eval"), ("train", "eval")),
     "tf-fused-aliased": Loader(
         "tf.data, decode_and_crop, no antialias", "peers_tf:fused_aliased", ("train", "eval"), ("train",)

@@ -47,7 +47,8 @@ class RemoteLoader:
 
     def read(self, images: int) -> int:
         """Have at least so many images read and touched; returns how many came in sound batches."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(f"{images}\n")
         self._process.stdin.flush()
         for line in self._process.stdout:

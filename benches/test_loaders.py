@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from job import SIDE, Job
 from loaders import LOADERS
 from photos import available_cores, generate

@@ -310,7 +310,6 @@ class TestOptions:
         for data, path in map(fs.open(dst).encoded, range(40)):
             np.testing.assert_array_equal(open_image(data), open_image(photo_folder / path))
 
-    @pytest.mark.xfail(reason="blocks, and so shards, take 16 MiB whatever the shard size")
     @pytest.mark.parametrize(
         "options",
         [{}, {"encode": "png"}, {"encode": "raw", "resize": (64, 64)}],

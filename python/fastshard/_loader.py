@@ -144,6 +144,7 @@ class Loader:
     def iterate(self, first: int = 0, step: int = 1, views: bool = True, epoch: int | None = None) -> Batches:
         """Batches ``first, first + step, ...`` of an epoch; made for adapters and for loading on several machines.
 
+        Pass ``epoch`` when shares are read one after the other: the end of one moves the loader on to the next epoch.
         Without ``views`` every array is writable and shares no memory with the dataset or another batch.
         """
         _check.integer("first", first)

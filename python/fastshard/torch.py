@@ -55,7 +55,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         loader = self.loader if step == 1 else self.loader.share_threads(step)
-        epoch = loader.epoch if worker is None else max(loader.epoch, int(self._epochs.min()))
+        epoch = max(loader.epoch, int(self._epochs.min()))
         with loader.iterate(first, step, views=False, epoch=epoch) as batches:
             yield from _tensors(batches)
         self._epochs[first::step] = epoch + 1

@@ -144,12 +144,11 @@ impl<'a> Order<'a> {
             .map_or(position, |shuffle| shuffle.at(position)))
     }
 
-    /// The first of `count` consecutive rows, when that is what these positions are.
+    /// The row at a position when the positions after it are the rows after it.
     #[must_use]
-    pub fn run(&self, position: u64, count: u64) -> Option<u64> {
+    pub fn run(&self, position: u64) -> Option<u64> {
         match (self.rows, &self.shuffle) {
             (Rows::Range { step: 1, start, .. }, None) => Some(start + position),
-            _ if count == 1 => Some(self.at(position)),
             _ => None,
         }
     }

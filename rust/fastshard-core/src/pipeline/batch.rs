@@ -100,7 +100,7 @@ impl OpenBatch {
         lease: Arc<Lease>,
         views: bool,
     ) -> Result<Self> {
-        let first = views.then(|| order.run(position, rows as u64)).flatten();
+        let first = views.then(|| order.run(position)).flatten();
         let views = plan.fields.iter().map(|field| match (&field.work, first) {
             (Work::Copy, Some(first)) => view(plan, field, first, rows),
             _ => Ok(None),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::batch::{Batch, OpenBatch};
 use super::plan::{OnError, Plan, Work};
@@ -12,6 +12,9 @@ use super::worker::{Claim, Worker, claim_rows};
 use crate::error::{Error, Result};
 use crate::order::Order;
 use crate::slot::SlotPool;
+
+/// How long `close` waits for threads: longer than a photograph takes, short enough for Ctrl-C to feel immediate.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a wait came to.
 #[derive(Debug)]
@@ -289,7 +292,8 @@ impl Batches {
             .map(Some)
     }
 
-    /// Stops and joins the threads. What was handed over stays valid.
+    /// Stops and joins the threads. What was handed over stays valid. A thread in the middle of a huge image is not
+    /// waited for: it ends by itself after that image, and frees what it holds.
     pub fn close(&mut self) {
         self.over = true;
         self.shared.cancelled.store(true, Ordering::Relaxed);
@@ -303,9 +307,15 @@ impl Batches {
         // Under the lock, so that nobody misses it between looking and sleeping.
         drop(self.shared.lock());
         self.shared.work.notify_all();
+        let until = Instant::now() + PATIENCE;
         for thread in self.threads.drain(..) {
-            // Panics are caught around each row; one outside of that is a bug that shows as a missing batch.
-            let _ = thread.join();
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            if thread.is_finished() {
+                // Panics are caught around each row; one outside of that is a bug that shows as a missing batch.
+                let _ = thread.join();
+            }
         }
         self.shared.lock().open.clear();
     }

@@ -101,10 +101,12 @@ impl Finish {
                 }
                 Operation::Normalize { mean, std } => {
                     if !matches!(dtype, Dtype::Float32 | Dtype::Float16) {
-                        return Err(misplaced(
-                            "Normalize",
-                            "needs floating point: put ToDtype before it",
-                        ));
+                        // Means and deviations are of values from 0 to 1, so that is what integers become.
+                        let factor = scale_factor(stored, Dtype::Float32);
+                        for chain in &mut chains {
+                            chain.scale = factor;
+                        }
+                        dtype = Dtype::Float32;
                     }
                     if mean.len() != 1 && mean.len() != channels {
                         let reason = format!("has {} means for {channels} channels", mean.len());
@@ -377,7 +379,6 @@ mod tests {
     #[test]
     fn refuses_misplaced_operations() {
         for json in [
-            r#"[{"op":"normalize","mean":[0],"std":[1]}]"#,
             r#"[{"op":"to_dtype","dtype":"float32","scale":true},{"op":"grayscale","num_output_channels":1}]"#,
             r#"[{"op":"grayscale","num_output_channels":1},{"op":"to_dtype","dtype":"float32","scale":true},{"op":"normalize","mean":[0,0,0],"std":[1,1,1]}]"#,
         ] {

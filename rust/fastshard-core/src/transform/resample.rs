@@ -37,6 +37,11 @@ fn algorithm(filter: Filter) -> fir::ResizeAlg {
     let kernel = match filter.interpolation {
         Interpolation::Nearest => return fir::ResizeAlg::Nearest,
         Interpolation::Bilinear => fir::FilterType::Bilinear,
+        // Keys's cubic has a parameter; PIL, and torchvision with antialiasing, take -0.5, torch without takes -0.75.
+        Interpolation::Bicubic if !filter.antialias => {
+            let kernel = fir::Filter::new("cubic -0.75", sharp_cubic, 2.0);
+            fir::FilterType::Custom(kernel.expect("a name and a finite support"))
+        }
         Interpolation::Bicubic => fir::FilterType::CatmullRom,
         Interpolation::Lanczos => fir::FilterType::Lanczos3,
     };
@@ -44,6 +49,19 @@ fn algorithm(filter: Filter) -> fir::ResizeAlg {
         fir::ResizeAlg::Convolution(kernel)
     } else {
         fir::ResizeAlg::Interpolation(kernel)
+    }
+}
+
+/// Keys, "Cubic convolution interpolation for digital image processing" (1981), with a = -0.75.
+fn sharp_cubic(x: f64) -> f64 {
+    const A: f64 = -0.75;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
     }
 }
 
