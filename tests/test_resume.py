@@ -16,8 +16,8 @@ from PIL import Image
 import fastshard as fs
 
 # Some 0.5 MB each, so that a pack of them takes its time and several shards.
-DISTINCT, FILES = 16, 240
-OPTIONS = {"shard_size": "16MiB", "check": "decode", "num_threads": 1}
+DISTINCT, FILES = 16, 160
+OPTIONS = {"shard_size": "6MiB", "check": "decode", "num_threads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def interrupted(killed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"seed": 1}, {"shuffle": False}, {"shard_size": "17MiB"}, {"check": "header"}], ids=str
+    "option", [{"seed": 1}, {"shuffle": False}, {"shard_size": "7MiB"}, {"check": "header"}], ids=str
 )
 def test_other_options_start_again(large_folder, interrupted, option):
     report = fs.pack(large_folder, interrupted, **{**OPTIONS, "check": "header", **option})
@@ -199,7 +199,6 @@ def test_two_packs_to_one_place(large_folder, undisturbed, tmp_path):
     assert fs.open(dst).fingerprint == fs.open(undisturbed).fingerprint
 
 
-@pytest.mark.xfail(strict=False, reason="the lock goes before the folder is renamed: another pack may empty it")
 def test_packs_that_race_for_one_place(photo_folder, tmp_path):
     """One of them wins, the others say why; whoever comes last, the dataset is whole."""
     processes = [start(photo_folder, tmp_path / "ds", num_threads=2) for _ in range(4)]

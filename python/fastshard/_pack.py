@@ -243,6 +243,7 @@ def _pack_files(
         job,
         target,
         started,
+        row_numbers=source.row_numbers,
         unused_files=source.unused_files,
         ignored_files=source.ignored_files,
         missing_files=source.missing_files,
@@ -316,8 +317,12 @@ def _ipc(table: Any) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _report(job: _fastshard.PackJob, target: str, started: float, **files: Any) -> PackReport:
+def _report(
+    job: _fastshard.PackJob, target: str, started: float, row_numbers: Sequence[int] = (), **files: Any
+) -> PackReport:
     report = json.loads(job.report())
+    if row_numbers:
+        report["skipped"] = [{**item, "row": row_numbers[item["row"]]} for item in report["skipped"]]
     return PackReport(
         path=Path(target),
         rows=report["rows"],

@@ -23,6 +23,8 @@ class FileSource:
     unused_files: tuple[str, ...] = ()
     ignored_files: tuple[str, ...] = ()
     missing_files: tuple[tuple[int, str], ...] = field(default=())
+    # The number that each row of the table has for the user; empty if it is the row's own.
+    row_numbers: tuple[int, ...] = ()
 
 
 def class_field(name: str, class_names: Iterable[str]) -> dict[str, Any]:

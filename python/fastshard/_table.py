@@ -65,6 +65,7 @@ def table_source(root: str, options: TableOptions, *, follow_symlinks: bool, on_
         unused_files=tuple(sorted(set(found.images).difference(images))),
         ignored_files=tuple(sorted(set(found.others).difference(images, [os.path.relpath(path, root)]))),
         missing_files=tuple(missing),
+        row_numbers=tuple(rows_kept),
     )
 
 

@@ -26,7 +26,10 @@ impl Shard {
     /// Checks that the file is there and as long as it should be; nothing is mapped yet.
     pub(crate) fn open(folder: &Path, entry: ShardEntry) -> Result<Self> {
         let path = folder.join(&entry.file);
-        let found = std::fs::metadata(&path).map_err(Error::io(&path))?;
+        let found = std::fs::metadata(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::corrupt(&path, "missing"),
+            _ => Error::io(&path)(source),
+        })?;
         if !found.is_file() {
             return Err(Error::format(&path, "not a regular file"));
         }

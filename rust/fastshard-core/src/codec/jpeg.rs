@@ -77,6 +77,8 @@ pub(super) struct Decompressor {
     patched: Vec<u8>,
     cmyk: Scratch,
     max_pixels: u64,
+    /// Warnings are errors: somebody wants to know whether a file is sound.
+    pub(super) strict: bool,
 }
 
 // SAFETY: a TurboJPEG instance has no ties to the thread that made it; it must only not be used by two at once, which
@@ -137,6 +139,7 @@ impl Decompressor {
             patched: Vec::new(),
             cmyk: Scratch::default(),
             max_pixels,
+            strict: false,
         };
         set(handle, tj::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS)?;
         let limit = i32::try_from(max_pixels).unwrap_or(i32::MAX);
@@ -215,7 +218,7 @@ impl Decompressor {
         let area = self.widen(header, region);
         let ends_early = frame.single_scan && area.y + area.height < header.height;
         // Ending early leaves unread data, which the library warns of; so the end of the file must vouch for it.
-        let forgive = ends_early || ends_properly(bytes);
+        let forgive = ends_early || (!self.strict && ends_properly(bytes));
         if ends_early {
             let mut patched = std::mem::take(&mut self.patched);
             patched.clear();

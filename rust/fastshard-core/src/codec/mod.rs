@@ -181,7 +181,10 @@ impl Decoder {
             depth: crate::pixels::Depth::Eight,
         };
         let whole = Rect::of_size(header.width, header.height);
-        self.decode(bytes, header, whole, format, out).map(drop)
+        self.jpeg.strict = true;
+        let decoded = self.decode(bytes, header, whole, format, out);
+        self.jpeg.strict = false;
+        decoded.map(drop)
     }
 
     /// Gives back memory that one unusually large image took.

@@ -160,6 +160,12 @@ impl Manifest {
     /// Reads and checks the manifest of a dataset folder.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::format(
+                folder,
+                "a file, expected the folder of a dataset",
+            ));
+        }
         if !folder.is_dir() {
             let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(Error::io(folder)(missing));

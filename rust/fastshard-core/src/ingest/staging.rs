@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -31,17 +33,21 @@ pub(super) struct Finished {
     pub(super) skipped: Vec<SkippedRow>,
 }
 
-/// The folder of an unfinished pack, held by one process.
+/// The folder of an unfinished pack, held by one process. When that fails, the folder stays only if it holds finished
+/// shards that a next try can take up.
 #[derive(Debug)]
 pub(super) struct Staging {
     destination: PathBuf,
     folder: PathBuf,
     overwrite: bool,
+    resumable: bool,
+    published: bool,
     /// Locked as long as this is open; the system lets go of it when the process ends, however it ends.
     _lock: File,
 }
 
 const PLAN: &str = "plan";
+const LOCK: &str = "lock";
 
 pub(super) fn shard_name(number: usize) -> String {
     format!("shard-{number:05}.arrow")
@@ -51,9 +57,45 @@ fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(Error::io(path))
 }
 
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let list = || {
+        folder
+            .read_dir()?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<std::io::Result<_>>()
+    };
+    list().map_err(Error::io(folder))
+}
+
+fn name_of(path: &Path) -> &str {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default()
+}
+
+/// Whether a name is one that packing gives.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("shard-")
+        || name.starts_with("manifest.")
+        || name.starts_with(PLAN)
+        || name == LOCK
+}
+
+/// Whether a folder holds a dataset and nothing else (or nothing at all), so that replacing it loses nothing of others.
+fn is_replaceable(folder: &Path) -> bool {
+    let Ok(entries) = entries(folder) else {
+        return false;
+    };
+    let manifest = std::fs::read(folder.join(MANIFEST)).ok();
+    let manifest =
+        manifest.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    let is_dataset = manifest.is_some_and(|manifest| manifest["format"] == "fastshard");
+    entries.is_empty() || (is_dataset && entries.iter().all(|entry| is_ours(name_of(entry))))
+}
+
 /// Whether a destination may be written: it isn't there, or it is a dataset (or an empty folder) to be replaced.
 fn check_destination(destination: &Path, overwrite: bool) -> Result<()> {
-    if !exists(destination)? {
+    if !exists(destination)? && !destination.is_symlink() {
         return Ok(());
     }
     if !overwrite {
@@ -61,18 +103,21 @@ fn check_destination(destination: &Path, overwrite: bool) -> Result<()> {
             path: destination.to_owned(),
         });
     }
-    let empty = || {
-        destination
-            .read_dir()
-            .is_ok_and(|mut entries| entries.next().is_none())
-    };
-    if destination.join(MANIFEST).is_file() || empty() {
+    if !destination.is_symlink() && is_replaceable(destination) {
         return Ok(());
     }
     Err(Error::option(format!(
-        "{}: neither a fastshard dataset nor an empty folder, so it will not be replaced",
+        "{}: neither a fastshard dataset nor an empty folder, or with other files in it, so it will not be replaced",
         destination.display()
     )))
+}
+
+fn taken(folder: &Path) -> Error {
+    let reason = format!(
+        "{}: another process is packing to this destination",
+        folder.display()
+    );
+    Error::State { reason }
 }
 
 impl Staging {
@@ -80,27 +125,35 @@ impl Staging {
     /// taken up again.
     pub(super) fn open(destination: &Path, overwrite: bool, plan: Option<&str>) -> Result<Self> {
         check_destination(destination, overwrite)?;
-        let name = destination.file_name().ok_or_else(|| {
-            Error::option(format!(
-                "{}: expected the path of a folder to make",
-                destination.display()
-            ))
-        })?;
-        let parent = match destination.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let mut partial = name.to_owned();
+        let mut partial = destination
+            .file_name()
+            .ok_or_else(|| {
+                Error::option(format!(
+                    "{}: expected the path of a folder to make",
+                    destination.display()
+                ))
+            })?
+            .to_owned();
         partial.push(".partial");
-        let folder = parent.join(partial);
+        let folder = destination.with_file_name(partial);
+        if exists(&folder)? && !entries(&folder)?.is_empty() && !exists(&folder.join(LOCK))? {
+            return Err(Error::option(format!(
+                "{}: needed for the unfinished dataset, but holds something else; please move it away",
+                folder.display()
+            )));
+        }
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let lock = Self::lock(&folder)?;
         let this = Self {
             destination: destination.to_owned(),
             folder,
             overwrite,
+            resumable: plan.is_some(),
+            published: false,
             _lock: lock,
         };
+        // Again, as another pack may have been published before the lock was free.
+        check_destination(destination, overwrite)?;
         let plan_file = this.folder.join(PLAN);
         let known = std::fs::read_to_string(&plan_file).ok();
         if plan.is_none() || known.as_deref() != plan {
@@ -111,24 +164,31 @@ impl Staging {
     }
 
     fn lock(folder: &Path) -> Result<File> {
-        let path = folder.join("lock");
-        let file = File::create(&path).map_err(Error::io(&path))?;
+        let path = folder.join(LOCK);
+        // The folder may be renamed, or its lock be replaced, between any two of these steps.
+        let gone = |source: std::io::Error| match source.kind() {
+            ErrorKind::NotFound => taken(folder),
+            _ => Error::io(&path)(source),
+        };
+        let file = File::create(&path).map_err(gone)?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => Err(Error::State {
-                reason: format!(
-                    "{}: another process is packing to this destination",
-                    folder.display()
-                ),
-            }),
-            Err(std::fs::TryLockError::Error(source)) => Err(Error::io(&path)(source)),
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(taken(folder)),
+            Err(std::fs::TryLockError::Error(source)) => return Err(Error::io(&path)(source)),
+        }
+        let held = file.metadata().map_err(gone)?;
+        let there = std::fs::metadata(&path).map_err(gone)?;
+        if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
+            Ok(file)
+        } else {
+            Err(taken(folder))
         }
     }
 
+    /// Removes what packing has put there, the lock aside.
     fn clear(&self) -> Result<()> {
-        for entry in self.folder.read_dir().map_err(Error::io(&self.folder))? {
-            let path = entry.map_err(Error::io(&self.folder))?.path();
-            if path.file_name().is_some_and(|name| name != "lock") {
+        for path in entries(&self.folder)? {
+            if is_ours(name_of(&path)) && name_of(&path) != LOCK {
                 std::fs::remove_file(&path).map_err(Error::io(&path))?;
             }
         }
@@ -161,20 +221,16 @@ impl Staging {
         write_atomically(&self.finished_path(number), &text)
     }
 
-    /// Makes the folder the dataset: manifest last, then one rename.
-    pub(super) fn publish(self, manifest: &Manifest) -> Result<()> {
+    /// Makes the folder the dataset: manifest last, then one rename. The lock goes along and is removed at the end, so
+    /// that nobody takes the folder for free before it has its name.
+    pub(super) fn publish(mut self, manifest: &Manifest) -> Result<()> {
         let keep: Vec<&str> = manifest
             .shards
             .iter()
             .map(|shard| shard.file.as_str())
             .collect();
-        for entry in self.folder.read_dir().map_err(Error::io(&self.folder))? {
-            let path = entry.map_err(Error::io(&self.folder))?.path();
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            if !keep.contains(&name) {
+        for path in entries(&self.folder)? {
+            if name_of(&path) != LOCK && !keep.contains(&name_of(&path)) {
                 std::fs::remove_file(&path).map_err(Error::io(&path))?;
             }
         }
@@ -182,18 +238,21 @@ impl Staging {
         write_atomically(&self.folder.join(MANIFEST), &text)?;
         sync_folder(&self.folder)?;
         check_destination(&self.destination, self.overwrite)?;
-        if exists(&self.destination)? {
+        let replaces = exists(&self.destination)?;
+        if replaces {
             self.replace()?;
         } else {
             std::fs::rename(&self.folder, &self.destination)
                 .map_err(Error::io(&self.destination))?;
         }
+        self.published = true;
+        let lock = self.destination.join(LOCK);
+        std::fs::remove_file(&lock).map_err(Error::io(&lock))?;
         let parent = self
             .folder
             .parent()
-            .filter(|parent| *parent != Path::new(""))
-            .unwrap_or(Path::new("."));
-        sync_folder(parent)
+            .filter(|parent| *parent != Path::new(""));
+        sync_folder(parent.unwrap_or(Path::new(".")))
     }
 
     /// Exchanges the new dataset for the old one in one step, then deletes the old.
@@ -218,5 +277,25 @@ impl Staging {
         std::fs::rename(&self.destination, &old).map_err(Error::io(&self.destination))?;
         std::fs::rename(&self.folder, &self.destination).map_err(Error::io(&self.destination))?;
         std::fs::remove_dir_all(&old).map_err(Error::io(&old))
+    }
+
+    fn holds_finished_shards(&self) -> bool {
+        let listed = entries(&self.folder).unwrap_or_default();
+        listed.iter().any(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if self.published || (self.resumable && self.holds_finished_shards()) {
+            return;
+        }
+        // What can't be removed here is removed, or complained of, by the next try.
+        let _ = self.clear();
+        let _ = std::fs::remove_file(self.folder.join(LOCK));
+        let _ = std::fs::remove_dir(&self.folder);
     }
 }
