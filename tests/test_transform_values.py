@@ -93,8 +93,11 @@ def test_bicubic_without_antialias(apply, images, size):
     # torchvision's kernel has a = -0.75 here, and a = -0.5 as PIL's with antialiasing.
     for image, ours in zip(images, apply(fs.Resize(size, "bicubic", antialias=False)), strict=True):
         theirs = F.resize(tensor(image), size, InterpolationMode.BICUBIC, antialias=False)
-        assert difference(ours, theirs) <= 16
-        assert np.abs(ours.astype(int) - array(theirs)).mean() <= 0.7
+        # Ours is clipped to 8 bit between rows and columns: at hard edges, and only there, that shows.
+        distance = np.abs(ours.astype(int) - array(theirs))
+        assert distance.max() <= 20
+        assert distance.mean() <= 0.3
+        assert (distance > 1).mean() <= 0.005
 
 
 @pytest.mark.parametrize("size", [63, 65, (99, 331), (31, 499)])
