@@ -2,8 +2,8 @@
 
     python benches/large.py                 # packs half of the memory and a tenth more, once, then reads it
 
-Raw pixels are packed from an iterable (noise laid over real photographs), read once shuffled and once in order, while the
-process's anonymous memory is watched: what it takes beyond the mapped shards.
+Raw pixels are packed from an iterable, then read once shuffled and once in order, while the process's anonymous memory
+is watched: what it takes beyond the mapped shards.
 """
 
 from __future__ import annotations

@@ -4,7 +4,26 @@ Options cross as JSON so that a loader or a pack is described by plain data; tab
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, final
+
+__all__ = [
+    "Array",
+    "BatchIterator",
+    "CorruptionError",
+    "Dataset",
+    "DecodeError",
+    "FastshardError",
+    "FormatError",
+    "Loader",
+    "PackJob",
+    "SourceError",
+    "VerifyJob",
+    "__version__",
+    "available_threads",
+    "build_info",
+    "image_format",
+    "permutation",
+]
 
 __version__: str
 
@@ -21,14 +40,19 @@ class DecodeError(FastshardError):
     """An image that cannot be decoded. Names dataset or file, shard, row and source path."""
 
 class SourceError(FastshardError, ValueError):
-    """A source that cannot be packed as asked: missing or duplicate files, labels of the wrong type. Names file, row and value."""
+    """A source that cannot be packed as asked: missing or duplicate files, labels of the wrong type.
 
+    Names file, row and value.
+    """
+
+@final
 class Array:
     """One field of one batch: exposes its memory through ``__array_interface__`` and owns the lease on it."""
 
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
 
+@final
 class Dataset:
     """A packed dataset, mapped."""
 
@@ -38,12 +62,18 @@ class Dataset:
     @property
     def num_rows(self) -> int: ...
     def manifest(self) -> str:
-        """The manifest as JSON text: ``fields``, ``shards`` (``file``, ``rows``, ``bytes`` ...), ``fingerprint``, ``provenance``."""
-    def row(self, row: int, fields: list[str], ops: Mapping[str, str]) -> dict[str, Array | int | float | bool | str | bytes]:
+        """The manifest as JSON text.
+
+        ``fields``, ``shards`` (``file``, ``rows``, ``bytes`` ...), ``fingerprint``, ``provenance``.
+        """
+    def row(
+        self, row: int, fields: list[str], ops: Mapping[str, str]
+    ) -> dict[str, Array | int | float | bool | str | bytes]:
         """One sample; image fields are decoded after ``ops[field]`` (a JSON list of operations)."""
     def encoded(self, row: int, field: str) -> tuple[bytes, str]:
         """The stored bytes of an image field and its source path."""
 
+@final
 class Loader:
     """A sample order and a pipeline over a dataset."""
 
@@ -54,11 +84,15 @@ class Loader:
     def outputs(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """``(field, dtype, shape of one sample)``; the dtype of text and bytes fields is ``"str"`` and ``"bytes"``."""
     def iterate(self, epoch: int, first: int, step: int, views: bool) -> BatchIterator:
-        """Batches ``first, first + step, ...`` of an epoch. Without ``views`` every array is writable and the batch's own."""
+        """Batches ``first, first + step, ...`` of an epoch.
+
+        Without ``views`` every array is writable and the batch's own.
+        """
     def skipped(self) -> list[str]:
         """What ``on_error="skip"`` left out so far, one message a sample (the first 1,000)."""
     def num_skipped(self) -> int: ...
 
+@final
 class BatchIterator:
     """Native threads that fill batches ahead of the consumer."""
 
@@ -67,6 +101,7 @@ class BatchIterator:
     def close(self) -> None:
         """Stops and joins the threads."""
 
+@final
 class PackJob:
     """A pack in progress on native threads."""
 
@@ -76,7 +111,10 @@ class PackJob:
     def start_stream(self) -> None:
         """Packs what ``push`` brings."""
     def push(self, table: bytes, timeout: float) -> bool:
-        """Hands over one record batch whose columns hold values (image columns: encoded bytes). False: no room yet, try again."""
+        """Hands over one record batch whose columns hold values (image columns: encoded bytes).
+
+        False: no room yet, try again.
+        """
     def end_stream(self) -> None: ...
     def wait(self, timeout: float) -> bool:
         """True when the dataset is published. Raises what went wrong."""
@@ -87,6 +125,7 @@ class PackJob:
     def report(self) -> str:
         """JSON: ``rows``, ``shards``, ``bytes``, ``resumed_shards``, ``skipped`` (``row``, ``path``, ``error``)."""
 
+@final
 class VerifyJob:
     """A check of every byte of a dataset on native threads."""
 
@@ -99,7 +138,7 @@ class VerifyJob:
         """``(shard file, row of the dataset or None, what is wrong)``."""
 
 def image_format(data: bytes) -> str | None:
-    """``"jpeg"``, ``"png"``, ``"webp"``, ``"bmp"``, ``"gif"`` or ``"tiff"`` by the first bytes, None for anything else."""
+    """``"jpeg"``, ``"png"``, ``"webp"``, ``"bmp"``, ``"gif"`` or ``"tiff"`` by the first bytes; else None."""
 
 def available_threads() -> int:
     """The cores this process may use: affinity and cgroup limits respected."""
