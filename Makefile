@@ -16,9 +16,6 @@ VENV := $(CURDIR)/.venv
 export VIRTUAL_ENV := $(VENV)
 export PATH := $(VENV)/bin:$(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON := $(VENV)/bin/python
-# The JPEG codec is built from the source that its crate carries, and ends up inside the extension.
-export TURBOJPEG_SOURCE := vendor
-export TURBOJPEG_STATIC := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml $(wildcard Cargo.lock)

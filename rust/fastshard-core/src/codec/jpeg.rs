@@ -96,7 +96,7 @@ impl Drop for Decompressor {
     }
 }
 
-fn last_error(handle: tj::tjhandle) -> String {
+pub(super) fn last_error(handle: tj::tjhandle) -> String {
     // SAFETY: `tj3GetErrorStr` takes any instance or null and returns a terminated string that lives until the next
     // call on this thread; it is copied at once.
     #[expect(unsafe_code, reason = "C interface")]
@@ -104,7 +104,7 @@ fn last_error(handle: tj::tjhandle) -> String {
     text.to_string_lossy().replace('\n', " ")
 }
 
-fn new_handle(kind: tj::TJINIT) -> Result<tj::tjhandle> {
+pub(super) fn new_handle(kind: tj::TJINIT) -> Result<tj::tjhandle> {
     // SAFETY: no arguments to get wrong; null is checked for.
     #[expect(unsafe_code, reason = "C interface")]
     let handle = unsafe { tj::tj3Init(kind as i32) };
@@ -117,7 +117,7 @@ fn new_handle(kind: tj::TJINIT) -> Result<tj::tjhandle> {
     Ok(handle)
 }
 
-fn set(handle: tj::tjhandle, parameter: tj::TJPARAM, value: i32) -> Result<()> {
+pub(super) fn set(handle: tj::tjhandle, parameter: tj::TJPARAM, value: i32) -> Result<()> {
     // SAFETY: the handle is live; parameters and values are checked by the library.
     #[expect(unsafe_code, reason = "C interface")]
     let code = unsafe { tj::tj3Set(handle, parameter as i32, value) };
@@ -405,75 +405,6 @@ fn widen_in_place(out: &mut [u8]) {
         out[2 * at] = value;
         out[2 * at + 1] = value;
     }
-}
-
-pub(super) fn encode(
-    pixels: &[u8],
-    width: u32,
-    height: u32,
-    channels: usize,
-    quality: u8,
-) -> Result<Vec<u8>> {
-    assert_eq!(
-        pixels.len(),
-        width as usize * height as usize * channels,
-        "pixels do not fill the image"
-    );
-    let handle = new_handle(tj::TJINIT_TJINIT_COMPRESS)?;
-    let encoded = encode_with(handle, pixels, width, height, channels, quality);
-    // SAFETY: the handle came from `tj3Init` and is not used afterwards.
-    #[expect(unsafe_code, reason = "C interface")]
-    unsafe {
-        tj::tj3Destroy(handle);
-    }
-    encoded
-}
-
-fn encode_with(
-    handle: tj::tjhandle,
-    pixels: &[u8],
-    width: u32,
-    height: u32,
-    channels: usize,
-    quality: u8,
-) -> Result<Vec<u8>> {
-    let (kind, subsampling) = match channels {
-        1 => (tj::TJPF_TJPF_GRAY, tj::TJSAMP_TJSAMP_GRAY),
-        _ => (tj::TJPF_TJPF_RGB, tj::TJSAMP_TJSAMP_420),
-    };
-    if width > 65_500 || height > 65_500 {
-        return Err(Error::decode(format!(
-            "{width} x {height} pixels: JPEG holds at most 65500 each way"
-        )));
-    }
-    set(handle, tj::TJPARAM_TJPARAM_QUALITY, quality.into())?;
-    set(handle, tj::TJPARAM_TJPARAM_SUBSAMP, subsampling)?;
-    set(handle, tj::TJPARAM_TJPARAM_NOREALLOC, 1)?;
-    // SAFETY: plain numbers in, a size out.
-    #[expect(unsafe_code, reason = "C interface")]
-    let mut length = unsafe { tj::tj3JPEGBufSize(width as i32, height as i32, subsampling) };
-    let mut encoded = vec![0; length as usize];
-    let mut start = encoded.as_mut_ptr();
-    // SAFETY: the source holds width x height pixels (asserted above); the destination has the size the library asked
-    // for and, with NOREALLOC, is never replaced.
-    #[expect(unsafe_code, reason = "C interface")]
-    let code = unsafe {
-        tj::tj3Compress8(
-            handle,
-            pixels.as_ptr(),
-            width as i32,
-            0,
-            height as i32,
-            kind,
-            &raw mut start,
-            &raw mut length,
-        )
-    };
-    if code != 0 {
-        return Err(Error::decode(format!("JPEG: {}", last_error(handle))));
-    }
-    encoded.truncate(length as usize);
-    Ok(encoded)
 }
 
 #[cfg(test)]

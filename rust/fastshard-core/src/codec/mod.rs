@@ -5,6 +5,7 @@
 
 mod general;
 mod jpeg;
+mod jpeg_encode;
 mod orient;
 
 use serde::{Deserialize, Serialize};
@@ -214,7 +215,7 @@ pub fn encode_jpeg(
     channels: usize,
     quality: u8,
 ) -> Result<Vec<u8>> {
-    jpeg::encode(pixels, width, height, channels, quality)
+    jpeg_encode::encode(pixels, width, height, channels, quality)
 }
 
 /// Encodes pixels as PNG, without loss.

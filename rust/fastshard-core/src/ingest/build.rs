@@ -5,16 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arrow_array::builder::{BinaryBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::{
-    Array, ArrayRef, FixedSizeListArray, RecordBatch, StringArray, StructArray, UInt8Array,
-    UInt32Array, UInt64Array, make_array,
+    Array, ArrayRef, RecordBatch, StringArray, StructArray, UInt8Array, UInt32Array, UInt64Array,
 };
-use arrow_buffer::Buffer;
-use arrow_data::ArrayData;
 use arrow_schema::{DataType, SchemaRef};
 
+use super::image_column::{ImageColumn, MAX_ITEM, Stored, conform, tensor};
 use super::spec::{Check, Encode, PackSpec};
 use super::staging::SkippedRow;
 use super::units::{join, paths};
@@ -28,9 +25,6 @@ use crate::pixels::{Depth, PixelFormat};
 use crate::random::Key;
 use crate::schema::{Field, Kind};
 use crate::transform::{DecodeOptions, Layout, Operation};
-
-/// The largest item: offsets within a block are 32 bits wide.
-const MAX_ITEM: u64 = i32::MAX as u64;
 
 /// What all threads of a pack share.
 #[derive(Debug)]
@@ -74,27 +68,6 @@ pub(super) struct Built {
     pub(super) batch: Option<RecordBatch>,
     pub(super) image_sizes: BTreeMap<String, ImageSizes>,
     pub(super) skipped: Vec<SkippedRow>,
-}
-
-/// An image as it will be stored.
-struct Stored {
-    bytes: Vec<u8>,
-    path: String,
-    width: u32,
-    height: u32,
-    orientation: u8,
-}
-
-/// The images of one field of a unit.
-#[derive(Default)]
-struct ImageColumn {
-    bytes: BinaryBuilder,
-    pixels: Vec<u8>,
-    path: StringBuilder,
-    width: Vec<u32>,
-    height: Vec<u32>,
-    orientation: Vec<u8>,
-    total: u64,
 }
 
 /// One thread's tools.
@@ -444,79 +417,6 @@ fn transform(
 
 fn decode_options(plan: &ImagePlan) -> DecodeOptions {
     plan.decode_options().expect("made for encoded images")
-}
-
-impl ImageColumn {
-    fn push(&mut self, image: &Stored, raw: bool) {
-        self.total += image.bytes.len() as u64;
-        if raw {
-            self.pixels.extend_from_slice(&image.bytes);
-        } else if self.total <= MAX_ITEM {
-            self.bytes.append_value(&image.bytes);
-        }
-        self.path.append_value(&image.path);
-        self.width.push(image.width);
-        self.height.push(image.height);
-        self.orientation.push(image.orientation);
-    }
-
-    fn sizes(&self) -> Option<ImageSizes> {
-        let each = self
-            .width
-            .iter()
-            .zip(&self.height)
-            .map(|(&width, &height)| ImageSizes::of(width, height));
-        each.reduce(ImageSizes::union)
-    }
-
-    fn arrays(&mut self) -> (ArrayRef, ArrayRef) {
-        (Arc::new(self.bytes.finish()), Arc::new(self.path.finish()))
-    }
-}
-
-/// Gives an array the exact type that the schema asks for; only the names in list types may differ.
-fn conform(array: ArrayRef, data_type: &DataType) -> Result<ArrayRef, String> {
-    if array.data_type() == data_type {
-        return Ok(array);
-    }
-    let wrong = || format!("is {}, expected {data_type}", array.data_type());
-    let (DataType::FixedSizeList(item, size), Some(list)) =
-        (data_type, array.as_fixed_size_list_opt())
-    else {
-        return Err(wrong());
-    };
-    if list.value_length() != *size
-        || list.values().data_type() != item.data_type()
-        || list.values().null_count() > 0
-    {
-        return Err(wrong());
-    }
-    Ok(Arc::new(FixedSizeListArray::new(
-        item.clone(),
-        *size,
-        list.values().clone(),
-        None,
-    )))
-}
-
-fn tensor(values: Vec<u8>, data_type: &DataType, rows: usize) -> Result<ArrayRef> {
-    let DataType::FixedSizeList(item, size) = data_type else {
-        return Err(Error::source("raw pixels need a tensor field"));
-    };
-    let length = rows * *size as usize;
-    let data = ArrayData::builder(item.data_type().clone())
-        .len(length)
-        .add_buffer(Buffer::from_vec(values));
-    let values = make_array(
-        data.build()
-            .map_err(|error| Error::source(error.to_string()))?,
-    );
-    Ok(Arc::new(FixedSizeListArray::new(
-        item.clone(),
-        *size,
-        values,
-        None,
-    )))
 }
 
 /// The operations of a plan whose output size must be known before packing.

@@ -1,6 +1,6 @@
 //! A pack in progress: a coordinator thread, its workers, and the caller's handle on them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,19 +9,17 @@ use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
-use serde::Serialize;
 
 use super::build::{Builder, Built, Counters, Tools, needs_size};
 use super::ordered::ordered;
+use super::shards::{Report, Shards};
 use super::spec::PackSpec;
-use super::staging::{Finished, SkippedRow, Staging, shard_name};
+use super::staging::Staging;
 use super::units::{Files, Unit, join, paths};
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
-use crate::format::{ImageSizes, Manifest};
 use crate::pipeline::available_threads;
 use crate::schema::Kind;
-use crate::writer::ShardWriter;
 
 /// How far a pack is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,21 +32,6 @@ pub struct Progress {
     pub bytes: u64,
     /// Rows left out.
     pub skipped: u64,
-}
-
-/// What a pack came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Rows packed.
-    pub rows: u64,
-    /// Shards written.
-    pub shards: usize,
-    /// Their bytes.
-    pub bytes: u64,
-    /// How many of them an earlier, interrupted pack had finished.
-    pub resumed_shards: usize,
-    /// Rows left out.
-    pub skipped: Vec<SkippedRow>,
 }
 
 /// Record batches that the caller brings, a few at a time.
@@ -227,121 +210,6 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         self.cancel();
-    }
-}
-
-/// Writes blocks to shards and keeps the books.
-struct Shards<'a> {
-    staging: &'a Staging,
-    builder: &'a Builder,
-    number: usize,
-    writer: Option<ShardWriter>,
-    open: Finished,
-    finished: Vec<Finished>,
-    resumed: usize,
-}
-
-fn nothing_yet() -> Finished {
-    Finished {
-        entry: None,
-        image_sizes: BTreeMap::new(),
-        skipped: Vec::new(),
-    }
-}
-
-fn merge(into: &mut BTreeMap<String, ImageSizes>, sizes: BTreeMap<String, ImageSizes>) {
-    for (field, sizes) in sizes {
-        into.entry(field)
-            .and_modify(|known| *known = known.union(sizes))
-            .or_insert(sizes);
-    }
-}
-
-impl<'a> Shards<'a> {
-    fn new(staging: &'a Staging, builder: &'a Builder) -> Self {
-        Self {
-            staging,
-            builder,
-            number: 0,
-            writer: None,
-            open: nothing_yet(),
-            finished: Vec::new(),
-            resumed: 0,
-        }
-    }
-
-    /// Goes on to a shard, taking those before it that an earlier try finished.
-    fn switch(&mut self, number: usize) -> Result<()> {
-        while self.number < number {
-            self.end()?;
-        }
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<()> {
-        if let Some(finished) = self.staging.finished(self.number) {
-            self.finished.push(finished);
-            self.resumed += 1;
-        } else {
-            if let Some(writer) = self.writer.take() {
-                self.open.entry = Some(writer.finish(&self.builder.stored)?);
-            }
-            let finished = std::mem::replace(&mut self.open, nothing_yet());
-            self.staging.finish(self.number, &finished)?;
-            self.finished.push(finished);
-        }
-        self.number += 1;
-        Ok(())
-    }
-
-    fn write(&mut self, built: Built) -> Result<()> {
-        merge(&mut self.open.image_sizes, built.image_sizes);
-        self.open.skipped.extend(built.skipped);
-        let Some(batch) = built.batch else {
-            return Ok(());
-        };
-        if self.writer.is_none() {
-            let name = shard_name(self.number);
-            self.writer = Some(ShardWriter::create(
-                self.staging.folder(),
-                &name,
-                &self.builder.schema,
-            )?);
-        }
-        self.writer.as_mut().expect("just made").write(&batch)
-    }
-
-    fn finish(mut self) -> Result<(Manifest, Report)> {
-        self.end()?;
-        let mut sizes = BTreeMap::new();
-        let (mut shards, mut skipped) = (Vec::new(), Vec::new());
-        for finished in self.finished {
-            merge(&mut sizes, finished.image_sizes);
-            shards.extend(finished.entry);
-            skipped.extend(finished.skipped);
-        }
-        if shards.is_empty() {
-            return Err(Error::source(
-                "nothing to pack: no rows, or all of them were skipped",
-            ));
-        }
-        let builder = self.builder;
-        let report = Report {
-            rows: shards.iter().map(|shard| shard.rows).sum(),
-            shards: shards.len(),
-            bytes: shards.iter().map(|shard| shard.bytes).sum(),
-            resumed_shards: self.resumed,
-            skipped,
-        };
-        let provenance = builder.spec.provenance.clone();
-        let manifest = Manifest::new(
-            builder.stored.clone(),
-            builder.source_paths,
-            sizes,
-            shards,
-            provenance,
-        );
-        Ok((manifest, report))
     }
 }
 

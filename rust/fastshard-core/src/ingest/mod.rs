@@ -9,12 +9,15 @@
 //! one sample, if that is larger), each at most twice, and one image a thread.
 
 mod build;
+mod image_column;
 mod job;
 mod ordered;
+mod shards;
 mod spec;
 mod staging;
 mod units;
 
-pub use job::{Job, Progress, Report};
+pub use job::{Job, Progress};
+pub use shards::Report;
 pub use spec::{Check, Encode, PackSpec};
 pub use staging::SkippedRow;

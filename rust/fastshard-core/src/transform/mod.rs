@@ -4,6 +4,7 @@
 //! [`geometry`] folds them into as few resamplings as possible (mostly one), which also says which part of the source is
 //! needed at all. The *pixel* ones (grayscale, dtype, normalise) become one table look-up a value in [`finish`].
 
+mod boxes;
 mod finish;
 mod geometry;
 mod operation;

@@ -1,0 +1,141 @@
+//! Where blocks go: shards, one after the other, and the books that become the manifest.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::build::{Builder, Built};
+use super::staging::{Finished, SkippedRow, Staging, shard_name};
+use crate::error::{Error, Result};
+use crate::format::{ImageSizes, Manifest};
+use crate::writer::ShardWriter;
+
+/// What a pack came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Rows packed.
+    pub rows: u64,
+    /// Shards written.
+    pub shards: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many of them an earlier, interrupted pack had finished.
+    pub resumed_shards: usize,
+    /// Rows left out.
+    pub skipped: Vec<SkippedRow>,
+}
+
+/// Writes blocks to shards and keeps the books.
+pub(super) struct Shards<'a> {
+    staging: &'a Staging,
+    builder: &'a Builder,
+    number: usize,
+    writer: Option<ShardWriter>,
+    open: Finished,
+    finished: Vec<Finished>,
+    resumed: usize,
+}
+
+fn nothing_yet() -> Finished {
+    Finished {
+        entry: None,
+        image_sizes: BTreeMap::new(),
+        skipped: Vec::new(),
+    }
+}
+
+fn merge(into: &mut BTreeMap<String, ImageSizes>, sizes: BTreeMap<String, ImageSizes>) {
+    for (field, sizes) in sizes {
+        into.entry(field)
+            .and_modify(|known| *known = known.union(sizes))
+            .or_insert(sizes);
+    }
+}
+
+impl<'a> Shards<'a> {
+    pub(super) fn new(staging: &'a Staging, builder: &'a Builder) -> Self {
+        Self {
+            staging,
+            builder,
+            number: 0,
+            writer: None,
+            open: nothing_yet(),
+            finished: Vec::new(),
+            resumed: 0,
+        }
+    }
+
+    /// Goes on to a shard, taking those before it that an earlier try finished.
+    pub(super) fn switch(&mut self, number: usize) -> Result<()> {
+        while self.number < number {
+            self.end()?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if let Some(finished) = self.staging.finished(self.number) {
+            self.finished.push(finished);
+            self.resumed += 1;
+        } else {
+            if let Some(writer) = self.writer.take() {
+                self.open.entry = Some(writer.finish(&self.builder.stored)?);
+            }
+            let finished = std::mem::replace(&mut self.open, nothing_yet());
+            self.staging.finish(self.number, &finished)?;
+            self.finished.push(finished);
+        }
+        self.number += 1;
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, built: Built) -> Result<()> {
+        merge(&mut self.open.image_sizes, built.image_sizes);
+        self.open.skipped.extend(built.skipped);
+        let Some(batch) = built.batch else {
+            return Ok(());
+        };
+        if self.writer.is_none() {
+            let name = shard_name(self.number);
+            self.writer = Some(ShardWriter::create(
+                self.staging.folder(),
+                &name,
+                &self.builder.schema,
+            )?);
+        }
+        self.writer.as_mut().expect("just made").write(&batch)
+    }
+
+    pub(super) fn finish(mut self) -> Result<(Manifest, Report)> {
+        self.end()?;
+        let mut sizes = BTreeMap::new();
+        let (mut shards, mut skipped) = (Vec::new(), Vec::new());
+        for finished in self.finished {
+            merge(&mut sizes, finished.image_sizes);
+            shards.extend(finished.entry);
+            skipped.extend(finished.skipped);
+        }
+        if shards.is_empty() {
+            return Err(Error::source(
+                "nothing to pack: no rows, or all of them were skipped",
+            ));
+        }
+        let builder = self.builder;
+        let report = Report {
+            rows: shards.iter().map(|shard| shard.rows).sum(),
+            shards: shards.len(),
+            bytes: shards.iter().map(|shard| shard.bytes).sum(),
+            resumed_shards: self.resumed,
+            skipped,
+        };
+        let provenance = builder.spec.provenance.clone();
+        let manifest = Manifest::new(
+            builder.stored.clone(),
+            builder.source_paths,
+            sizes,
+            shards,
+            provenance,
+        );
+        Ok((manifest, report))
+    }
+}
