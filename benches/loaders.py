@@ -33,7 +33,7 @@ LOADERS = {
     "keras-nearest": Loader("Keras, nearest (its default)", "peers_tf:keras_nearest", ("resize",), ("resize",)),
     "tf-fused": Loader("tf.data, decode_and_crop", "peers_tf:fused", ("train", "eval"), ("train", "eval")),
     "tf-fused-aliased": Loader(
-        "tf.data, decode_and_crop, no antialias", "peers_tf:fused_aliased", ("train", "eval"), ("train",)
+        "tf.data, decode_and_crop, no antialias", "peers_tf:fused_aliased", ("train", "eval"), ("train", "eval")
     ),
     "tf-plain": Loader("tf.data, full decode", "peers_tf:plain", ("train", "eval", "resize")),
 }
