@@ -80,17 +80,20 @@ clean: ## Remove everything that make has built
 tools:
 	@PYTHON=$(PYTHON) scripts/system-tools
 
+$(VENV)/bin/python: | tools
+	$(PYTHON) -m venv $(VENV)
+
 # Without --no-compile, pip compiles tens of thousands of modules of which few are ever imported.
-$(PACKAGES): pyproject.toml constraints.txt scripts/requirements.py | tools
+$(PACKAGES): pyproject.toml constraints.txt scripts/requirements.py | $(VENV)/bin/python
 	@echo "Installing Python packages into .venv (the first time, torch alone is several gigabytes)"
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	python scripts/requirements.py dev > $(VENV)/requirements.txt
 	pip install --quiet --disable-pip-version-check --no-compile \
 		--requirement $(VENV)/requirements.txt --constraint constraints.txt
 	touch $@
 
-$(CORE): $(RUST) | tools
-	cargo build --release --package fastshard-core
+# What maturin will ask for, so that it finds all but its own crate built.
+$(CORE): $(RUST) | $(VENV)/bin/python
+	PYO3_BUILD_EXTENSION_MODULE=1 cargo build --release --package fastshard-python
 	touch $@
 
 $(EXTENSION): $(PACKAGES) $(CORE)
