@@ -39,10 +39,10 @@ demo: $(EXTENSION) ## Pack photos, look at them, train from them, and compare wi
 	@echo; echo "== Train a small CNN from it"
 	python examples/train_torch.py build/demo
 	@echo; echo "== Against loading the folder"
-	python benches/compare.py --short --repeats 1
+	python benches/compare.py --short --repeats 1 --only fastshard torch-pil tf-fused-aliased keras
 
 test: $(EXTENSION) ## Run the tests of the Rust core, its documentation, and of the Python package
-	cargo test --workspace --exclude fastshard-python
+	+cargo test --workspace --exclude fastshard-python
 	python -m pytest -q
 
 lint: $(EXTENSION) ## Check format, lints, types, the stub, licences and banned crates
