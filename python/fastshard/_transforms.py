@@ -22,6 +22,7 @@ __all__ = [
     "Normalize",
     "Pad",
     "RandomCrop",
+    "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "RandomVerticalFlip",
@@ -308,6 +309,20 @@ class Grayscale(Transform):
 
     def _arguments(self) -> dict[str, Any]:
         return {"num_output_channels": self.num_output_channels}
+
+
+@dataclass(frozen=True)
+class RandomGrayscale(Transform):
+    """Turns colour into gray, three equal channels, with probability ``p``."""
+
+    p: float = 0.1
+    op: ClassVar[str] = "random_grayscale"
+
+    def __post_init__(self) -> None:
+        self._replace(p=_check.number("p", self.p, 0.0, 1.0))
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"p": self.p}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 //! One image field: from stored bytes (or raw pixels) to its place in the batch.
 
+use super::render::Renderer;
 use crate::codec::{Decoder, Header, MAX_PIXELS, orient};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
@@ -7,7 +8,7 @@ use crate::format::Column;
 use crate::pixels::{Depth, PixelFormat, Rect, Scratch};
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};
-use crate::transform::{Canvas, DecodeOptions, Finish, Layout, Operation, Resampler, Source};
+use crate::transform::{DecodeOptions, Finish, Layout, Operation, Recipe, Source};
 
 /// Scratch beyond this is given back after the image that needed it.
 const KEEP_SCRATCH: usize = 16 << 20;
@@ -25,10 +26,10 @@ pub(crate) struct ImagePlan {
     name: String,
     index: usize,
     origin: Origin,
-    format: PixelFormat,
-    /// The operations that move pixels, with their places in the user's list (which key the random draws).
-    geometric: Vec<(usize, Operation)>,
-    finish: Finish,
+    pub(super) format: PixelFormat,
+    /// The operations of a sample's recipe, with their places in the user's list (which key the random draws).
+    steps: Vec<(usize, Operation)>,
+    pub(super) finish: Finish,
     /// (height, width) of every output, where that is known beforehand.
     size: Option<[u32; 2]>,
 }
@@ -62,9 +63,9 @@ fn check_order(operations: &[Operation]) -> Result<()> {
             operation,
             Operation::ToDtype { .. } | Operation::Normalize { .. }
         );
-        if operation.is_geometric() && values_changed {
+        if operation.is_step() && values_changed {
             return Err(Error::option(format!(
-                "transform {at} moves pixels after ToDtype or Normalize; put it before them"
+                "transform {at} moves or changes pixels after ToDtype or Normalize; put it before them"
             )));
         }
         values_changed |= changes;
@@ -90,6 +91,15 @@ fn check_fill(operations: &[Operation], format: PixelFormat) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn check_effects(operations: &[Operation], format: PixelFormat) -> Result<()> {
+    match operations.iter().position(Operation::is_effect) {
+        Some(at) if format.depth != Depth::Eight => Err(Error::option(format!(
+            "transform {at} changes pixel values, which must have 8 bits; these have 16"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 impl ImagePlan {
@@ -166,17 +176,18 @@ impl ImagePlan {
     ) -> Result<Self> {
         check_order(operations)?;
         check_fill(operations, format)?;
-        let geometric = operations
+        check_effects(operations, format)?;
+        let steps = operations
             .iter()
             .cloned()
             .enumerate()
-            .filter(|(_, operation)| operation.is_geometric());
+            .filter(|(_, operation)| operation.is_step());
         Ok(Self {
             name: name.to_owned(),
             index,
             origin,
             format,
-            geometric: geometric.collect(),
+            steps: steps.collect(),
             finish: Finish::new(operations, format, layout)?,
             size: operations
                 .iter()
@@ -225,17 +236,17 @@ impl ImagePlan {
         }
     }
 
-    fn canvas(&self, width: u32, height: u32, key: Key) -> Result<Canvas> {
-        let mut canvas = Canvas::new(width, height);
-        for (at, operation) in &self.geometric {
+    fn recipe(&self, width: u32, height: u32, key: Key) -> Result<Recipe> {
+        let mut recipe = Recipe::new(width, height);
+        for (at, operation) in &self.steps {
             operation
-                .apply(&mut canvas, &mut Draws::new(key, *at))
+                .apply(&mut recipe, &mut Draws::new(key, *at))
                 .map_err(|error| match error {
                     Error::Option { reason } => Error::decode(reason),
                     other => other,
                 })?;
         }
-        Ok(canvas)
+        Ok(recipe)
     }
 }
 
@@ -243,22 +254,18 @@ impl ImagePlan {
 #[derive(Debug)]
 pub(crate) struct ImageWorker {
     decoder: Decoder,
-    resampler: Resampler,
     decoded: Scratch,
     upright: Scratch,
-    staged: [Scratch; 2],
-    gray: Scratch,
+    renderer: Renderer,
 }
 
 impl ImageWorker {
     pub(crate) fn new(plan: &ImagePlan) -> Result<Self> {
         Ok(Self {
             decoder: Decoder::new(plan.max_pixels())?,
-            resampler: Resampler::default(),
             decoded: Scratch::default(),
             upright: Scratch::default(),
-            staged: Default::default(),
-            gray: Scratch::default(),
+            renderer: Renderer::default(),
         })
     }
 
@@ -275,19 +282,13 @@ impl ImageWorker {
                 self.run_encoded(plan, bytes.value(place.row), options, key, out)
             }
             (Column::Fixed { values, row_bytes }, Origin::Raw { width, height }) => {
-                let canvas = plan.canvas(width, height, key)?;
+                let recipe = plan.recipe(width, height, key)?;
                 let source = Source {
                     pixels: &values[place.row * row_bytes..][..*row_bytes],
                     area: Rect::of_size(width, height),
                     format: plan.format,
                 };
-                let Self {
-                    resampler,
-                    staged,
-                    gray,
-                    ..
-                } = self;
-                render(plan, &canvas, source, resampler, staged, gray, out)
+                self.renderer.run(plan, &recipe, source, out)
             }
             _ => Err(Error::decode(format!(
                 "field {:?} is not stored as the manifest says",
@@ -328,20 +329,18 @@ impl ImageWorker {
             (true, 5..) => (header.height, header.width),
             _ => (header.width, header.height),
         };
-        let canvas = plan.canvas(width, height, key)?;
+        let recipe = plan.recipe(width, height, key)?;
         let whole = Rect::of_size(header.width, header.height);
         let needed = if turned {
             whole
         } else {
-            canvas.stages()[0].needed().unwrap_or(whole)
+            recipe.needed().unwrap_or(whole)
         };
         let Self {
             decoder,
-            resampler,
             decoded,
             upright,
-            staged,
-            gray,
+            renderer,
         } = self;
         let area = decoder.decode(bytes, &header, needed, plan.format, decoded)?;
         let decoded = decoded.bytes(area.area() * plan.format.bytes());
@@ -355,7 +354,7 @@ impl ImageWorker {
             area,
             format: plan.format,
         };
-        let result = render(plan, &canvas, source, resampler, staged, gray, out);
+        let result = renderer.run(plan, &recipe, source, out);
         self.shrink();
         result
     }
@@ -364,9 +363,7 @@ impl ImageWorker {
         self.decoder.shrink(KEEP_SCRATCH);
         self.decoded.shrink(KEEP_SCRATCH);
         self.upright.shrink(KEEP_SCRATCH);
-        for staged in &mut self.staged {
-            staged.shrink(KEEP_SCRATCH);
-        }
+        self.renderer.shrink(KEEP_SCRATCH);
     }
 }
 
@@ -390,50 +387,6 @@ fn turn<'a>(
         _ => Rect::of_size(header.width, header.height),
     };
     (upright.bytes(decoded.len()), area)
-}
-
-/// Runs the stages and the finish into the sample's place. Intermediate images go to and fro between two buffers.
-fn render<'a>(
-    plan: &ImagePlan,
-    canvas: &Canvas,
-    source: Source<'_>,
-    resampler: &mut Resampler,
-    [even, odd]: &mut [Scratch; 2],
-    gray: &mut Scratch,
-    out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
-) -> Result<()> {
-    let (width, height) = canvas.size();
-    let out = out([height, width])?;
-    let (format, stages) = (plan.format, canvas.stages());
-    let mut area = source.area;
-    for (at, stage) in stages.iter().enumerate() {
-        let (target, input) = if at % 2 == 0 {
-            (&mut *even, &mut *odd)
-        } else {
-            (&mut *odd, &mut *even)
-        };
-        let input = match at {
-            0 => source,
-            _ => Source {
-                pixels: input.bytes(area.area() * format.bytes()),
-                area,
-                format,
-            },
-        };
-        area = Rect::of_size(stage.view.width, stage.view.height);
-        if at + 1 < stages.len() {
-            resampler.run(stage, input, target.bytes(area.area() * format.bytes()))?;
-        } else if plan.finish.is_identity() {
-            resampler.run(stage, input, out)?;
-            break;
-        } else {
-            let pixels = target.bytes(area.area() * format.bytes());
-            resampler.run(stage, input, pixels)?;
-            plan.finish.run(pixels, gray, out);
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// A decoded image.

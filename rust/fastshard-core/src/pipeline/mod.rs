@@ -12,6 +12,7 @@ mod batch;
 mod image;
 mod iterator;
 mod plan;
+mod render;
 mod worker;
 
 pub use batch::{Batch, BatchField, Memory, Values};

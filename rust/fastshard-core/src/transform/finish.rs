@@ -285,11 +285,15 @@ impl Table {
     }
 }
 
-/// torchvision's `rgb_to_grayscale`: the weights of ITU-R 601-2 to four digits, in single precision, truncated.
+/// torchvision's `rgb_to_grayscale`: the weights of ITU-R 601-2 to four digits, in single precision; it truncates.
+pub(super) fn luma([r, g, b]: [f32; 3]) -> f32 {
+    r * 0.2989 + g * 0.587 + b * 0.114
+}
+
 fn grayscale<T: Pod + Into<f64> + FromFloat>(pixels: &[T], out: &mut [T]) {
     for (pixel, out) in pixels.chunks_exact(3).zip(out) {
-        let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(|v| v.into() as f32);
-        *out = T::from_float(r * 0.2989 + g * 0.587 + b * 0.114);
+        let rgb = [pixel[0], pixel[1], pixel[2]].map(|v| v.into() as f32);
+        *out = T::from_float(luma(rgb));
     }
 }
 

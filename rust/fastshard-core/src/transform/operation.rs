@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::boxes::{center_crop, letterbox, random_box, shorter_side};
-use super::geometry::Canvas;
+use super::effect::Effect;
+use super::recipe::Recipe;
 use super::{Filter, Interpolation};
 use crate::codec::MAX_PIXELS;
 use crate::error::{Error, Result};
@@ -60,6 +61,9 @@ pub enum Operation {
     },
     Grayscale {
         num_output_channels: usize,
+    },
+    RandomGrayscale {
+        p: f64,
     },
     ToDtype {
         dtype: Dtype,
@@ -185,11 +189,11 @@ impl Operation {
                     format!("Pad: padding {padding:?}, expected at most {MAX_SIDE} pixels a side")
                 })
             }
-            Self::RandomHorizontalFlip { p } | Self::RandomVerticalFlip { p } => {
-                check((0.0..=1.0).contains(p), || {
-                    format!("flip: p {p}, expected a probability from 0 to 1")
-                })
-            }
+            Self::RandomHorizontalFlip { p }
+            | Self::RandomVerticalFlip { p }
+            | Self::RandomGrayscale { p } => check((0.0..=1.0).contains(p), || {
+                format!("p is {p}, expected a probability from 0 to 1")
+            }),
             Self::Grayscale {
                 num_output_channels: n,
             } => check(matches!(n, 1 | 3), || {
@@ -220,9 +224,9 @@ impl Operation {
         }
     }
 
-    /// Whether it moves pixels, and so belongs before those that change values.
+    /// Whether it has its turn in a sample's recipe; the others say how pixels are decoded or what values they get last.
     #[must_use]
-    pub fn is_geometric(&self) -> bool {
+    pub fn is_step(&self) -> bool {
         !matches!(
             self,
             Self::Decode(_)
@@ -230,6 +234,12 @@ impl Operation {
                 | Self::ToDtype { .. }
                 | Self::Normalize { .. }
         )
+    }
+
+    /// Whether it changes pixel values, and so needs pixels of 8 bits.
+    #[must_use]
+    pub fn is_effect(&self) -> bool {
+        matches!(self, Self::RandomGrayscale { .. })
     }
 
     /// (height, width) of the result, given those of the input where all inputs share them.
@@ -252,9 +262,9 @@ impl Operation {
         }
     }
 
-    /// Applies a geometric operation to one sample's canvas.
-    pub fn apply(&self, canvas: &mut Canvas, draws: &mut Draws) -> Result<()> {
-        let (width, height) = canvas.size();
+    /// Adds the operation, with its random numbers drawn, to one sample's recipe.
+    pub fn apply(&self, recipe: &mut Recipe, draws: &mut Draws) -> Result<()> {
+        let (width, height) = recipe.size();
         match self {
             Self::Resize {
                 size,
@@ -267,7 +277,7 @@ impl Operation {
                     _ => shorter_side(width, height, size[0], *max_size),
                 };
                 check_sides("Resize (for this image)", &[h, w])?;
-                canvas.resize(
+                recipe.canvas().resize(
                     w,
                     h,
                     Filter {
@@ -282,7 +292,7 @@ impl Operation {
                 interpolation,
             } => {
                 letterbox(
-                    canvas,
+                    recipe.canvas(),
                     *w,
                     *h,
                     fill,
@@ -295,8 +305,8 @@ impl Operation {
             Self::Pad {
                 padding: [left, top, right, bottom],
                 fill,
-            } => canvas.pad([*left, *top, *right, *bottom], fill),
-            Self::CenterCrop { size: [h, w] } => center_crop(canvas, *w, *h),
+            } => recipe.canvas().pad([*left, *top, *right, *bottom], fill),
+            Self::CenterCrop { size: [h, w] } => center_crop(recipe.canvas(), *w, *h),
             Self::RandomCrop { size: [h, w] } => {
                 check(*w <= width && *h <= height, || {
                     format!(
@@ -304,7 +314,7 @@ impl Operation {
                     )
                 })?;
                 let (x, y) = (draws.below(width - w + 1), draws.below(height - h + 1));
-                canvas.crop(x.into(), y.into(), *w, *h);
+                recipe.canvas().crop(x.into(), y.into(), *w, *h);
             }
             Self::RandomResizedCrop {
                 size: [h, w],
@@ -315,8 +325,10 @@ impl Operation {
             } => {
                 let [x, y, crop_width, crop_height] =
                     random_box(width, height, *scale, *ratio, draws);
-                canvas.crop(x.into(), y.into(), crop_width, crop_height);
-                canvas.resize(
+                recipe
+                    .canvas()
+                    .crop(x.into(), y.into(), crop_width, crop_height);
+                recipe.canvas().resize(
                     *w,
                     *h,
                     Filter {
@@ -327,12 +339,17 @@ impl Operation {
             }
             Self::RandomHorizontalFlip { p } => {
                 if draws.unit() < *p {
-                    canvas.flip_horizontally();
+                    recipe.canvas().flip_horizontally();
                 }
             }
             Self::RandomVerticalFlip { p } => {
                 if draws.unit() < *p {
-                    canvas.flip_vertically();
+                    recipe.canvas().flip_vertically();
+                }
+            }
+            Self::RandomGrayscale { p } => {
+                if draws.unit() < *p {
+                    recipe.add(Effect::Grayscale);
                 }
             }
             Self::Decode(_)

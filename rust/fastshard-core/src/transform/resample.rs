@@ -215,7 +215,7 @@ fn mirror_row(row: &mut [u8], size: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Canvas;
+    use super::super::Recipe;
     use super::*;
     use crate::random::{Draws, Key, mix};
     use crate::transform::Operation;
@@ -231,10 +231,10 @@ mod tests {
             .collect()
     }
 
-    fn run(canvas: &Canvas, pixels: &[u8], width: u32, height: u32, only_needed: bool) -> Vec<u8> {
+    fn run(recipe: &Recipe, pixels: &[u8], width: u32, height: u32, only_needed: bool) -> Vec<u8> {
         let mut pixels = pixels.to_vec();
         let (mut width, mut height) = (width, height);
-        for stage in canvas.stages() {
+        for (stage, _) in recipe.steps() {
             let whole = Rect::of_size(width, height);
             let area = if only_needed {
                 stage.needed().unwrap_or(whole)
@@ -283,14 +283,14 @@ mod tests {
                     row,
                     field: 0,
                 };
-                let mut folded = Canvas::new(width, height);
+                let mut folded = Recipe::new(width, height);
                 let (mut twin, mut twin_width, mut twin_height) = (pixels.clone(), width, height);
                 for (at, operation) in operations(json).iter().enumerate() {
                     operation.check().unwrap();
                     operation
                         .apply(&mut folded, &mut Draws::new(key, at))
                         .unwrap();
-                    let mut alone = Canvas::new(twin_width, twin_height);
+                    let mut alone = Recipe::new(twin_width, twin_height);
                     operation
                         .apply(&mut alone, &mut Draws::new(key, at))
                         .unwrap();
@@ -334,7 +334,7 @@ mod tests {
                 2,
             ),
         ] {
-            let mut canvas = Canvas::new(97, 61);
+            let mut canvas = Recipe::new(97, 61);
             for (at, operation) in operations(json).iter().enumerate() {
                 let key = Key {
                     seed: 0,
@@ -346,7 +346,7 @@ mod tests {
                     .apply(&mut canvas, &mut Draws::new(key, at))
                     .unwrap();
             }
-            assert_eq!(canvas.stages().len(), expected, "{json}");
+            assert_eq!(canvas.steps().len(), expected, "{json}");
         }
     }
 }

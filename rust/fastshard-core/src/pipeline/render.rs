@@ -1,0 +1,78 @@
+//! Carrying a recipe out: from source pixels to the sample's place in the batch.
+
+use super::image::ImagePlan;
+use crate::error::Result;
+use crate::pixels::{Rect, Scratch};
+use crate::transform::{Effect, Recipe, Resampler, Source};
+
+/// One thread's tools. Intermediate images go to and fro between two buffers.
+#[derive(Debug, Default)]
+pub(super) struct Renderer {
+    resampler: Resampler,
+    staged: [Scratch; 2],
+    scratch: Scratch,
+}
+
+impl Renderer {
+    /// Runs the steps and the finish. `out` is asked for memory once the sample's (height, width) is known.
+    pub(super) fn run<'a>(
+        &mut self,
+        plan: &ImagePlan,
+        recipe: &Recipe,
+        source: Source<'_>,
+        out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
+    ) -> Result<()> {
+        let (width, height) = recipe.size();
+        let out = out([height, width])?;
+        let Self {
+            resampler,
+            staged: [even, odd],
+            scratch,
+        } = self;
+        let format = plan.format;
+        let change = |effects: &[Effect], pixels: &mut [u8], width: u32, scratch: &mut Scratch| {
+            for effect in effects {
+                effect.run(pixels, width as usize, format.channels, scratch);
+            }
+        };
+        let steps = recipe.steps();
+        let last = steps.len() - 1;
+        let mut area = source.area;
+        for (at, (stage, effects)) in steps.enumerate() {
+            let (target, input) = if at % 2 == 0 {
+                (&mut *even, &mut *odd)
+            } else {
+                (&mut *odd, &mut *even)
+            };
+            let input = match at {
+                0 => source,
+                _ => Source {
+                    pixels: input.bytes(area.area() * format.bytes()),
+                    area,
+                    format,
+                },
+            };
+            area = Rect::of_size(stage.view.width, stage.view.height);
+            if at == last && plan.finish.is_identity() {
+                resampler.run(stage, input, out)?;
+                change(effects, out, area.width, scratch);
+                break;
+            }
+            let pixels = target.bytes(area.area() * format.bytes());
+            resampler.run(stage, input, pixels)?;
+            change(effects, pixels, area.width, scratch);
+            if at == last {
+                plan.finish.run(pixels, scratch, out);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn shrink(&mut self, keep: usize) {
+        for staged in &mut self.staged {
+            staged.shrink(keep);
+        }
+        self.scratch.shrink(keep);
+    }
+}

@@ -1,0 +1,82 @@
+//! What is to be done to one sample: every random number is drawn, nothing is computed yet.
+//!
+//! Geometric operations fold into the [`Canvas`] of the current section, pixel effects queue up behind it. Geometry after
+//! an effect opens the next section, because the two don't commute (a border would be brightened, an edge blurred).
+
+use super::effect::Effect;
+use super::geometry::{Canvas, Stage};
+use crate::pixels::Rect;
+
+/// Geometry, then effects on what it leaves.
+#[derive(Clone, Debug, PartialEq)]
+struct Section {
+    canvas: Canvas,
+    effects: Vec<Effect>,
+}
+
+/// The operations of one sample, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    sections: Vec<Section>,
+}
+
+impl Recipe {
+    /// For an untouched image.
+    #[must_use]
+    pub fn new(width: u32, height: u32) -> Self {
+        let canvas = Canvas::new(width, height);
+        Self {
+            sections: vec![Section {
+                canvas,
+                effects: Vec::new(),
+            }],
+        }
+    }
+
+    fn last(&mut self) -> &mut Section {
+        let at = self.sections.len() - 1;
+        &mut self.sections[at]
+    }
+
+    /// Width and height by now.
+    #[must_use]
+    pub fn size(&self) -> (u32, u32) {
+        self.sections[self.sections.len() - 1].canvas.size()
+    }
+
+    /// Where geometry goes.
+    pub fn canvas(&mut self) -> &mut Canvas {
+        if !self.last().effects.is_empty() {
+            let (width, height) = self.size();
+            self.sections.extend(Self::new(width, height).sections);
+        }
+        &mut self.last().canvas
+    }
+
+    /// Queues an effect on the pixels as they are by then.
+    pub fn add(&mut self, effect: Effect) {
+        self.last().effects.push(effect);
+    }
+
+    /// The part of the image that anything is computed from; `None` if nothing of it shows.
+    #[must_use]
+    pub fn needed(&self) -> Option<Rect> {
+        self.sections[0].canvas.stages()[0].needed()
+    }
+
+    /// Resamplings in order, each with the effects that follow it.
+    pub fn steps(&self) -> impl ExactSizeIterator<Item = (&Stage, &[Effect])> {
+        let steps: Vec<_> = self.sections.iter().flat_map(Section::steps).collect();
+        steps.into_iter()
+    }
+}
+
+impl Section {
+    fn steps(&self) -> impl Iterator<Item = (&Stage, &[Effect])> {
+        let stages = self.canvas.stages();
+        stages.iter().enumerate().map(|(at, stage)| {
+            let last = at + 1 == stages.len();
+            (stage, if last { &self.effects[..] } else { &[] })
+        })
+    }
+}
