@@ -16,6 +16,8 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from . import presets as presets
+from ._augment_geometry import RandomAffine, RandomPerspective, RandomRotation
 from ._dataset import Dataset, Field, Problem, open
 from ._fastshard import (
     CorruptionError,
@@ -70,10 +72,13 @@ __all__ = [
     "PackReport",
     "Pad",
     "Problem",
+    "RandomAffine",
     "RandomCrop",
     "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomPerspective",
     "RandomResizedCrop",
+    "RandomRotation",
     "RandomVerticalFlip",
     "Resize",
     "ResizePad",

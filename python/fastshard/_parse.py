@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from . import _transforms
+from . import _augment_geometry, _transforms
 from ._transforms import Transform
 
 __all__ = ["parse_transform"]
@@ -13,8 +13,9 @@ __all__ = ["parse_transform"]
 _CONSTANTS = ("IMAGENET_MEAN", "IMAGENET_STD")
 _NAMES = {
     name: cls
-    for name in _transforms.__all__
-    if isinstance(cls := getattr(_transforms, name), type) and cls is not Transform
+    for module in (_transforms, _augment_geometry)
+    for name in module.__all__
+    if isinstance(cls := getattr(module, name), type) and cls is not Transform
 }
 
 

@@ -80,7 +80,7 @@ fn check_fill(operations: &[Operation], format: PixelFormat) -> Result<()> {
         u16::MAX
     };
     for operation in operations {
-        if let Operation::Pad { fill, .. } | Operation::ResizePad { fill, .. } = operation
+        if let Some(fill) = operation.fill()
             && ((fill.len() != 1 && fill.len() != format.channels)
                 || fill.iter().any(|&value| value > most))
         {

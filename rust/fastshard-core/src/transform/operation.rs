@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::boxes::{center_crop, letterbox, random_box, shorter_side};
 use super::effect::Effect;
+use super::random_warp::{RandomAffine, RandomPerspective, RandomRotation};
 use super::recipe::Recipe;
 use super::{Filter, Interpolation};
 use crate::codec::MAX_PIXELS;
@@ -13,7 +14,7 @@ use crate::random::Draws;
 use crate::schema::Dtype;
 
 /// The largest side of an output; far beyond any model's input, well below what overflows.
-const MAX_SIDE: u32 = 1 << 15;
+pub(super) const MAX_SIDE: u32 = 1 << 15;
 
 /// One entry of a field's transform list. Sizes are (height, width), as in torchvision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +60,9 @@ pub enum Operation {
     RandomVerticalFlip {
         p: f64,
     },
+    RandomRotation(RandomRotation),
+    RandomAffine(RandomAffine),
+    RandomPerspective(RandomPerspective),
     Grayscale {
         num_output_channels: usize,
     },
@@ -125,7 +129,7 @@ impl DecodeOptions {
     }
 }
 
-fn check(holds: bool, complaint: impl FnOnce() -> String) -> Result<()> {
+pub(super) fn check(holds: bool, complaint: impl FnOnce() -> String) -> Result<()> {
     if holds {
         Ok(())
     } else {
@@ -189,6 +193,9 @@ impl Operation {
                     format!("Pad: padding {padding:?}, expected at most {MAX_SIDE} pixels a side")
                 })
             }
+            Self::RandomRotation(rotation) => rotation.check(),
+            Self::RandomAffine(affine) => affine.check(),
+            Self::RandomPerspective(perspective) => perspective.check(),
             Self::RandomHorizontalFlip { p }
             | Self::RandomVerticalFlip { p }
             | Self::RandomGrayscale { p } => check((0.0..=1.0).contains(p), || {
@@ -242,6 +249,18 @@ impl Operation {
         matches!(self, Self::RandomGrayscale { .. })
     }
 
+    /// What it puts where there is no image.
+    #[must_use]
+    pub fn fill(&self) -> Option<&[u16]> {
+        match self {
+            Self::Pad { fill, .. } | Self::ResizePad { fill, .. } => Some(fill),
+            Self::RandomRotation(rotation) => Some(&rotation.fill),
+            Self::RandomAffine(affine) => Some(&affine.fill),
+            Self::RandomPerspective(perspective) => Some(&perspective.fill),
+            _ => None,
+        }
+    }
+
     /// (height, width) of the result, given those of the input where all inputs share them.
     #[must_use]
     pub fn output_size(&self, input: Option<[u32; 2]>) -> Option<[u32; 2]> {
@@ -258,6 +277,7 @@ impl Operation {
                 padding: [left, top, right, bottom],
                 ..
             } => input.map(|[height, width]| [height + top + bottom, width + left + right]),
+            Self::RandomRotation(RandomRotation { expand: true, .. }) => None,
             _ => input,
         }
     }
@@ -347,6 +367,9 @@ impl Operation {
                     recipe.canvas().flip_vertically();
                 }
             }
+            Self::RandomRotation(rotation) => rotation.apply(recipe.canvas(), draws)?,
+            Self::RandomAffine(affine) => affine.apply(recipe.canvas(), draws),
+            Self::RandomPerspective(perspective) => perspective.apply(recipe, draws),
             Self::RandomGrayscale { p } => {
                 if draws.unit() < *p {
                     recipe.add(Effect::Grayscale);
