@@ -1,9 +1,9 @@
 """Random rotations, affine maps and perspectives. Names, argument names and defaults follow torchvision v2.
 
 Consecutive ones, with the crops and flips between them, are multiplied into one map and resampled once: faster, and
-sharper than one after the other. That needs the same ``interpolation``, ``fill`` and ``padding_mode`` throughout, and no
-crop in between where a ``padding_mode`` other than ``"constant"`` would repeat its edge. Resizing before or after them is
-a step of its own, because it averages where it shrinks.
+sharper than one after the other. That needs the same ``interpolation``, ``fill`` and ``padding_mode`` throughout, and
+no crop in between whose edge a ``padding_mode`` other than ``"constant"`` would repeat; with such a mode, what one of
+them moves out of sight can come back with the next. Resizing is a step of its own, because it averages where it shrinks.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _check_sampling(interpolation: str, padding_mode: str) -> None:
 class RandomRotation(Transform):
     """Turns the image by a random angle, counter-clockwise; ``degrees`` is ``(low, high)`` or ``d`` for ``(-d, d)``.
 
-    ``interpolation`` is ``"nearest"`` or ``"bilinear"``. ``expand`` makes the result as large as it takes, so that sizes
+    ``interpolation`` is ``"nearest"`` or ``"bilinear"``. ``expand`` makes the result as large as it takes, so sizes
     differ and a resize or crop must follow. ``center`` is ``(x, y)`` from the upper left corner, the middle by default.
     Outside of the image is ``fill``, one integer or one a channel; or, as an addition to torchvision's arguments, what
     ``padding_mode`` says: ``"edge"`` repeats the last pixel, ``"reflect"`` mirrors at it, ``"symmetric"`` behind it.

@@ -39,7 +39,7 @@ def keras_augment(
     ``"reflect"``, ``"nearest"`` or ``"constant"``, with Keras's meaning.
 
     What differs: contrast comes last, wherever it stood, so that rotation and zoom are resampled once, and is taken
-    around the mean of the gray image instead of each channel's; factors of zoom are uniform in size, not in its inverse.
+    around the mean of the gray image instead of each channel's; factors of zoom are uniform in size, not its inverse.
     """
     turns, zooms = _around(0.0, "rotation", rotation), _around(1.0, "zoom", zoom)
     steps = _flips("horizontal" in (_check.one_of("flip", flip, _FLIPS) or ""), "vertical" in (flip or ""))
