@@ -3,7 +3,7 @@
 Consecutive ones, with the crops and flips between them, are multiplied into one map and resampled once: faster, and
 sharper than one after the other. That needs the same ``interpolation``, ``fill`` and ``padding_mode`` throughout, and
 no crop in between whose edge a ``padding_mode`` other than ``"constant"`` would repeat; with such a mode, what one of
-them moves out of sight can come back with the next. Resizing is a step of its own, because it averages where it shrinks.
+them moves out of sight can come back with the next. Resizing is a step of its own: it averages where it shrinks.
 """
 
 from __future__ import annotations
