@@ -49,7 +49,7 @@ impl Dataset {
                 row += entry.rows;
             }
         }
-        let schema = arrow_schema(&manifest.fields, manifest.source_paths);
+        let schema = arrow_schema(&manifest.fields, manifest.source_paths, manifest.version);
         Ok(Self {
             path,
             manifest,

@@ -1,7 +1,7 @@
 //! One image field: from stored bytes (or raw pixels) to its place in the batch.
 
 use super::render::Renderer;
-use crate::codec::{Decoder, Header, MAX_PIXELS, orient};
+use crate::codec::{Decoded, Decoder, Encoded, Format, Header, MAX_PIXELS, Request, orient};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::format::Column;
@@ -278,8 +278,12 @@ impl ImageWorker {
         out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
     ) -> Result<()> {
         match (place.block.column(plan.index), plan.origin) {
-            (Column::Image { bytes, .. }, Origin::Encoded(options)) => {
-                self.run_encoded(plan, bytes.value(place.row), options, key, out)
+            (Column::Image { bytes, tiles, .. }, Origin::Encoded(options)) => {
+                let source = Encoded {
+                    bytes: bytes.value(place.row),
+                    tiles: tiles.value(place.row),
+                };
+                self.run_encoded(plan, source, options, key, out)
             }
             (Column::Fixed { values, row_bytes }, Origin::Raw { width, height }) => {
                 let recipe = plan.recipe(width, height, key)?;
@@ -287,6 +291,7 @@ impl ImageWorker {
                     pixels: &values[place.row * row_bytes..][..*row_bytes],
                     area: Rect::of_size(width, height),
                     format: plan.format,
+                    reduce: 1,
                 };
                 self.renderer.run(plan, &recipe, source, out)
             }
@@ -318,12 +323,12 @@ impl ImageWorker {
     pub(crate) fn run_encoded<'a>(
         &mut self,
         plan: &ImagePlan,
-        bytes: &[u8],
+        encoded: Encoded<'_>,
         options: DecodeOptions,
         key: Key,
         out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
     ) -> Result<()> {
-        let header = self.decoder.header(bytes)?;
+        let header = self.decoder.header(encoded.bytes)?;
         let turned = options.exif_orientation && header.orientation > 1;
         let (width, height) = match (turned, header.orientation) {
             (true, 5..) => (header.height, header.width),
@@ -342,10 +347,15 @@ impl ImageWorker {
             upright,
             renderer,
         } = self;
-        let area = decoder.decode(bytes, &header, needed, plan.format, decoded)?;
+        let request = Request {
+            region: needed,
+            format: plan.format,
+            reduce: reduction(&options, &recipe, &header, turned),
+        };
+        let Decoded { area, reduce } = decoder.decode(encoded, &header, &request, decoded)?;
         let decoded = decoded.bytes(area.area() * plan.format.bytes());
         let (pixels, area) = if turned {
-            turn(decoded, &header, plan.format, upright)
+            turn(decoded, area, header.orientation, plan.format, upright)
         } else {
             (&*decoded, area)
         };
@@ -353,6 +363,7 @@ impl ImageWorker {
             pixels,
             area,
             format: plan.format,
+            reduce,
         };
         let result = renderer.run(plan, &recipe, source, out);
         self.shrink();
@@ -367,24 +378,29 @@ impl ImageWorker {
     }
 }
 
+/// How many times smaller an image may be decoded. The resize that follows has the rest to do.
+fn reduction(options: &DecodeOptions, recipe: &Recipe, header: &Header, turned: bool) -> u32 {
+    if !options.scaled || header.format != Format::Jpeg {
+        return 1;
+    }
+    let reduce = recipe.reduction();
+    // Turned about, a partial last pixel would come first.
+    let whole = header.width.is_multiple_of(reduce) && header.height.is_multiple_of(reduce);
+    if turned && !whole { 1 } else { reduce }
+}
+
 fn turn<'a>(
     decoded: &[u8],
-    header: &Header,
+    area: Rect,
+    orientation: u8,
     format: PixelFormat,
     upright: &'a mut Scratch,
 ) -> (&'a [u8], Rect) {
-    let (width, height) = (header.width as usize, header.height as usize);
-    orient(
-        decoded,
-        width,
-        height,
-        format.bytes(),
-        header.orientation,
-        upright,
-    );
-    let area = match header.orientation {
-        5.. => Rect::of_size(header.height, header.width),
-        _ => Rect::of_size(header.width, header.height),
+    let (width, height) = (area.width as usize, area.height as usize);
+    orient(decoded, width, height, format.bytes(), orientation, upright);
+    let area = match orientation {
+        5.. => Rect::of_size(area.height, area.width),
+        _ => area,
     };
     (upright.bytes(decoded.len()), area)
 }

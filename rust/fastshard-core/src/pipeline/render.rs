@@ -50,6 +50,7 @@ impl Renderer {
                     pixels: input.bytes(area.area() * format.bytes()),
                     area,
                     format,
+                    reduce: 1,
                 },
             };
             area = Rect::of_size(stage.view.width, stage.view.height);

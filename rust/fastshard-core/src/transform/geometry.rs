@@ -5,7 +5,7 @@
 //! result, which may be smaller (a later crop: only that part is computed) or reach beyond it (padding). Operations that
 //! a stage can't absorb, such as a second resize, open the next stage.
 
-use super::Filter;
+use super::{Filter, Interpolation};
 use crate::pixels::Rect;
 
 /// A rectangle that may reach outside of its frame.
@@ -93,6 +93,21 @@ impl Stage {
             width,
             height,
         })
+    }
+
+    /// How many times smaller the input may be: 8, 4, 2, or 1 where every pixel counts as it is.
+    #[must_use]
+    pub fn reduction(&self) -> u32 {
+        let shrinks = |by: u32| {
+            self.size.0.saturating_mul(by) <= self.source.width
+                && self.size.1.saturating_mul(by) <= self.source.height
+        };
+        match self.filter {
+            Some(filter) if filter.antialias && filter.interpolation != Interpolation::Nearest => {
+                [8, 4, 2].into_iter().find(|&by| shrinks(by)).unwrap_or(1)
+            }
+            _ => 1,
+        }
     }
 
     fn is_whole(&self) -> bool {

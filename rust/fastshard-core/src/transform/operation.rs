@@ -87,6 +87,8 @@ pub struct DecodeOptions {
     pub exif_orientation: bool,
     /// Refuse larger images from their header.
     pub max_pixels: u64,
+    /// Decode JPEGs 2, 4 or 8 times smaller where they are to be made at least that much smaller.
+    pub scaled: bool,
 }
 
 /// Channels of a decoded image.
@@ -106,6 +108,7 @@ impl Default for DecodeOptions {
             dtype: Dtype::Uint8,
             exif_orientation: false,
             max_pixels: MAX_PIXELS,
+            scaled: true,
         }
     }
 }

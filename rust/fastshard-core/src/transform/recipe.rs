@@ -64,6 +64,12 @@ impl Recipe {
         self.sections[0].canvas.stages()[0].needed()
     }
 
+    /// How many times smaller (1, 2, 4 or 8) the image may be decoded, as it is made at least that much smaller.
+    #[must_use]
+    pub fn reduction(&self) -> u32 {
+        self.sections[0].canvas.stages()[0].reduction()
+    }
+
     /// Resamplings in order, each with the effects that follow it.
     pub fn steps(&self) -> impl ExactSizeIterator<Item = (&Stage, &[Effect])> {
         let steps: Vec<_> = self.sections.iter().flat_map(Section::steps).collect();

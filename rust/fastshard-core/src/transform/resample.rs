@@ -16,6 +16,8 @@ pub struct Source<'a> {
     pub area: Rect,
     /// Their format.
     pub format: PixelFormat,
+    /// How many times smaller they are than the stage's input; `area` counts such pixels.
+    pub reduce: u32,
 }
 
 /// A resizer for one thread; it keeps its intermediate image.
@@ -100,7 +102,8 @@ impl Resampler {
         let kind = pixel_type(source.format);
         let image = ImageRef::new(source.area.width, source.area.height, source.pixels, kind)
             .map_err(failed)?;
-        let inside = visible(stage, source.area);
+        let reduce = f64::from(source.reduce);
+        let inside = visible(stage, source);
         let part = CroppedImage::new(&image, inside.x, inside.y, inside.width, inside.height)
             .map_err(failed)?;
         let mut target =
@@ -110,10 +113,10 @@ impl Resampler {
         let (x, width) = window(stage.source.width, stage.size.0, shown.x, shown.width);
         let (y, height) = window(stage.source.height, stage.size.1, shown.y, shown.height);
         // Where the visible part starts, seen from the hard-cropped source.
-        let x = x - f64::from(source.area.x + inside.x - stage.source.x);
-        let y = y - f64::from(source.area.y + inside.y - stage.source.y);
-        let (x, width) = clamp(x, width, inside.width);
-        let (y, height) = clamp(y, height, inside.height);
+        let x = (x + f64::from(stage.source.x)) / reduce - f64::from(source.area.x + inside.x);
+        let y = (y + f64::from(stage.source.y)) / reduce - f64::from(source.area.y + inside.y);
+        let (x, width) = clamp(x, width / reduce, inside.width);
+        let (y, height) = clamp(y, height / reduce, inside.height);
         let options = fir::ResizeOptions::new()
             .resize_alg(algorithm(filter))
             .crop(x, y, width, height);
@@ -124,11 +127,14 @@ impl Resampler {
 }
 
 /// The decoded part that lies in the stage's source, in coordinates of the decoded part.
-fn visible(stage: &Stage, area: Rect) -> Rect {
-    let x0 = stage.source.x.max(area.x);
-    let y0 = stage.source.y.max(area.y);
-    let x1 = (stage.source.x + stage.source.width).min(area.x + area.width);
-    let y1 = (stage.source.y + stage.source.height).min(area.y + area.height);
+fn visible(stage: &Stage, source: Source<'_>) -> Rect {
+    let Source { area, reduce, .. } = source;
+    let x0 = (stage.source.x / reduce).max(area.x);
+    let y0 = (stage.source.y / reduce).max(area.y);
+    let right = (stage.source.x + stage.source.width).div_ceil(reduce);
+    let bottom = (stage.source.y + stage.source.height).div_ceil(reduce);
+    let x1 = right.min(area.x + area.width);
+    let y1 = bottom.min(area.y + area.height);
     Rect {
         x: x0 - area.x,
         y: y0 - area.y,
@@ -251,6 +257,7 @@ mod tests {
                 pixels: &part,
                 area,
                 format: RGB,
+                reduce: 1,
             };
             Resampler::default().run(stage, source, &mut out).unwrap();
             (pixels, width, height) = (out, stage.view.width, stage.view.height);
