@@ -116,8 +116,8 @@ def pack(
     ``image``; a folder without subfolders gives images alone. A folder with ``csv`` (a path, from here or from the
     folder; .tsv for tabs): one image a row, found by its path below the folder or by its name anywhere in it; all other
     columns are kept under their names. An iterable of dicts of bytes (encoded images become an image field), text,
-    numbers and NumPy arrays (fixed shape), all samples like the first. A dataset, a view of one, or the folder of one: the
-    same rows, stored as the options say; its checksums are compared first.
+    numbers and NumPy arrays (fixed shape), all samples like the first. A dataset, a view of one, or the folder of
+    one: the same rows, stored as the options say; its checksums are compared first.
 
     **CSV.** ``file_column`` names the files; by default file, filename, path, image, Image Index or file_name.
     ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
@@ -134,10 +134,10 @@ def pack(
     refused.
 
     **Seekable JPEG.** ``seekable`` re-codes JPEGs that are kept: a restart marker every 96 pixels or less, and an index
-    of them, so that a crop is decoded without what lies beside it; progressive files become sequential. Coefficients stay
-    bit for bit what they were, and the files are JPEGs for everybody else. ``"auto"`` (default) does it where decoding
-    gets faster for it, True wherever it can, False nowhere: then files are stored byte for byte. ``metadata="drop"``
-    leaves ICC, EXIF and comments of re-coded files out, but for EXIF data that turns the image.
+    of them, so that a crop is decoded without what lies beside it; progressive files become sequential. Coefficients
+    stay bit for bit what they were, and the files are JPEGs for everybody else. ``"auto"`` (default) does it where
+    decoding gets faster for it, True wherever it can, False nowhere: then files are stored byte for byte.
+    ``metadata="drop"`` leaves ICC, EXIF and comments of re-coded files out, but for EXIF data that turns the image.
     Arithmetic-coded, CMYK, 12-bit and faulty files stay as they are.
 
     **Order and errors.** ``shuffle`` with ``seed`` (default for folders and CSV files; impossible for iterables) stores
