@@ -75,5 +75,6 @@ impl Renderer {
             staged.shrink(keep);
         }
         self.scratch.shrink(keep);
+        self.resampler.shrink(keep);
     }
 }

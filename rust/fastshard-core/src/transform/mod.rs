@@ -6,6 +6,7 @@
 //! *value* ones (grayscale, dtype, normalise) at the end become one table look-up a value in [`finish`].
 
 mod boxes;
+mod convolve;
 mod effect;
 mod finish;
 mod geometry;
