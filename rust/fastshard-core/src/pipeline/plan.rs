@@ -169,7 +169,7 @@ impl Loader {
         } else {
             spec.num_threads
         };
-        let pool = SlotPool::new(bytes, spec.prefetch + 1);
+        let pool = SlotPool::new(bytes, spec.prefetch + 2);
         let plan = Plan {
             dataset,
             rows,

@@ -8,6 +8,7 @@ use half::f16;
 use serde::{Deserialize, Serialize};
 
 use super::Operation;
+use super::linear::{Linear, convert};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Scratch};
 use crate::schema::Dtype;
@@ -33,6 +34,8 @@ pub struct Finish {
     dtype: Dtype,
     layout: Layout,
     table: Table,
+    /// The same as arithmetic, where that is quicker than a table: from 8 bits to floats.
+    linear: Option<Vec<Linear>>,
 }
 
 /// What becomes of each 8-bit value of each channel, or how to compute it for 16-bit ones.
@@ -53,6 +56,17 @@ struct Chain {
 }
 
 impl Chain {
+    /// The chain as one scale and one normalisation, if it is no longer than that.
+    fn linear(&self) -> Option<Linear> {
+        let (mean, std) = match self.normalize[..] {
+            [] => (0.0, 1.0),
+            [only] => only,
+            _ => return None,
+        };
+        let scale = self.scale.unwrap_or(1.0);
+        Some(Linear { scale, mean, std })
+    }
+
     fn apply(&self, value: f32) -> f32 {
         let value = self.scale.map_or(value, |scale| value * scale);
         self.normalize
@@ -121,6 +135,8 @@ impl Finish {
             }
         }
         chains.truncate(channels);
+        let floats = input.depth == Depth::Eight && dtype == Dtype::Float32;
+        let linear = floats.then(|| chains.iter().map(Chain::linear).collect());
         let table = Table::new(&chains, input.depth, dtype);
         Ok(Self {
             input,
@@ -129,6 +145,7 @@ impl Finish {
             dtype,
             layout,
             table,
+            linear: linear.flatten(),
         })
     }
 
@@ -179,6 +196,9 @@ impl Finish {
         } else {
             (pixels, self.input.channels)
         };
+        if let Some(linear) = self.linear.as_ref().filter(|all| all.len() == channels) {
+            return convert(linear, self.layout, pixels, bytemuck::cast_slice_mut(out));
+        }
         match self.input.depth {
             Depth::Eight => self.place(pixels, channels, out),
             Depth::Sixteen => self.place::<u16>(bytemuck::cast_slice(pixels), channels, out),
@@ -349,6 +369,25 @@ mod tests {
                 (finish.dtype(), finish.channels(), finish.is_identity()),
                 (Dtype::Float32, 3, false)
             );
+        }
+    }
+
+    #[test]
+    fn arithmetic_and_tables_agree() {
+        let json = r#"[{"op":"normalize","mean":[0.485,0.456,0.406],"std":[0.229,0.224,0.225]}]"#;
+        // Every value in every channel, and a number of pixels that fills no vector.
+        let pixels: Vec<u8> = (0..1031 * 3u32).map(|at| (at * 7 / 3) as u8).collect();
+        for layout in [Layout::Nhwc, Layout::Nchw] {
+            let quick = finish(json, RGB, layout).unwrap();
+            let mut table = finish(json, RGB, layout).unwrap();
+            assert!(table.linear.take().is_some());
+            let run = |finish: &Finish| {
+                let mut out = vec![0f32; pixels.len()];
+                let bytes = bytemuck::cast_slice_mut(&mut out);
+                finish.run(&pixels, &mut Scratch::default(), bytes);
+                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert_eq!(run(&quick), run(&table));
         }
     }
 

@@ -10,6 +10,7 @@ mod convolve;
 mod effect;
 mod finish;
 mod geometry;
+mod linear;
 mod operation;
 mod recipe;
 mod resample;

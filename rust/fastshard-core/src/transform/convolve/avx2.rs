@@ -38,6 +38,16 @@ fn load32(bytes: &[u8], at: usize) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
+fn load_words(words: &[i32; 8]) -> __m256i {
+    // SAFETY: 32 bytes, as the type says.
+    #[expect(unsafe_code, reason = "the load takes a pointer")]
+    unsafe {
+        _mm256_loadu_si256(words.as_ptr().cast())
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
 fn store16(value: __m128i, out: &mut [u8]) {
     let out: &mut [u8; 16] = out.first_chunk_mut().expect("rows have slack");
     // SAFETY: sixteen bytes, as the type says.
@@ -75,33 +85,20 @@ fn across_rgb<const PAIRS: usize>(weights: &Weights, source: &[u8], out: &mut [u
         0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1,
     ));
     let half = _mm256_set1_epi32(HALF);
-    let outputs = weights.outputs();
-    let (starts, values) = (weights.starts(), weights.values());
-    // Eight outputs at a time: four sums, each of output n and n + 4. The last eight overlap the eight before.
-    let mut at = 0;
-    while at < outputs {
-        let first = if at + 8 <= outputs {
-            at
-        } else if outputs >= 8 {
-            outputs - 8
-        } else {
-            break;
-        };
+    for (group, lanes) in weights.groups() {
         let mut sums = [half; 4];
-        let starts: &[u32; 8] = starts[first..first + 8].try_into().expect("eight");
-        let values = &values[first * pairs..(first + 8) * pairs];
-        for (n, sum) in sums.iter_mut().enumerate() {
-            let (low, high) = (starts[n] as usize * 3, starts[n + 4] as usize * 3);
-            for k in 0..pairs {
+        for (n, (sum, lanes)) in sums.iter_mut().zip(lanes.chunks_exact(pairs)).enumerate() {
+            let (low, high) = (
+                3 * group.starts[n] as usize,
+                3 * group.starts[n + 4] as usize,
+            );
+            for (k, weights) in lanes.iter().enumerate() {
                 let pixels = _mm256_inserti128_si256::<1>(
                     _mm256_castsi128_si256(load8(source, low + 6 * k)),
                     load8(source, high + 6 * k),
                 );
-                let weight = _mm256_inserti128_si256::<1>(
-                    _mm256_castsi128_si256(_mm_set1_epi32(values[n * pairs + k])),
-                    _mm_set1_epi32(values[(n + 4) * pairs + k]),
-                );
-                let products = _mm256_madd_epi16(_mm256_shuffle_epi8(pixels, widen), weight);
+                let pixels = _mm256_shuffle_epi8(pixels, widen);
+                let products = _mm256_madd_epi16(pixels, load_words(weights));
                 *sum = _mm256_add_epi32(*sum, products);
             }
             *sum = _mm256_srai_epi32::<FRACTION>(*sum);
@@ -111,16 +108,15 @@ fn across_rgb<const PAIRS: usize>(weights: &Weights, source: &[u8], out: &mut [u
             _mm256_packs_epi32(sums[2], sums[3]),
         ];
         let bytes = _mm256_shuffle_epi8(_mm256_packus_epi16(words[0], words[1]), compact);
-        store16(_mm256_castsi256_si128(bytes), &mut out[3 * first..]);
         // What a store writes beyond its twelve bytes is overwritten by the next, or slack.
-        store16(
-            _mm256_extracti128_si256::<1>(bytes),
-            &mut out[3 * first + 12..],
-        );
-        at = first + 8;
+        let out: &mut [u8; 28] = out[3 * group.first..]
+            .first_chunk_mut()
+            .expect("rows have slack");
+        store16(_mm256_castsi256_si128(bytes), &mut out[..16]);
+        store16(_mm256_extracti128_si256::<1>(bytes), &mut out[12..]);
     }
-    for output in at..outputs {
-        plain::output(weights, output, 3, source, out);
+    if weights.outputs() < 8 {
+        plain::across(weights, 3, source, out);
     }
 }
 

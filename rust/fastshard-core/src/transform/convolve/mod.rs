@@ -85,6 +85,9 @@ impl Convolution {
         let lanes = if image.channels == 3 { 2 } else { 8 };
         self.across.compute(across, lanes);
         self.down.compute(down, 2);
+        if image.channels == 3 {
+            self.across.lay_out();
+        }
         let (first, rows) = self.down.reach();
         let pitch = across.outputs * image.channels;
         let between = self.between.bytes(rows * pitch + SLACK);

@@ -30,6 +30,17 @@ pub(super) struct Weights {
     values: Vec<i32>,
     exact: Vec<f64>,
     window: Vec<i16>,
+    groups: Vec<Group>,
+    lanes: Vec<[i32; 8]>,
+}
+
+/// Eight outputs that vectors make together: two in each of four vectors, `n` in the lower and `n + 4` in the upper half.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    /// The first of the outputs. The last group overlaps the one before, where the number is no multiple of eight.
+    pub(super) first: usize,
+    /// Where the windows start, in source pixels.
+    pub(super) starts: [u32; 8],
 }
 
 /// The two weights of a pair.
@@ -77,8 +88,9 @@ impl Weights {
         } = axis.filter;
         let widen = if antialias { axis.scale.max(1.0) } else { 1.0 };
         let support = interpolation.support() * widen;
-        // Rounded to whole pixels, a window of 2 * support holds at most one more.
-        let most = ((2.0 * support).ceil() as usize + 1).min(axis.limit);
+        // Both ends are rounded alike, so a window of 2 * support holds that, rounded up; a tap more that arithmetic's
+        // last bit would add weighs nothing.
+        let most = ((2.0 * support - 1e-9).ceil() as usize).clamp(1, axis.limit);
         let taps = most.next_multiple_of(lanes);
         (self.pairs, self.limit) = (taps / 2, axis.limit);
         self.starts.clear();
@@ -111,6 +123,36 @@ impl Weights {
         }
     }
 
+    /// Lays the weights out for vectors of two outputs by four channels; for fewer than eight outputs there are none.
+    pub(super) fn lay_out(&mut self) {
+        self.groups.clear();
+        self.lanes.clear();
+        let outputs = self.starts.len();
+        for at in (0..outputs).step_by(8) {
+            let first = at.min(outputs.saturating_sub(8));
+            let Some(starts) = self.starts[first..].first_chunk() else {
+                return;
+            };
+            let starts = *starts;
+            self.groups.push(Group { first, starts });
+            for n in first..first + 4 {
+                for k in 0..self.pairs {
+                    let low = self.values[n * self.pairs + k];
+                    let high = self.values[(n + 4) * self.pairs + k];
+                    self.lanes
+                        .push([low, low, low, low, high, high, high, high]);
+                }
+            }
+        }
+    }
+
+    /// The groups, each with its weights: four times as many vectors as there are pairs.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (&Group, &[[i32; 8]])> {
+        self.groups
+            .iter()
+            .zip(self.lanes.chunks_exact(4 * self.pairs))
+    }
+
     /// First source pixel that any output needs, and how many from there on.
     pub(super) fn reach(&self) -> (usize, usize) {
         let first = self.starts.iter().min().copied().unwrap_or_default() as usize;
@@ -133,14 +175,6 @@ impl Weights {
         self.pairs
     }
 
-    pub(super) fn starts(&self) -> &[u32] {
-        &self.starts
-    }
-
-    pub(super) fn values(&self) -> &[i32] {
-        &self.values
-    }
-
     /// Whether every window lies in a row of so many bytes, its slack included.
     pub(super) fn fits(&self, row_bytes: usize, channels: usize) -> bool {
         2 * self.pairs <= self.limit && self.limit * channels + SLACK <= row_bytes
@@ -154,7 +188,8 @@ fn quantize(exact: &[f64], values: &mut [i16]) {
     let norm = if sum == 0.0 { 0.0 } else { one / sum };
     let (mut left, mut largest) = (1 << FRACTION, 0);
     for (at, (weight, value)) in exact.iter().zip(values.iter_mut()).enumerate() {
-        *value = (weight * norm).round() as i16;
+        // Rounds; `f64::round` would be a call into the C library.
+        *value = ((weight * norm + 32768.5) as i32 - 32768) as i16;
         left -= i32::from(*value);
         if *weight > exact[largest] {
             largest = at;
