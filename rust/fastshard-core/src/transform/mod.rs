@@ -5,19 +5,27 @@
 //! needed at all. *Effects* change pixels in place between them; a [`Recipe`] is one sample's sequence of both. The
 //! *value* ones (grayscale, dtype, normalise) at the end become one table look-up a value in [`finish`].
 
+mod augment;
 mod boxes;
+mod color;
 mod effect;
+mod erasing;
 mod finish;
 mod geometry;
+mod nested;
 mod operation;
 mod recipe;
 mod resample;
 
 use serde::{Deserialize, Serialize};
 
-pub use effect::Effect;
+pub use augment::{AutoAugment, Look, Policy, RandAugment, TrivialAugmentWide};
+pub use color::{ColorJitter, GaussianBlur};
+pub use effect::{Effect, Erase, Paint};
+pub use erasing::{RandomErasing, Value};
 pub use finish::{Finish, Layout};
 pub use geometry::{Canvas, Stage, View};
+pub use nested::{RandomApply, RandomChoice};
 pub use operation::{DecodeOptions, Mode, Operation};
 pub use recipe::Recipe;
 pub use resample::{Resampler, Source};
