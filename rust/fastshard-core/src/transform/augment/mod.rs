@@ -7,10 +7,10 @@ mod policies;
 
 use serde::{Deserialize, Serialize};
 
-use super::Interpolation;
 use super::effect::Effect;
 use super::operation::check;
 use super::recipe::Recipe;
+use super::{Affine, Interpolation, Matrix, Padding, Sampling};
 use crate::error::Result;
 use crate::random::Draws;
 use Action::{
@@ -201,11 +201,30 @@ impl Look {
 }
 
 fn autoaugment_geometry(action: Action, magnitude: f64, look: &Look, recipe: &mut Recipe) {
-    match action {
-        TranslateX => shift(recipe, magnitude as i64, 0, &look.fill),
-        TranslateY => shift(recipe, 0, magnitude as i64, &look.fill),
-        _ => {} // TODO geo
-    }
+    let size = recipe.size();
+    let shear = |shear: [f64; 2]| {
+        let shear = shear.map(|part| part.atan().to_degrees());
+        let center = Some([0.0, 0.0]);
+        let parts = Affine {
+            shear,
+            center,
+            ..Affine::default()
+        };
+        Matrix::affine(&parts, size)
+    };
+    let matrix = match action {
+        TranslateX => return shift(recipe, magnitude as i64, 0, &look.fill),
+        TranslateY => return shift(recipe, 0, magnitude as i64, &look.fill),
+        ShearX => shear([magnitude, 0.0]),
+        ShearY => shear([0.0, magnitude]),
+        _ => Matrix::rotation(magnitude, None, size, size),
+    };
+    let sampling = Sampling {
+        interpolation: look.interpolation,
+        padding: Padding::Constant,
+        fill: look.fill.clone(),
+    };
+    recipe.canvas().warp(matrix, size, &sampling);
 }
 
 /// Moves by whole pixels, which needs no resampling.
