@@ -1,5 +1,6 @@
-"""Effects, automatic augmentation and nested transforms against torchvision v2: pixels, parameters and probabilities."""
+"""Effects, automatic augmentation and nested transforms against torchvision v2: pixels, parameters, probabilities."""
 
+import inspect
 import itertools
 import math
 
@@ -265,7 +266,7 @@ def test_probabilities(ramp, make, p):
 
 
 def test_jitter_draws_from_its_ranges(ramp):
-    dataset, pixels = ramp
+    dataset, _ = ramp
     found = load(dataset, fs.ColorJitter(brightness=0.4))[..., 2, 2, 2].astype(float) / 100
     assert 0.59 <= found.min() < 0.61
     assert 1.38 < found.max() <= 1.4
@@ -297,9 +298,7 @@ def test_jitter_takes_every_order(ramp):
     same = [next(j for j in range(24) if np.abs(results[j].astype(int) - results[i]).mean() < 0.1) for i in range(24)]
     expected = np.bincount(same, minlength=24) * ROWS / 24
     seen = expected > 0
-    assert (
-        (counts[seen] - expected[seen]) ** 2 / expected[seen]
-    ).sum() < 60  # chi-squared, at most 23 degrees, 99.99 %
+    assert ((counts[seen] - expected[seen]) ** 2 / expected[seen]).sum() < 60  # chi-squared, 23 degrees, 99.99 %
 
 
 def test_blur_draws_from_its_range(tmp_path):
@@ -316,7 +315,7 @@ def test_blur_draws_from_its_range(tmp_path):
 
 @pytest.mark.parametrize(("scale", "ratio"), [((0.02, 0.33), (0.3, 3.3)), ((0.1, 0.2), (0.5, 1)), ((0.5, 1), (1, 1))])
 def test_erased_boxes_are_distributed_as_torchvisions(ramp, scale, ratio):
-    dataset, pixels = ramp
+    dataset, _ = ramp
     ours = load(dataset, fs.RandomErasing(1, scale, ratio, value=0))[..., 2] == 0
     torch.manual_seed(0)
     peer = v2.RandomErasing(1, scale, ratio)
@@ -354,7 +353,7 @@ def test_erasing_writes_values_of_its_place(ramp):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_erasing_with_noise(ramp, dtype):
-    dataset, pixels = ramp
+    dataset, _ = ramp
     steps = [fs.ToDtype(dtype, scale=False), fs.RandomErasing(1, value="random")]
     images = load(dataset, *steps)
     noise = images[(np.abs(images) < 8).all(axis=3)].astype(np.float64)  # the ramp's values are 40 and more
@@ -480,10 +479,7 @@ def check_shares(images, options, operations):
     for name, place, _ in options:
         places.setdefault(name, []).append(place)
     shapes = [image.astype(np.int16) for _, _, image in options]
-    first = [
-        next(j for j in range(len(options)) if (np.abs(shapes[i] - shapes[j]) > 1).mean() < 0.02)
-        for i in range(len(options))
-    ]
+    first = [next(j for j, shape in enumerate(shapes) if (np.abs(one - shape) > 1).mean() < 0.02) for one in shapes]
     expected = np.zeros(len(options))
     for at, (name, _, _) in zip(first, options, strict=True):
         expected[at] += len(images) / operations / len(places[name])
@@ -528,7 +524,7 @@ def test_auto_augment_is_torchvisions(ramp, policy):
             done = peer._apply_image_or_video_transform(image, name, sign * magnitude, peer.interpolation, peer._fill)
             yield (sign, 0.5 if signed else 1.0), done
 
-    for pair, ((one, p, at), (two, q, to)) in enumerate(peer._policies):
+    for (one, p, at), (two, q, to) in peer._policies:
         firsts = [(1 - p, tensor(pixels)), *((p * s[1], image) for s, image in act(tensor(pixels), one, at))]
         for weight, image in firsts:
             for share, result in [(1 - q, image), *((q * s[1], done) for s, done in act(image, two, to))]:
@@ -622,8 +618,6 @@ SAME_AS_TORCHVISION = [
 
 @pytest.mark.parametrize("name", SAME_AS_TORCHVISION)
 def test_arguments_are_torchvisions(name):
-    import inspect
-
     theirs = inspect.signature(getattr(v2, name)).parameters
     ours = inspect.signature(getattr(fs, name)).parameters
     assert list(ours) == [argument for argument in theirs if argument != "inplace"]
@@ -664,7 +658,7 @@ def test_arguments_are_torchvisions(name):
         (lambda: fs.RandomChoice([fs.Decode()]), ValueError, "Decode"),
         (lambda: fs.RandomChoice([fs.RandomInvert()], [1, 2]), ValueError, r"p=\[1, 2\]: expected 1 weights"),
         (lambda: fs.RandomChoice([fs.RandomInvert()], [0]), ValueError, "not all of them 0"),
-        (lambda: fs.RandomApply([np.flipud]), TypeError, "fs.Lambda"),
+        (lambda: fs.RandomApply([np.flipud]), TypeError, r"fs\.Lambda"),
     ],
 )
 def test_impossible_options_are_named(make, error, named):
@@ -675,9 +669,9 @@ def test_impossible_options_are_named(make, error, named):
 @pytest.mark.parametrize("function", [lambda image: image, np.flipud, v2.ColorJitter(0.4)], ids=["lambda", "f", "v2"])
 def test_callables_belong_to_whole_batches(packed, function):
     for steps in (function, [function], [fs.Resize(5), function]):
-        with pytest.raises(TypeError, match="run natively.*fs.Lambda in batch_transforms"):
+        with pytest.raises(TypeError, match=r"run natively.*fs\.Lambda in batch_transforms"):
             transform_list("transforms['image']", steps)
-        with pytest.raises(TypeError, match="fs.Lambda"):
+        with pytest.raises(TypeError, match=r"fs\.Lambda"):
             fs.Loader(packed, 1, transforms={"image": steps})
 
 

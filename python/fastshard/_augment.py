@@ -116,7 +116,7 @@ class GaussianBlur(Transform):
 class RandomErasing(Transform):
     """Paints a random rectangle over with probability ``p``; before ``ToDtype``, or last.
 
-    The rectangle has ``scale`` times the area of the image and a height to width ``ratio``; it is smaller than the image
+    The rectangle has ``scale`` times the image's area and a height to width ``ratio``, and is smaller than the image
     both ways. ``value`` is a number or one a channel: 0 to 255 before ``ToDtype``, and after it in the units of the
     result, so that 0 is the mean after ``Normalize``. ``"random"`` paints each value with noise: standard normal in
     floats, uniform in integers. Source: Zhong, Zheng, Kang, Li, Yang, "Random erasing data augmentation", AAAI 2020.
@@ -236,7 +236,8 @@ class RandAugment(Transform):
 
     The magnitude is a place among ``num_magnitude_bins``; most operations take it with a random sign. Moved images are
     ``"nearest"`` or ``"bilinear"``, and ``fill`` (None is 0) is what comes in from outside. Source: Cubuk, Zoph,
-    Shlens, Le, "RandAugment: practical automated data augmentation with a reduced search space", 2020, as in torchvision.
+    Shlens, Le, "RandAugment: practical automated data augmentation with a reduced search space", 2020, as in
+    torchvision.
     """
 
     num_ops: int = 2
