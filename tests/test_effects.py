@@ -53,9 +53,9 @@ def apply(images, tmp_path_factory):
         fs.pack([{"image": image}], path)
         natives[name] = fs.open(path)._opened.native
 
-    def apply(*steps):
+    def apply(*steps, only=tuple(images)):
         ops = {"image": to_json(steps)}
-        return {name: np.asarray(native.row(0, ["image"], ops)["image"]) for name, native in natives.items()}
+        return {name: np.asarray(natives[name].row(0, ["image"], ops)["image"]) for name in only}
 
     return apply
 
@@ -74,7 +74,7 @@ def compare(ours, images, peer, most=0, share=0.0):
         assert (apart > 0).mean() <= share, (name, (apart > 0).mean())
 
 
-FACTORS = [0, 0.3, 0.77, 1, 1.1, 1.456789, 2, 7.5]
+FACTORS = [0.0, 0.3, 0.77, 1.0, 1.1, 1.456789, 2.0, 7.5]  # torch takes whole numbers as bytes, which overflow
 
 
 @pytest.mark.parametrize("factor", FACTORS)
@@ -127,7 +127,7 @@ def test_posterize(apply, images, bits):
     compare(apply(fs.RandomPosterize(bits, p=1)), images, lambda image: F.posterize(image, bits))
 
 
-@pytest.mark.parametrize("threshold", [-1, 0, 0.5, 100, 127.5, 254, 255])
+@pytest.mark.parametrize("threshold", [-1.0, 0.0, 0.5, 100.0, 127.5, 254.0, 255.0])
 def test_solarize(apply, images, threshold):
     compare(apply(fs.RandomSolarize(threshold, p=1)), images, lambda image: F.solarize(image, threshold))
 
@@ -203,11 +203,11 @@ def test_chains(apply, images, seed):
     ids=str,
 )
 def test_gray_comes_in_its_turn(apply, images, steps, peers):
-    ours, peer = apply(*steps), v2.Compose(peers)
-    for name, image in images.items():
-        if image.shape[2] == 3:
-            theirs = peer(tensor(image)).permute(1, 2, 0).numpy()
-            np.testing.assert_array_equal(ours[name], np.broadcast_to(theirs, ours[name].shape))
+    peer = v2.Compose(peers)
+    colour = [name for name, image in images.items() if image.shape[2] == 3]
+    for name, ours in apply(*steps, only=colour).items():
+        theirs = peer(tensor(images[name])).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(ours, np.broadcast_to(theirs, ours.shape))
 
 
 def test_gray_then_values_and_layout(images, tmp_path):
@@ -225,13 +225,13 @@ SIDES = (40, 50)
 
 @pytest.fixture(scope="module")
 def ramp(tmp_path_factory):
-    """The same gray-blue ramp in each row: every effect shows in it."""
+    """The same gray-blue ramp, with faint tiles, in each row: every effect shows in it."""
     pixels = np.zeros((*SIDES, 3), np.uint8)
     pixels[..., 0] = 40 + np.arange(SIDES[1]) * 2
     pixels[..., 1] = 60 + np.arange(SIDES[0])[:, None] * 2
-    pixels[..., 2] = 100
+    pixels[..., 2] = 100 + 2 * (np.add.outer(np.arange(SIDES[0]) // 4, np.arange(SIDES[1]) // 5) % 2)
     path = tmp_path_factory.mktemp("ramp") / "ds"
-    fs.pack([{"number": i, "image": pixels} for i in range(ROWS)], path, encode="raw")
+    fs.pack([{"number": i, "image": pixels} for i in range(ROWS)], path)
     return fs.open(path), pixels
 
 
@@ -304,7 +304,7 @@ def test_jitter_takes_every_order(ramp):
 def test_blur_draws_from_its_range(tmp_path):
     pixels = np.zeros((9, 9, 1), np.uint8)
     pixels[4, 4] = 255
-    fs.pack([{"number": i, "image": pixels} for i in range(ROWS)], tmp_path / "ds", encode="raw")
+    fs.pack([{"number": i, "image": pixels} for i in range(ROWS)], tmp_path / "ds")
     middle = load(fs.open(tmp_path / "ds"), fs.GaussianBlur(5, (0.5, 1.5)))[:, 4, 4, 0].astype(float)
     at = [F.gaussian_blur(tensor(pixels), [5, 5], [s, s])[0, 4, 4].item() for s in np.linspace(0.5, 1.5, 401)]
     assert middle.max() <= at[0]
@@ -337,18 +337,18 @@ def test_erased_boxes_are_distributed_as_torchvisions(ramp, scale, ratio):
 
 def test_erasing_writes_values_of_its_place(ramp):
     dataset, pixels = ramp
-    early = load(dataset, fs.RandomErasing(1, value=(1, 2, 3)), fs.ToDtype())
-    erased = np.isclose(early[..., 2], 3 / 255)
-    assert 0.1 < erased.mean() < 0.2
-    np.testing.assert_allclose(early[erased], np.tile(np.float32([1, 2, 3]) / 255, (erased.sum(), 1)))
-    expected = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(fs.IMAGENET_MEAN, fs.IMAGENET_STD)])
-    normalized = expected(tensor(pixels)).permute(1, 2, 0).numpy()
-    for value, painted in [(0, [0, 0, 0]), ((0.5, -7, 1e3), [0.5, -7, 1e3])]:
-        late = load(dataset, fs.Normalize.imagenet(), fs.RandomErasing(1, value=value))
-        assert late.dtype == np.float32
-        inside = (late == np.float32(painted)).all(axis=3)
-        np.testing.assert_array_equal(inside, erased)  # the same draws: the place in the list is not what counts
-        np.testing.assert_array_equal(late[~inside], np.broadcast_to(normalized, late.shape)[~inside])
+    scaled = v2.ToDtype(torch.float32, scale=True)
+    normalized = v2.Compose([scaled, v2.Normalize(fs.IMAGENET_MEAN, fs.IMAGENET_STD)])
+    for steps, painted, outside in [
+        ([fs.RandomErasing(1, value=(1, 2, 3)), fs.ToDtype()], np.float32([1, 2, 3]) * np.float32(1 / 255), scaled),
+        ([fs.Normalize.imagenet(), fs.RandomErasing(1)], [0, 0, 0], normalized),
+        ([fs.Normalize.imagenet(), fs.RandomErasing(1, value=(0.5, -7, 1e3))], [0.5, -7, 1e3], normalized),
+    ]:
+        images = load(dataset, *steps)
+        inside = (images == np.float32(painted)).all(axis=3)
+        assert 0.1 < inside.mean() < 0.2
+        expected = outside(tensor(pixels)).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(images[~inside], np.broadcast_to(expected, images.shape)[~inside])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -401,8 +401,8 @@ def test_nested_transforms_draw_on(ramp):
     twice = load(dataset, fs.RandomApply([fs.RandomInvert(0.5), fs.RandomInvert(0.5)], 1))
     assert 0.4 < (twice != pixels).any(axis=(1, 2, 3)).mean() < 0.6
     # Noise takes many numbers, none of which the next one gets.
-    (first,) = load(dataset[:1], fs.RandomApply([fs.RandomErasing(1, (0.9, 0.9), (1, 1), "random")], 1))
-    (both,) = load(dataset[:1], fs.RandomApply([fs.RandomErasing(1, (0.9, 0.9), (1, 1), "random")] * 2, 1))
+    (first,) = load(dataset[:1], fs.RandomApply([fs.RandomErasing(1, (0.2, 0.2), (1, 1), "random")], 1))
+    (both,) = load(dataset[:1], fs.RandomApply([fs.RandomErasing(1, (0.2, 0.2), (1, 1), "random")] * 2, 1))
     assert (first != both).any()
 
 
@@ -451,17 +451,18 @@ def variants(peer, pixels, bins, places, interpolation):
                 yield name, place, image.permute(1, 2, 0).numpy()
 
 
-def nearest_variants(images, options):
-    """For each image the index of the option that it is, which must be within a level nearly everywhere."""
+# Neighbours on the ramp are two levels apart: where a warp hits the border of two pixels, either may be taken.
+def alike(one, others):
+    """The share of values that differ, for each of the others."""
+    return (np.abs(one.astype(np.int16) - others) > 2).mean(axis=(1, 2, 3))
+
+
+def nearest_variants(images, options, most=0.0):
+    """For each image the index of the option that it is; at most so many are none."""
     shapes = np.stack([image for _, _, image in options]).astype(np.int16)
-    chosen = []
-    for image in images:
-        apart = np.abs(shapes - image)
-        distance = (apart > 1).mean(axis=(1, 2, 3))
-        best = int(distance.argmin())
-        assert distance[best] < 0.02, (options[best][:2], distance[best])
-        chosen.append(best)
-    return chosen
+    shares = np.stack([alike(image, shapes) for image in images])
+    assert (shares.min(axis=1) > 0.02).mean() <= most, [options[at][:2] for at in shares.argmin(axis=1)]
+    return shares.argmin(axis=1).tolist()
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
@@ -478,8 +479,8 @@ def check_shares(images, options, operations):
     places = {}
     for name, place, _ in options:
         places.setdefault(name, []).append(place)
-    shapes = [image.astype(np.int16) for _, _, image in options]
-    first = [next(j for j, shape in enumerate(shapes) if (np.abs(one - shape) > 1).mean() < 0.02) for one in shapes]
+    shapes = np.stack([image for _, _, image in options]).astype(np.int16)
+    first = [int((alike(shape, shapes) < 0.02).argmax()) for shape in shapes]
     expected = np.zeros(len(options))
     for at, (name, _, _) in zip(first, options, strict=True):
         expected[at] += len(images) / operations / len(places[name])
@@ -505,8 +506,8 @@ def test_two_operations_follow_each_other(ramp):
     options = []
     for _, _, image in variants(v2.RandAugment, pixels, 31, [20], "nearest"):
         options += variants(v2.RandAugment, image, 31, [20], "nearest")
-    chosen = nearest_variants(images, options)
-    assert len(set(chosen)) > 100
+    # Two warps in a row are one resampling here and two in torchvision.
+    assert len(set(nearest_variants(images, options, most=0.1))) > 100
 
 
 @pytest.mark.parametrize("policy", ["imagenet", "cifar10", "svhn"])

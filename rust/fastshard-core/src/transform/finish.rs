@@ -8,7 +8,7 @@ use half::f16;
 use serde::{Deserialize, Serialize};
 
 use super::Operation;
-use super::effect::{Erase, Painted, luma};
+use super::effect::{Erase, Painted, luma, wide};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Scratch};
 use crate::schema::Dtype;
@@ -306,10 +306,11 @@ impl Table {
 }
 
 fn grayscale<T: Pod + Into<f64> + FromFloat>(pixels: &[T], out: &mut [T]) {
-    for (pixel, out) in pixels.chunks_exact(3).zip(out) {
-        let rgb = [pixel[0], pixel[1], pixel[2]].map(|v| v.into() as f32);
-        *out = T::from_float(luma(rgb));
-    }
+    wide(|| {
+        for (pixel, out) in pixels.as_chunks::<3>().0.iter().zip(out) {
+            *out = T::from_float(luma(pixel.map(|value| value.into() as f32)));
+        }
+    });
 }
 
 trait FromFloat {

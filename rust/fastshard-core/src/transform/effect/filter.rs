@@ -19,23 +19,27 @@ pub(super) fn sharpness(
         return;
     }
     let alpha = (1.0 - factor) as f32;
-    let before = scratch.bytes(pixels.len());
+    let (sums, before) = scratch
+        .bytes(2 * pitch + pixels.len())
+        .split_at_mut(2 * pitch);
+    let sums = bytemuck::cast_slice_mut::<_, u16>(sums);
     before.copy_from_slice(pixels);
     let inner = pitch - 2 * channels;
     wide(|| {
         for row in 1..height - 1 {
-            let part = |above: usize, left: usize| {
-                &before[(row - 1 + above) * pitch + left * channels..][..inner]
-            };
-            let around: [_; 9] = std::array::from_fn(|at| part(at / 3, at % 3));
+            let rows = [row - 1, row, row + 1].map(|row| &before[row * pitch..][..pitch]);
+            let columns = rows[0].iter().zip(rows[1]).zip(rows[2]);
+            for (sum, ((above, here), below)) in sums.iter_mut().zip(columns) {
+                *sum = u16::from(*above) + u16::from(*here) + u16::from(*below);
+            }
+            let [left, middle, right] = [0, channels, 2 * channels].map(|at| &sums[at..][..inner]);
             let out = &mut pixels[row * pitch + channels..][..inner];
-            for (at, out) in out.iter_mut().enumerate() {
-                let middle = u16::from(*out);
-                let sum = around.iter().map(|row| u16::from(row[at])).sum::<u16>() + 4 * middle;
+            for (((out, left), middle), right) in out.iter_mut().zip(left).zip(middle).zip(right) {
+                let sum = left + middle + right + 4 * u16::from(*out);
                 // Thirteenths have no ties, so this is the nearest integer.
-                let blurred = (2 * sum + 13) / 26;
-                let value = f32::from(middle);
-                *out = fused(f32::from(blurred) - value, alpha, value) as u8;
+                let blurred = f32::from((2 * sum + 13) / 26);
+                let value = f32::from(*out);
+                *out = fused(blurred - value, alpha, value) as u8;
             }
         }
     });

@@ -13,6 +13,7 @@ mod wide;
 pub(super) use color::luma;
 pub(super) use erase::Painted;
 pub use erase::{Erase, Paint};
+pub(super) use wide::wide;
 
 use crate::pixels::Scratch;
 use table::Tables;
