@@ -38,6 +38,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Standard deviation of the ImageNet training images, red, green and blue on a scale of 0 to 1."""
 
 MAX_PIXELS = 89_478_485
+_NO_CALLABLES = (
+    "is a Python callable; transforms run natively, without Python, so only fastshard's own can be listed here: call "
+    "functions on whole batches, with fs.Lambda in batch_transforms"
+)
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 Size = int | Sequence[int]
@@ -63,11 +67,15 @@ class Transform(ABC):
 
 def transform_list(name: str, value: Any) -> list[Transform]:
     """``value`` as a list: one transform or several."""
+    if callable(value) and not isinstance(value, type):
+        raise TypeError(f"{name}: {value!r} {_NO_CALLABLES}")
     if isinstance(value, str) or not isinstance(value, (Transform, Iterable)):
         raise TypeError(f"{name}={value!r}: expected a transform or a list of transforms")
     steps = [value] if isinstance(value, Transform) else list(value)
     for step in steps:
         if not isinstance(step, Transform):
+            if callable(step) and not isinstance(step, type):
+                raise TypeError(f"{name}: {step!r} {_NO_CALLABLES}")
             hint = " (an instance, with parentheses)" if isinstance(step, type) else ""
             raise TypeError(f"{name}: {step!r} is not a fastshard transform{hint}")
     return steps

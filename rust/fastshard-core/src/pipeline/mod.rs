@@ -8,6 +8,7 @@
 //! batches; there is no barrier between batches, and no thread ever waits for a slower one while there is work. Memory
 //! is bounded by `prefetch` slots, what the consumer holds, and each thread's scratch.
 
+mod arrange;
 mod batch;
 mod image;
 mod iterator;

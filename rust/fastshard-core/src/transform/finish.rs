@@ -8,6 +8,7 @@ use half::f16;
 use serde::{Deserialize, Serialize};
 
 use super::Operation;
+use super::effect::{Erase, Painted, luma, wide};
 use super::linear::{Linear, convert};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Scratch};
@@ -205,6 +206,25 @@ impl Finish {
         }
     }
 
+    /// Paints over a rectangle of what `run` has written, of rows of `width` pixels.
+    pub fn erase(&self, erase: &Erase, out: &mut [u8], width: u32) {
+        match self.dtype {
+            Dtype::Uint8 => self.paint(erase, out, width),
+            Dtype::Uint16 => self.paint::<u16>(erase, bytemuck::cast_slice_mut(out), width),
+            Dtype::Float16 => self.paint::<f16>(erase, bytemuck::cast_slice_mut(out), width),
+            _ => self.paint::<f32>(erase, bytemuck::cast_slice_mut(out), width),
+        }
+    }
+
+    fn paint<T: Copy + Painted>(&self, erase: &Erase, out: &mut [T], width: u32) {
+        let (width, channels) = (width as usize, self.channels);
+        let plane = out.len() / channels;
+        erase.paint(out, channels, |x, y, channel| match self.layout {
+            Layout::Nhwc => (y * width + x) * channels + channel,
+            Layout::Nchw => channel * plane + y * width + x,
+        });
+    }
+
     fn place<S: Pod + Into<usize>>(&self, pixels: &[S], from: usize, out: &mut [u8]) {
         let size = if self.input.depth == Depth::Eight {
             256
@@ -305,16 +325,12 @@ impl Table {
     }
 }
 
-/// torchvision's `rgb_to_grayscale`: the weights of ITU-R 601-2 to four digits, in single precision; it truncates.
-pub(super) fn luma([r, g, b]: [f32; 3]) -> f32 {
-    r * 0.2989 + g * 0.587 + b * 0.114
-}
-
 fn grayscale<T: Pod + Into<f64> + FromFloat>(pixels: &[T], out: &mut [T]) {
-    for (pixel, out) in pixels.chunks_exact(3).zip(out) {
-        let rgb = [pixel[0], pixel[1], pixel[2]].map(|v| v.into() as f32);
-        *out = T::from_float(luma(rgb));
-    }
+    wide(|| {
+        for (pixel, out) in pixels.as_chunks::<3>().0.iter().zip(out) {
+            *out = T::from_float(luma(pixel.map(|value| value.into() as f32)));
+        }
+    });
 }
 
 trait FromFloat {

@@ -1,7 +1,10 @@
 //! Scale and normalisation of 8-bit pixels as vector arithmetic, with the three single-precision steps that torchvision
 //! takes: times the scale, minus the mean, divided by the deviation. Every step rounds as it does there.
 
-#![expect(clippy::inline_always, reason = "bodies that are compiled twice, once for wider vectors")]
+#![expect(
+    clippy::inline_always,
+    reason = "bodies that are compiled twice, once for wider vectors"
+)]
 
 use super::Layout;
 

@@ -4,7 +4,7 @@ use fast_image_resize as fir;
 use fast_image_resize::images::{CroppedImage, CroppedImageMut, Image as FirImage, ImageRef};
 
 use super::convolve::{Axis, Convolution, Image, Target};
-use super::{Filter, Interpolation, Stage};
+use super::{Filter, Interpolation, Stage, sample};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Rect};
 
@@ -147,6 +147,9 @@ impl Resampler {
     ) -> Result<()> {
         let left = (i64::from(shown.x) - stage.view.x) as u32;
         let top = (i64::from(shown.y) - stage.view.y) as u32;
+        if let Some(warp) = &stage.warp {
+            return sample::draw(stage, warp, shown, source, out, [left, top]);
+        }
         let Some(filter) = stage.filter else {
             copy(stage, shown, source, out, left, top);
             return Ok(());
