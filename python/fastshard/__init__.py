@@ -16,6 +16,7 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
 from ._dataset import Dataset, Field, Problem, open
 from ._fastshard import (
     CorruptionError,
@@ -55,9 +56,11 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "BatchField",
+    "BatchTransform",
     "Batches",
     "CenterCrop",
     "CorruptionError",
+    "CutMix",
     "Dataset",
     "Decode",
     "DecodeError",
@@ -65,7 +68,9 @@ __all__ = [
     "Field",
     "FormatError",
     "Grayscale",
+    "Lambda",
     "Loader",
+    "MixUp",
     "Normalize",
     "PackReport",
     "Pad",
