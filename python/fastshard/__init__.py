@@ -34,6 +34,7 @@ from ._augment import (
     TrivialAugmentWide,
 )
 from ._augment_geometry import RandomAffine, RandomPerspective, RandomRotation
+from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
 from ._dataset import Dataset, Field, Problem, open
 from ._fastshard import (
     CorruptionError,
@@ -74,10 +75,12 @@ __all__ = [
     "IMAGENET_STD",
     "AutoAugment",
     "BatchField",
+    "BatchTransform",
     "Batches",
     "CenterCrop",
     "ColorJitter",
     "CorruptionError",
+    "CutMix",
     "Dataset",
     "Decode",
     "DecodeError",
@@ -86,7 +89,9 @@ __all__ = [
     "FormatError",
     "GaussianBlur",
     "Grayscale",
+    "Lambda",
     "Loader",
+    "MixUp",
     "Normalize",
     "PackReport",
     "Pad",

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _check
+from ._batch_transforms import BatchTransform
 from ._transforms import Transform, _fill, transform_list
+
+if TYPE_CHECKING:
+    from ._dataset import Field
 
 __all__ = [
     "AutoAugment",
@@ -342,15 +346,17 @@ class RandomApply(Transform):
 class RandomChoice(Transform):
     """Applies one of ``transforms``; ``p`` are their weights, which need not add up to 1 (None: all alike).
 
-    ``Decode``, ``ToDtype``, ``Normalize`` and ``Grayscale(1)`` can't be among them.
+    All work on samples (``Decode``, ``ToDtype``, ``Normalize`` and ``Grayscale(1)`` can't be among them), or all on
+    batches, such as ``RandomChoice([MixUp(), CutMix()])``, which then belongs in ``batch_transforms``.
     """
 
-    transforms: Sequence[Transform]
+    transforms: Sequence[Transform | BatchTransform]
     p: Sequence[float] | None = None
     op: ClassVar[str] = "random_choice"
 
     def __post_init__(self) -> None:
-        self._replace(transforms=_nested("RandomChoice", self.transforms))
+        steps = self.transforms if self.of_batches else _nested("RandomChoice", self.transforms)
+        self._replace(transforms=tuple(steps))
         if self.p is not None:
             weights = _check.numbers("p", self.p)
             if len(weights) != len(self.transforms) or min(weights) < 0 or sum(weights) == 0:
@@ -358,5 +364,18 @@ class RandomChoice(Transform):
                 raise ValueError(f"p={self.p!r}: expected {wanted}")
             self._replace(p=weights)
 
+    @property
+    def of_batches(self) -> bool:
+        """Whether it chooses among transforms of batches."""
+        # Checked after this; a lone transform, say, has no items.
+        steps: Any = self.transforms if isinstance(self.transforms, (list, tuple)) else ()
+        return bool(steps) and all(isinstance(step, BatchTransform) for step in steps)
+
     def _arguments(self) -> dict[str, Any]:
-        return {"transforms": [step._spec() for step in self.transforms], "p": self.p}
+        if self.of_batches:
+            raise TypeError(f"{self!r} works on whole batches: put it in batch_transforms")
+        return {"transforms": [step._spec() for step in self.transforms if isinstance(step, Transform)], "p": self.p}
+
+    def _batch_spec(self, fields: Sequence[Field]) -> dict[str, Any]:
+        steps = [step._batch_spec(fields) for step in self.transforms if isinstance(step, BatchTransform)]
+        return {"op": self.op, "transforms": steps, "p": [1.0] * len(steps) if self.p is None else self.p}

@@ -35,7 +35,7 @@ pub(crate) struct ImagePlan {
     size: Option<[u32; 2]>,
 }
 
-fn pixel_tensor(field: &Field) -> Option<(PixelFormat, [u32; 2])> {
+pub(super) fn pixel_tensor(field: &Field) -> Option<(PixelFormat, [u32; 2])> {
     let Kind::Tensor { dtype, shape, .. } = &field.kind else {
         return None;
     };

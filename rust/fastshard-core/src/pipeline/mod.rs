@@ -10,13 +10,17 @@
 
 mod arrange;
 mod batch;
+mod batch_transform;
 mod image;
 mod iterator;
+mod label;
+mod mix;
 mod plan;
 mod render;
 mod worker;
 
 pub use batch::{Batch, BatchField, Memory, Values};
+pub use batch_transform::{BatchOperation, Mix};
 pub(crate) use image::{ImagePlan, ImageWorker};
 pub use image::{Sample, read_image};
 pub use iterator::{Batches, Poll};

@@ -4,7 +4,7 @@
 //! computed once with the same single-precision steps that torchvision takes on every value.
 
 use bytemuck::Pod;
-use half::f16;
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 use super::Operation;
@@ -46,6 +46,7 @@ enum Table {
     Bytes(Vec<u8>),
     Words(Vec<u16>),
     Halves(Vec<f16>),
+    Brains(Vec<bf16>),
     Floats(Vec<f32>),
 }
 
@@ -115,7 +116,7 @@ impl Finish {
                     dtype = *wanted;
                 }
                 Operation::Normalize { mean, std } => {
-                    if !matches!(dtype, Dtype::Float32 | Dtype::Float16) {
+                    if !matches!(dtype, Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16) {
                         // Means and deviations are of values from 0 to 1, so that is what integers become.
                         let factor = scale_factor(stored, Dtype::Float32);
                         for chain in &mut chains {
@@ -248,6 +249,11 @@ impl Finish {
                     table[c * size + v.into()]
                 });
             }
+            Table::Brains(table) => {
+                self.write(pixels, from, bytemuck::cast_slice_mut(out), |c, v: S| {
+                    table[c * size + v.into()]
+                });
+            }
             Table::Floats(table) => {
                 self.write(pixels, from, bytemuck::cast_slice_mut(out), |c, v: S| {
                     table[c * size + v.into()]
@@ -291,7 +297,7 @@ impl Finish {
 fn scale_factor(from: Dtype, to: Dtype) -> Option<f32> {
     let max = if from == Dtype::Uint8 { 255.0 } else { 65535.0 };
     match to {
-        Dtype::Float32 | Dtype::Float16 => Some((1.0 / max) as f32),
+        Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16 => Some((1.0 / max) as f32),
         Dtype::Uint16 if from == Dtype::Uint8 => Some(257.0),
         Dtype::Uint8 if from == Dtype::Uint16 => Some(1.0 / 256.0),
         _ => None,
@@ -320,6 +326,7 @@ impl Table {
             Dtype::Uint8 => Self::Bytes(values.map(|value| value as u8).collect()),
             Dtype::Uint16 => Self::Words(values.map(|value| value as u16).collect()),
             Dtype::Float16 => Self::Halves(values.map(f16::from_f32).collect()),
+            Dtype::Bfloat16 => Self::Brains(values.map(bf16::from_f32).collect()),
             _ => Self::Floats(values.collect()),
         }
     }

@@ -264,11 +264,15 @@ impl Operation {
             Self::ToDtype { dtype, .. } => check(
                 matches!(
                     dtype,
-                    Dtype::Uint8 | Dtype::Uint16 | Dtype::Float16 | Dtype::Float32
+                    Dtype::Uint8
+                        | Dtype::Uint16
+                        | Dtype::Float16
+                        | Dtype::Bfloat16
+                        | Dtype::Float32
                 ),
                 || {
                     format!(
-                        "ToDtype: dtype {}, expected uint8, uint16, float16 or float32",
+                        "ToDtype: dtype {}, expected uint8, uint16, float16, bfloat16 or float32",
                         dtype.name()
                     )
                 },

@@ -290,6 +290,8 @@ fn chains_are_one_stage() {
 
 /// Quarter turns, flips, whole shifts and crops with the nearest pixel lose nothing, so one resampling must give what
 /// one after the other gives, including what leaves the frame on the way.
+type Step<'a> = &'a dyn Fn(&mut Canvas, &Sampling);
+
 #[test]
 fn chains_equal_their_steps() {
     let size = (31, 31);
@@ -305,7 +307,6 @@ fn chains_equal_their_steps() {
         let output = (size.1, size.0);
         canvas.warp(Matrix::rotation(90.0, None, size, output), output, sampling);
     };
-    type Step<'a> = &'a dyn Fn(&mut Canvas, &Sampling);
     let steps: [Step<'_>; 10] = [
         &|canvas, _| canvas.crop(1, 2, 28, 27),
         &|canvas, _| canvas.flip_vertically(),
