@@ -122,7 +122,7 @@ class Lambda:
 
 def batch_transform_lists(value: Any, fields: Sequence[Field]) -> tuple[list[dict[str, Any]], tuple[Lambda, ...]]:
     """The native steps as the core takes them, and the Python functions behind them."""
-    single = isinstance(value, (BatchTransform, Lambda)) or callable(value)
+    single = _is_native(value) or callable(value)
     if not single and (isinstance(value, (str, Mapping)) or not isinstance(value, Iterable)):
         raise TypeError(f"batch_transforms={value!r}: expected a list such as [MixUp()]")
     native: list[dict[str, Any]] = []
@@ -130,13 +130,17 @@ def batch_transform_lists(value: Any, fields: Sequence[Field]) -> tuple[list[dic
     for step in [value] if single else value:
         if isinstance(step, Lambda):
             functions.append(step)
-        elif not isinstance(step, BatchTransform) and not getattr(step, "of_batches", False):
+        elif not _is_native(step):
             raise TypeError(f"batch_transforms: {step!r} {_hint(step)}")
         elif functions:
             raise ValueError(f"batch_transforms: {step!r} comes after Lambda; native ones run first, put it before")
         else:
             native.append(step._batch_spec(fields))
     return native, tuple(functions)
+
+
+def _is_native(step: Any) -> bool:
+    return isinstance(step, BatchTransform) or bool(getattr(step, "of_batches", False))
 
 
 def _hint(step: object) -> str:
