@@ -149,9 +149,11 @@ impl<'a, C: Channel, const N: usize> Picture<'a, C, N> {
         let inside = [(edges[0], area.width), (edges[1], area.height)]
             .map(|([from, to], decoded)| [from.max(0), to.min(decoded.into())]);
         let smooth = warp.sampling.interpolation != Interpolation::Nearest;
-        // Bilinear neighbours are counted from the middle of a pixel.
-        let shift = if smooth { 0.5 } else { 0.0 };
-        let [x, y] = edges.map(|[start, _]| start as f64 - shift);
+        // Bilinear neighbours are counted from the middle of a pixel, and half a unit makes cutting off round. Between two
+        // pixels, a little keeps noise in the last bit from choosing.
+        let unit = f64::from(WEIGHT_ONE);
+        let shift = if smooth { 0.5 / unit - 0.5 } else { 1e-6 };
+        let [x, y] = edges.map(|[start, _]| start as f64 + shift);
         let fill = &warp.sampling.fill;
         Self {
             pixels,
@@ -343,10 +345,8 @@ fn weights(place: [i64; 2]) -> [u32; 4] {
     [WHOLE - right - below - both, right, below, both]
 }
 
-/// In fixed point, such that cutting off the fraction of a weight rounds it.
 fn fixed(at: f64) -> i64 {
-    let half = 1 << (BITS - WEIGHT_BITS - 1);
-    (at.clamp(-FAR, FAR) * ONE as f64).round() as i64 + half
+    (at.clamp(-FAR, FAR) * ONE as f64).round() as i64
 }
 
 /// The places of a row's pixels.
