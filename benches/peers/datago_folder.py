@@ -31,7 +31,7 @@ def stream(job: Job) -> Stream:
         client = DatagoClient(json.dumps(_config(job, folder, count)))
         client.start()
         while True:
-            images = [np.asarray(client.get_sample()["image"]) for _ in range(job.batch)]
+            images = [np.asarray(client.get_sample_auto_convert()["image"]) for _ in range(job.batch)]
             yield images if job.track == "decode" else np.stack(images)
 
     return batches

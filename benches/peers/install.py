@@ -64,7 +64,8 @@ def outcome(name: str, group: dict[str, Any], before: dict[str, str], pin: bool)
 def install(group: dict[str, Any], constraint: list[str]) -> None:
     if group.get("debian"):
         call([str(ROOT / "scripts" / "apt-install"), *group["debian"]])
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", *constraint]
+    # pip compiles all modules: hundreds of processes import them, perhaps where Python may not store what it compiles.
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *constraint]
     if group.get("before"):
         call([*pip, *group["before"]])
     call([*pip, *group.get("pip", []), *group["packages"]])

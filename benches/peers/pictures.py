@@ -1,7 +1,7 @@
 """Pictures of two more kinds, from the same photographs as photos.py: 12-megapixel JPEGs and gray 1024x1024 PNGs.
 
 Enlarging invents no detail, so the noise is what a sensor of that size would add: it decides how many bytes there are
-to decode. The JPEGs come to 4-5 MB at quality 90, the PNGs to 500 KB, as chest X-rays have.
+to decode. The JPEGs come to 3-4 MB at quality 90, as a phone's do, the PNGs to 500 KB, as chest X-rays do.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _fill(folder: Path, count: int, write: Writer) -> Path:
 def _write_large(folder: Path, name: str, index: int) -> None:
     rng = np.random.default_rng([12, index])
     pixels = _part(source(name), MEGAPIXELS_12, rng)
-    pixels += _noise((*pixels.shape[:2], 1), rng.uniform(2.0, 4.0), rng)
+    pixels += _noise((*pixels.shape[:2], 1), rng.uniform(4.0, 7.0), rng)
     _image(pixels).save(folder / name / f"{index:04d}.jpg", quality=90, subsampling="4:2:0")
 
 
