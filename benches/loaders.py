@@ -120,7 +120,7 @@ PEERS = {
         package="keras",
     ),
     "keras-randaugment": Loader(
-        "Keras RandAugment layer on cached pixels (no decoding, no crop)",
+        "Keras RandAugment on cached pixels (no crop)",
         "peers.keras_images:layers",
         ("randaugment",),
         format="pixels",

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,10 @@ def main() -> None:
     pairs = [(track, name) for track in options.tracks for name in options.only if track in PEERS[name].tracks]
     missing = not_installed(pairs) | cannot(options)
     pairs = [pair for pair in pairs if pair not in missing]
-    made = [
-        one
-        for kind in dict.fromkeys(SETS.get(track, PHOTOS) for track, _ in pairs)
-        for one in prepare(kind, pairs, options)
-    ]
+    kinds = dict.fromkeys(SETS.get(track, PHOTOS) for track, _ in pairs)
+    made = [one for kind in kinds for one in prepare(kind, pairs, options)]
+    missing |= not_made(pairs, made)
+    pairs = [pair for pair in pairs if pair not in missing]
     pixels = check_pixels(pairs, options)
     results = list(measure(pairs, options))
     missing |= failed(results)
@@ -97,6 +97,13 @@ def not_installed(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str
 def installed() -> dict[str, Any]:
     file = Path(sys.prefix, "packages.json")
     return json.loads(file.read_text()) if file.exists() else {}
+
+
+def not_made(pairs: Sequence[tuple[str, str]], made: Sequence[formats.Made]) -> dict[tuple[str, str], str]:
+    """Loaders whose shards or files could not be written."""
+    errors = {(one.dataset, one.kind): one.error for one in made if one.error}
+    kinds = {(track, name): (SETS.get(track, PHOTOS).name, formats.needed(PEERS[name], track)) for track, name in pairs}
+    return {pair: errors[kind] for pair, kind in kinds.items() if kind in errors}
 
 
 def cannot(options: argparse.Namespace) -> dict[tuple[str, str], str]:
@@ -182,7 +189,12 @@ def measure(pairs: Sequence[tuple[str, str]], options: argparse.Namespace) -> It
 
 
 def failed(results: Sequence[Result]) -> dict[tuple[str, str], str]:
-    return {(result.track, result.loader): f"failed: {result.error}" for result in results if result.error}
+    """The last line of what each process said; our own entries say there what is not built yet."""
+    return {
+        (result.track, result.loader): f"failed: {result.error}".replace("failed: own.NotAvailable: ", "")
+        for result in results
+        if result.error
+    }
 
 
 def show(
@@ -206,7 +218,7 @@ def show(
         "workers": options.workers,
         "formats": [asdict(one) for one in made],
         "pixels": [
-            {"loader": name, "track": track, "quality": found if isinstance(found, str) else asdict(found)}
+            {"loader": name, "track": track, "quality": found if isinstance(found, str) else finite(asdict(found))}
             for (name, track), found in pixels.items()
         ],
         "missing": [{"track": track, "loader": name, "reason": why} for (track, name), why in missing.items()],
@@ -218,6 +230,11 @@ def show(
     (options.out / "peers.json").write_text(json.dumps(stored, indent=2) + "\n")
     plot.draw(rows, subtitle, options.out / "peers.svg")
     print(f"\nwrote {options.out / 'peers.json'} and peers.svg")
+
+
+def finite(values: dict[str, float]) -> dict[str, float | None]:
+    """Equal pixels have an infinite PSNR, which JSON cannot say."""
+    return {name: value if isfinite(value) else None for name, value in values.items()}
 
 
 def ours(track: str, measured: set[tuple[str, str]]) -> str:

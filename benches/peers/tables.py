@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import report
@@ -42,5 +43,5 @@ def _cells(row: Row, pixels: Pixels) -> list[str]:
 def _quality(row: Row, pixels: Pixels) -> list[str]:
     found = pixels.get((row.loader, STANDS_FOR.get(row.track, "")))
     if isinstance(found, Quality):
-        return [str(found.max_difference), f"{found.psnr:.1f} dB"]
+        return [str(found.max_difference), f"{found.psnr:.1f} dB" if isfinite(found.psnr) else "same"]
     return [found if found and len(found) < 20 else "-", "-"]
