@@ -22,7 +22,7 @@ from typing import Any
 import machine
 import report
 from job import SIDE, TRACKS, Job
-from loaders import LOADERS
+from loaders import LOADERS, PEERS
 from measure import Result, run
 from photos import available_cores, generate
 from quality import Quality
@@ -144,7 +144,8 @@ def measure_all(plan: Plan, data: dict[str, Any], workers: int) -> list[Result]:
 
 def tell(result: Result, done: int, total: int) -> None:
     outcome = result.error or f"{result.rate:,.0f} img/s"
-    print(f"[{done}/{total}] {result.track:6} {LOADERS[result.loader].title}: {outcome}", file=sys.stderr, flush=True)
+    title = (LOADERS | PEERS)[result.loader].title
+    print(f"[{done}/{total}] {result.track:6} {title}: {outcome}", file=sys.stderr, flush=True)
 
 
 def show(
