@@ -35,6 +35,7 @@ LOADERS = {
     "fastshard": Loader(
         "fastshard", "own:bare", ("train", "eval", "resize", "float", "raw"), ("train", "eval", "resize", "raw")
     ),
+    "fastshard-seekable": Loader("fastshard, seekable", "own:seekable", ("train", "eval", "float"), ("train", "eval")),
     "fastshard-torch": Loader("fastshard, torch adapter", "own:torch_adapter", ("train", "raw"), ("train",)),
     "fastshard-tf": Loader("fastshard, tf.data adapter", "own:tf_adapter", ("train", "raw"), ("train",)),
     "torch-pil": Loader("torch ImageFolder + PIL", "peers.pytorch:pil", ("train", "eval", "resize"), ("train", "eval")),

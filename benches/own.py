@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,10 +27,6 @@ from job import (
     Job,
     Stream,
 )
-
-
-class NotAvailable(Exception):  # noqa: N818 (read by people, in a table)
-    """This fastshard has no such feature."""
 
 
 def bare(job: Job) -> Stream:
@@ -94,20 +88,10 @@ def build(job: Job) -> fs.Loader:
 
 
 def _read(job: Job, shards: str, scaled: bool = False) -> Stream:
-    if not Path(shards).is_dir():
-        raise NotAvailable("this fastshard packs no such shards")
     if job.track == "decode":
         return _decoded(job, fs.open(shards))
-    return _stream(_loader(job, shards, [_decode(job.track, scaled), *transforms(job.track)]))
-
-
-def _decode(track: str, scaled: bool) -> fs.Decode:
-    known = "scaled" in {field.name for field in fields(fs.Decode)}
-    if scaled and not known:
-        raise NotAvailable("this fastshard has no fs.Decode(scaled=...)")
-    # Until the option exists, decoding is exact.
-    options: dict[str, Any] = {"scaled": scaled} if known else {}
-    return fs.Decode(mode="L" if track == "xray" else "RGB", **options)
+    decode = fs.Decode(mode="L" if job.track == "xray" else "RGB", scaled=scaled)
+    return _stream(_loader(job, shards, [decode, *transforms(job.track)]))
 
 
 def _loader(job: Job, shards: str, steps: list[fs.Transform]) -> fs.Loader:
@@ -158,7 +142,7 @@ def transforms(track: str) -> list[fs.Transform]:
         "randaugment": lambda: [
             *_crop(),
             fs.RandomHorizontalFlip(),
-            _new("RandAugment", num_ops=NUM_OPS, magnitude=MAGNITUDE),
+            fs.RandAugment(NUM_OPS, MAGNITUDE),
         ],
     }[track]()
 
@@ -172,14 +156,6 @@ def _augment() -> list[fs.Transform]:
         fs.Resize((SIDE, SIDE)),
         fs.RandomHorizontalFlip(),
         fs.RandomVerticalFlip(),
-        _new("RandomAffine", 360 * ROTATION, scale=(1 - ZOOM, 1 + ZOOM), shear=SHEAR, interpolation="bilinear"),
-        _new("ColorJitter", contrast=CONTRAST),
+        fs.RandomAffine(360 * ROTATION, scale=(1 - ZOOM, 1 + ZOOM), shear=SHEAR, interpolation="bilinear"),
+        fs.ColorJitter(contrast=CONTRAST),
     ]
-
-
-def _new(name: str, *args: Any, **options: Any) -> Any:
-    """A transform that is younger than this suite."""
-    kind = getattr(fs, name, None)
-    if kind is None:
-        raise NotAvailable(f"this fastshard has no fs.{name}")
-    return kind(*args, **options)

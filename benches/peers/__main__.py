@@ -189,12 +189,8 @@ def measure(pairs: Sequence[tuple[str, str]], options: argparse.Namespace) -> It
 
 
 def failed(results: Sequence[Result]) -> dict[tuple[str, str], str]:
-    """The last line of what each process said; our own entries say there what is not built yet."""
-    return {
-        (result.track, result.loader): f"failed: {result.error}".replace("failed: own.NotAvailable: ", "")
-        for result in results
-        if result.error
-    }
+    """The last line of what each process said."""
+    return {(result.track, result.loader): f"failed: {result.error}" for result in results if result.error}
 
 
 def show(
