@@ -63,7 +63,8 @@ def apply(native, *steps):
 
 
 def tensor(pixels):
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+    """Doubles, as torchvision computes places with the type of the image: half a pixel is exact only so."""
+    return torch.from_numpy(pixels.astype(np.float64)).permute(2, 0, 1)
 
 
 def floats(fill, image):
@@ -75,21 +76,30 @@ def assert_alike(ours, theirs, interpolation, most=1):
     theirs = theirs.permute(1, 2, 0).numpy()
     assert ours.shape == theirs.shape
     apart = np.abs(ours.astype(int) - theirs)
-    if interpolation == "nearest":  # in torch's single precision, places between two pixels fall to either side
+    if interpolation == "nearest":  # a place between two pixels may fall to either side
         wrong = (apart > 0).any(axis=2)
-        assert wrong.sum() <= max(1, 0.002 * wrong.size)
+        assert wrong.sum() <= 0.002 * wrong.size
     else:
         assert apart.max() <= most
 
 
 @pytest.mark.parametrize("interpolation", MODES)
-@pytest.mark.parametrize("degrees", [0, 13, -30, 45, 89.5, 180, 211, 270.25, 360, 1000])
+@pytest.mark.parametrize("degrees", [0, 13, -31, 44, 89.5, 180, 211, 270.25, 360, 1000])
 def test_rotations(samples, degrees, interpolation):
     for expand in (False, True):
         step = fs.RandomRotation((degrees, degrees), interpolation, expand, fill=9)
         for image, native in samples:
             theirs = F.rotate(tensor(image), float(degrees), MODES[interpolation], expand, fill=floats(9, image))
             assert_alike(apply(native, step), theirs, interpolation)
+
+
+@pytest.mark.parametrize("degrees", [13, -118])
+def test_tensors_of_8_bits(samples, degrees):
+    for image, native in samples:
+        picture = tensor(image).to(torch.uint8)
+        rotated = F.rotate(picture, float(degrees), MODES["bilinear"], fill=floats(9, image))
+        ours = apply(native, fs.RandomRotation((degrees, degrees), "bilinear", fill=9))
+        assert_alike(ours, rotated, "bilinear")
 
 
 @pytest.mark.parametrize("degrees", [90, 270, -90])
@@ -121,8 +131,8 @@ def test_centers(samples, center, interpolation):
         (-140, 0.3, (0, 0)),
         (3, 7.5, (40, 0)),
         (0, 1, (80, 60)),
-        (45, 0.02, (0, 0)),
-        (0, 40, (0, 0)),
+        (44, 0.02, (0, 0)),
+        (0, 39.7, (0, 0)),
     ],
 )
 def test_affine(samples, degrees, scale, shear, interpolation, fill):
@@ -215,8 +225,7 @@ def test_what_a_perspective_draws(rows, scale, interpolation):
         ends = perspective_points(scale, 83, 61, draws)
         starts = [[0, 0], [82, 0], [82, 60], [0, 60]]
         theirs = F.perspective(tensor(image), starts, ends, MODES[interpolation], fill=floats(31, image))
-        # Near the horizon single precision moves places by more than a level.
-        assert_alike(found, theirs, interpolation, most=2)
+        assert_alike(found, theirs, interpolation)
     assert 0.3 < moved / ROWS < 0.9
 
 
@@ -271,7 +280,7 @@ def test_padding_modes(samples, mode, interpolation):
 def test_16_bits(images, tmp_path, interpolation):
     image = images[1].astype(np.uint16) * 257
     found = apply(store(image, tmp_path / "ds"), fs.RandomAffine((33, 33), shear=(5, 5), interpolation=interpolation))
-    exact = F.affine(tensor(image.astype(np.float64)), 33.0, [0, 0], 1.0, [5.0, 0.0], MODES[interpolation], fill=[0.0])
+    exact = F.affine(tensor(image), 33.0, [0, 0], 1.0, [5.0, 0.0], MODES[interpolation], fill=[0.0])
     apart = np.abs(found - exact.permute(1, 2, 0).numpy())
     assert found.dtype == np.uint16
     assert np.quantile(apart, 0.999) <= (0 if interpolation == "nearest" else 20)

@@ -99,7 +99,9 @@ impl Matrix {
         let (x, y) = (0.5 * f64::from(width), 0.5 * f64::from(height));
         let corners = [[-x, -y], [-x, y], [x, y], [x, -y]].map(|[x, y]| matrix.map(x, y));
         let length = |axis: usize, half: f64| {
-            let ends = corners.map(|corner| ((corner[axis] + half) * 1e4).round() / 1e4);
+            // Noise in the last bits must not count; beyond four digits, neither does the rest in torchvision.
+            let ends = corners.map(|corner| ((corner[axis] + half) * 1e7).round());
+            let ends = ends.map(|end| (end / 1e3).trunc() / 1e4);
             let most = ends.into_iter().fold(f64::MIN, f64::max).ceil();
             most - ends.into_iter().fold(f64::MAX, f64::min).floor()
         };
