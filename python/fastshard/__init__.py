@@ -16,6 +16,7 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from . import presets as presets
 from ._augment import (
     AutoAugment,
     ColorJitter,
@@ -32,6 +33,7 @@ from ._augment import (
     RandomSolarize,
     TrivialAugmentWide,
 )
+from ._augment_geometry import RandomAffine, RandomPerspective, RandomRotation
 from ._dataset import Dataset, Field, Problem, open
 from ._fastshard import (
     CorruptionError,
@@ -91,6 +93,7 @@ __all__ = [
     "Problem",
     "RandAugment",
     "RandomAdjustSharpness",
+    "RandomAffine",
     "RandomApply",
     "RandomAutocontrast",
     "RandomChoice",
@@ -100,8 +103,10 @@ __all__ = [
     "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomInvert",
+    "RandomPerspective",
     "RandomPosterize",
     "RandomResizedCrop",
+    "RandomRotation",
     "RandomSolarize",
     "RandomVerticalFlip",
     "Resize",

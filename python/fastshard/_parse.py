@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from . import _augment, _transforms
+from . import _augment, _augment_geometry, _transforms
 from ._transforms import Transform
 
 __all__ = ["parse_transform"]
@@ -13,7 +13,7 @@ __all__ = ["parse_transform"]
 _CONSTANTS = ("IMAGENET_MEAN", "IMAGENET_STD")
 _NAMES = {
     name: cls
-    for module in (_transforms, _augment)
+    for module in (_transforms, _augment_geometry, _augment)
     for name in module.__all__
     if isinstance(cls := getattr(module, name), type) and cls is not Transform
 }

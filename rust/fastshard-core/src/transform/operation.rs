@@ -8,6 +8,7 @@ use super::color::{ColorJitter, GaussianBlur, check_effect};
 use super::effect::Effect;
 use super::erasing::RandomErasing;
 use super::nested::{RandomApply, RandomChoice};
+use super::random_warp::{RandomAffine, RandomPerspective, RandomRotation};
 use super::recipe::Recipe;
 use super::{Filter, Interpolation};
 use crate::codec::MAX_PIXELS;
@@ -17,7 +18,7 @@ use crate::random::Draws;
 use crate::schema::Dtype;
 
 /// The largest side of an output; far beyond any model's input, well below what overflows.
-const MAX_SIDE: u32 = 1 << 15;
+pub(super) const MAX_SIDE: u32 = 1 << 15;
 
 /// One entry of a field's transform list. Sizes are (height, width), as in torchvision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +64,9 @@ pub enum Operation {
     RandomVerticalFlip {
         p: f64,
     },
+    RandomRotation(RandomRotation),
+    RandomAffine(RandomAffine),
+    RandomPerspective(RandomPerspective),
     Grayscale {
         num_output_channels: usize,
     },
@@ -222,6 +226,9 @@ impl Operation {
                     format!("Pad: padding {padding:?}, expected at most {MAX_SIDE} pixels a side")
                 })
             }
+            Self::RandomRotation(rotation) => rotation.check(),
+            Self::RandomAffine(affine) => affine.check(),
+            Self::RandomPerspective(perspective) => perspective.check(),
             Self::ColorJitter(jitter) => jitter.check(),
             Self::GaussianBlur(blur) => blur.check(),
             Self::RandomErasing(erasing) => erasing.check(),
@@ -327,11 +334,14 @@ impl Operation {
             .any(|part| changes(part) || (gray(part) && !gray(self)))
     }
 
-    /// The value of what comes in from outside of the image.
+    /// What it puts where there is no image.
     #[must_use]
     pub fn fill(&self) -> Option<&[u16]> {
         match self {
             Self::Pad { fill, .. } | Self::ResizePad { fill, .. } => Some(fill),
+            Self::RandomRotation(rotation) => Some(&rotation.fill),
+            Self::RandomAffine(affine) => Some(&affine.fill),
+            Self::RandomPerspective(perspective) => Some(&perspective.fill),
             Self::RandAugment(RandAugment { look, .. })
             | Self::TrivialAugmentWide(TrivialAugmentWide { look, .. })
             | Self::AutoAugment(AutoAugment { look, .. }) => Some(&look.fill),
@@ -357,6 +367,7 @@ impl Operation {
             } => input.map(|[height, width]| [height + top + bottom, width + left + right]),
             Self::RandomApply(list) => list.output_size(input),
             Self::RandomChoice(list) => list.output_size(input),
+            Self::RandomRotation(RandomRotation { expand: true, .. }) => None,
             _ => input,
         }
     }
@@ -446,6 +457,9 @@ impl Operation {
                     recipe.canvas().flip_vertically();
                 }
             }
+            Self::RandomRotation(rotation) => rotation.apply(recipe.canvas(), draws)?,
+            Self::RandomAffine(affine) => affine.apply(recipe.canvas(), draws),
+            Self::RandomPerspective(perspective) => perspective.apply(recipe, draws),
             _ => self.apply_to_pixels(recipe, draws)?,
         }
         Ok(())
