@@ -17,7 +17,7 @@ type Pairs = [[(Action, f64, u32); 2]; 25];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// ImageNet.
+    /// The one of a thousand classes.
     ImageNet,
     /// CIFAR-10.
     Cifar10,
