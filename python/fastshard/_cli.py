@@ -115,10 +115,14 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
     hint=": finished shards are kept, and the same command goes on where it was",
     example="fastshard pack photos/ pets/ --resize 256\n\n"
     "fastshard pack nih/ xray/ --csv Data_Entry_2017.csv --label 'Finding Labels' --label-sep '|' "
-    "--no-label 'No Finding' --gray",
+    "--no-label 'No Finding' --gray\n\n"
+    "fastshard pack pets/ pets-seekable/ --seekable yes",
 )
 def pack(
-    src: Annotated[str, typer.Argument(metavar="SRC", help="Folder of images: a folder for each class, or see --csv.")],
+    src: Annotated[
+        str,
+        typer.Argument(metavar="SRC", help="Folder of images: a folder for each class, or see --csv. Or a dataset."),
+    ],
     dst: Annotated[str, typer.Argument(metavar="DST", help="Folder of the dataset; appears when all is done.")],
     csv: Annotated[str | None, typer.Option(help="CSV file with a row for each image.")] = None,
     file_column: Annotated[str | None, typer.Option(help="Its column of file names.")] = None,
@@ -131,9 +135,16 @@ def pack(
     gray: Annotated[bool, typer.Option("--gray", help="One channel.")] = False,
     encode: Annotated[str | None, typer.Option(help="original, jpeg, png or raw; original unless changed.")] = None,
     quality: Annotated[int, typer.Option(help="Quality of JPEG, 1 to 100.")] = 90,
+    seekable: Annotated[
+        str,
+        typer.Option(help="Re-code JPEGs, without loss, so that crops decode faster: auto (where it pays), yes or no."),
+    ] = "auto",
+    metadata: Annotated[str, typer.Option(help="Of re-coded JPEGs: keep, or drop EXIF, ICC and comments.")] = "keep",
     shard_size: Annotated[str, typer.Option(help="Largest size of a shard.")] = "256MiB",
     threads: Threads = None,
-    shuffle: Annotated[bool, typer.Option(help="Store the samples in random order.")] = True,
+    shuffle: Annotated[
+        bool | None, typer.Option(help="Store the samples in random order (the default, but for datasets).")
+    ] = None,
     seed: Seed = 0,
     on_error: Annotated[
         str, typer.Option(help="raise, or skip: leave out what can't be packed, and say so.")
@@ -161,6 +172,8 @@ def pack(
         gray=gray,
         encode=encode,
         quality=quality,
+        seekable={"yes": True, "no": False}.get(seekable, seekable),
+        metadata=metadata,
         shard_size=int(shard_size) if shard_size.isdecimal() else shard_size,
         num_threads=threads,
         shuffle=shuffle,

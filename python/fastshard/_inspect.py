@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +28,7 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
         "source": dataset.manifest.get("provenance"),
         "fields": [_describe(field) for field in dataset.fields],
         "image_sizes": {field.name: _sizes(dataset, field) for field in dataset.fields if field.type == "image"},
+        "seekable": {field.name: _seekable(dataset, field) for field in dataset.fields if field.type == "image"},
         "classes": {field.name: _balance(dataset, field) for field in dataset.fields if field.class_names is not None},
     }
 
@@ -42,6 +44,14 @@ def _sizes(dataset: Dataset, field: Field) -> dict[str, dict[str, int]]:
         values = dataset.column(f"_{field.name}_{side}")
         sizes[side] = {name: int(measure(values)) for name, measure in _MEASURES.items()} if len(values) else {}
     return sizes
+
+
+def _seekable(dataset: Dataset, field: Field) -> int:
+    name = f"_{field.name}_tiles"
+    table = dataset.to_arrow()
+    if name not in table.column_names:
+        return 0  # version 1 of the format
+    return int(np.count_nonzero(pc.list_value_length(table.column(name)).to_numpy()))
 
 
 _MEASURES: dict[str, Any] = {"min": np.min, "median": np.median, "max": np.max}
@@ -67,6 +77,9 @@ def show(summary: dict[str, Any], console: Console) -> None:
         for side, values in sizes.items():
             listed = ", ".join(f"{measure} {value:,}" for measure, value in values.items())
             console.print(f"{name} {side}: {listed}", markup=False, highlight=False)
+    for name, count in summary["seekable"].items():
+        share = count / max(1, summary["rows"])
+        console.print(f"{name} seekable JPEG: {count:,} ({share:.0%})", markup=False, highlight=False)
     for name, counts in summary["classes"].items():
         console.print(_bars(name, counts, summary["rows"]))
 

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _check, _fastshard
+from ._dataset import Dataset
 from ._progress import Update, progress_bar
 from ._transforms import MAX_PIXELS, Decode, Resize, ResizePad, Transform
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ._repack import DatasetSource
     from ._rows import RowSource
     from ._source import FileSource
 
 __all__ = ["PackReport", "SkippedRow", "pack"]
 
-Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+Source = str | os.PathLike[str] | Dataset | Iterable[Mapping[str, Any]]
 Size = int | tuple[int, int]
 
 _FOLDER = "src that is a folder"
@@ -93,6 +95,8 @@ def pack(
     gray: bool = False,
     encode: str | None = None,
     quality: int = 90,
+    seekable: bool | str = "auto",
+    metadata: str = "keep",
     shard_size: int | str = "256MiB",
     num_threads: int | None = None,
     shuffle: bool | None = None,
@@ -112,7 +116,8 @@ def pack(
     ``image``; a folder without subfolders gives images alone. A folder with ``csv`` (a path, from here or from the
     folder; .tsv for tabs): one image a row, found by its path below the folder or by its name anywhere in it; all other
     columns are kept under their names. An iterable of dicts of bytes (encoded images become an image field), text,
-    numbers and NumPy arrays (fixed shape), all samples like the first.
+    numbers and NumPy arrays (fixed shape), all samples like the first. A dataset, a view of one, or the folder of
+    one: the same rows, stored as the options say; its checksums are compared first.
 
     **CSV.** ``file_column`` names the files; by default file, filename, path, image, Image Index or file_name.
     ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
@@ -128,6 +133,13 @@ def pack(
     see whether it can be, ``"header"`` reads the header only. Headers that declare more than ``max_pixels`` are
     refused.
 
+    **Seekable JPEG.** ``seekable`` re-codes JPEGs that are kept: a restart marker every 64 pixels or less, and an index
+    of them, so that a crop is decoded without what lies beside it; progressive files become sequential. Coefficients
+    stay bit for bit what they were, and the files are JPEGs for everybody else. ``"auto"`` (default) does it where
+    decoding gets faster for it, True wherever it can, False nowhere: then files are stored byte for byte.
+    ``metadata="drop"`` leaves ICC, EXIF and comments of re-coded files out, but for EXIF data that turns the image.
+    Arithmetic-coded, CMYK, 12-bit and faulty files stay as they are.
+
     **Order and errors.** ``shuffle`` with ``seed`` (default for folders and CSV files; impossible for iterables) stores
     the samples in a random order. ``on_error="skip"`` leaves out what can't be packed and reports it. ``num_threads``
     is by default the cores that this process may use; ``shard_size`` is in bytes. ``progress`` shows a bar; by default
@@ -137,14 +149,17 @@ def pack(
     asked, DecodeError for an image that isn't one, TypeError and ValueError for impossible options.
     """
     started = time.monotonic()
-    is_folder = isinstance(src, (str, os.PathLike))
+    dataset = _as_dataset(src)
+    is_folder = isinstance(src, (str, os.PathLike)) and dataset is None
     _refuse(not is_folder, _FOLDER, csv=csv, follow_symlinks=follow_symlinks)
     _refuse(
         csv is None, _CSV, file_column=file_column, label=label, label_sep=label_sep, no_label=no_label, types=types
     )
-    _refuse(is_folder, "src that is an iterable", class_names=class_names)
+    _refuse(is_folder or dataset is not None, "src that is an iterable", class_names=class_names)
     spec = {
         **_image_spec(resize, resize_pad, gray, encode, quality, max_pixels),
+        "seekable": _seekable(seekable),
+        "metadata": _check.one_of("metadata", metadata, ("keep", "drop")),
         "check": _check.one_of("check", check, ("header", "decode")),
         "shard_size": _check.byte_size("shard_size", shard_size),
         "num_threads": 0 if num_threads is None else _check.integer("num_threads", num_threads, 1),
@@ -154,6 +169,9 @@ def pack(
     }
     target = os.fspath(dst)
     _check_target(target, overwrite)
+    if dataset is not None:
+        _check_root(str(dataset.path), target)
+        return _pack_dataset(dataset, target, spec, progress, started)
     if not isinstance(src, (str, os.PathLike)):
         return _pack_rows(src, class_names or {}, target, spec, progress, started)
     root = os.fspath(src)
@@ -198,6 +216,21 @@ def _image_spec(
         "quality": _check.integer("quality", quality, 1, 100),
         "max_pixels": _check.integer("max_pixels", max_pixels, 1),
     }
+
+
+def _seekable(value: bool | str) -> str:
+    if isinstance(value, str):
+        return _check.one_of("seekable", value, ("auto",))
+    return "yes" if _check.boolean("seekable", value) else "no"
+
+
+def _as_dataset(src: Source) -> Dataset | None:
+    """The dataset that a source is, if it is one."""
+    from ._repack import is_dataset
+
+    if isinstance(src, Dataset):
+        return src
+    return Dataset(src) if isinstance(src, (str, os.PathLike)) and is_dataset(Path(src)) else None
 
 
 def _shuffle_seed(is_folder: bool, shuffle: bool | None, seed: int) -> int | None:
@@ -272,6 +305,20 @@ def _pack_rows(
     return _report(job, target, started)
 
 
+def _pack_dataset(
+    dataset: Dataset, target: str, spec: dict[str, Any], progress: bool | None, started: float
+) -> PackReport:
+    from ._repack import DatasetSource
+
+    source = DatasetSource(dataset, progress)
+    job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": source.provenance}))
+    with _Session(job, progress, len(source)) as session:
+        session.push(source)
+        job.end_stream()
+        session.wait()
+    return _report(job, target, started)
+
+
 class _Session:
     """A job while it runs: shows its progress, and cancels it when anything goes wrong, Ctrl-C included."""
 
@@ -292,7 +339,7 @@ class _Session:
             self._job.cancel()
         self._bar.__exit__(kind, error, trace)
 
-    def push(self, source: RowSource) -> None:
+    def push(self, source: RowSource | DatasetSource) -> None:
         for chunk in source.chunks():
             while not self._job.push(chunk, 0.05):
                 self._show()

@@ -7,11 +7,10 @@ They are plain lists: look at them, change them, put more before and after. All 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import Any
 
 from . import _check
+from ._augment import ColorJitter
 from ._augment_geometry import RandomAffine
 from ._transforms import RandomHorizontalFlip, RandomVerticalFlip, Transform
 
@@ -47,8 +46,7 @@ def keras_augment(
     degrees = (-360 * turns[1], -360 * turns[0])
     steps += _affine(degrees, zooms, fill_mode, fill_value)
     if _check.number("contrast", contrast, 0.0, 1.0):
-        color_jitter: Any = importlib.import_module(__package__).ColorJitter
-        steps.append(color_jitter(contrast=contrast))
+        steps.append(ColorJitter(contrast=contrast))
     return steps
 
 

@@ -49,7 +49,7 @@ impl Dataset {
                 row += entry.rows;
             }
         }
-        let schema = arrow_schema(&manifest.fields, manifest.source_paths);
+        let schema = arrow_schema(&manifest.fields, manifest.source_paths, manifest.version);
         Ok(Self {
             path,
             manifest,
@@ -123,7 +123,10 @@ impl Dataset {
     pub fn blame(&self, row: u64, place: &Place<'_>, error: Error) -> Error {
         let reason = match error {
             Error::Decode { reason } => reason,
-            Error::Corrupt { .. } | Error::Io { .. } | Error::Sample { .. } => return error,
+            Error::Corrupt { .. }
+            | Error::Io { .. }
+            | Error::Label { .. }
+            | Error::Sample { .. } => return error,
             other => other.to_string(),
         };
         Error::Sample {

@@ -169,9 +169,9 @@ pub(super) fn encode_png(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Request;
     use super::super::{Decoder, MAX_PIXELS};
     use super::*;
-    use crate::pixels::Rect;
 
     fn round_trip(pixels: &[u8], stored: PixelFormat, wanted: PixelFormat) -> Vec<u8> {
         let bytes = encode_png(pixels, 2, 1, stored).unwrap();
@@ -179,7 +179,12 @@ mod tests {
         let header = decoder.header(&bytes).unwrap();
         let mut out = Scratch::default();
         decoder
-            .decode(&bytes, &header, Rect::of_size(2, 1), wanted, &mut out)
+            .decode(
+                (&bytes[..]).into(),
+                &header,
+                &Request::whole(&header, wanted),
+                &mut out,
+            )
             .unwrap();
         out.bytes(2 * wanted.bytes()).to_vec()
     }

@@ -3,79 +3,25 @@
 //! A region costs less than the image. Columns outside of it are left out by libjpeg-turbo (entropy decoding aside);
 //! rows above it are skipped by it; rows below it are not even entropy-decoded: a single-scan image is handed over with
 //! a smaller height in its header, so that decoding ends where the region does. Chroma upsampling looks at neighbours,
-//! so a margin is decoded around the region; with it, pixels are the same as those of the whole image.
+//! so a margin is decoded around the region; with it, pixels are the same as those of the whole image. Of a seekable
+//! image only the tiles that the region touches are handed over at all.
 
 use turbojpeg_sys as tj;
 
-use super::orient::exif_orientation;
-use super::{Format, Header};
+use super::jpeg_frame::{Frame, ends_properly};
+use super::seekable::Tiles;
+use super::{Decoded, Encoded, Format, Header, Request};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Rect, Scratch};
 
 /// Progressive files may repeat scans without end; no honest encoder needs more.
-const MAX_SCANS: i32 = 500;
-
-/// What the markers say that libjpeg-turbo's interface doesn't.
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    /// Where the two bytes of the height lie.
-    height_at: usize,
-    /// One scan, sequential: rows come in order, so decoding may end early.
-    single_scan: bool,
-    orientation: u8,
-}
-
-/// Walks the markers up to the first scan.
-fn frame(bytes: &[u8]) -> Option<Frame> {
-    let mut at = 2;
-    let mut found: Option<(usize, u8, u8)> = None;
-    let mut orientation = 1;
-    loop {
-        while bytes.get(at..at + 2)? == [0xFF, 0xFF] {
-            at += 1;
-        }
-        let &[0xFF, marker] = bytes.get(at..at + 2)? else {
-            return None;
-        };
-        let length = usize::from(u16::from_be_bytes(
-            bytes.get(at + 2..at + 4)?.try_into().ok()?,
-        ));
-        let body = bytes.get(at + 4..at + 2 + length)?;
-        match marker {
-            0xC0..=0xCF if ![0xC4, 0xC8, 0xCC].contains(&marker) => {
-                found = Some((at + 5, marker, *body.get(5)?));
-            }
-            0xE1 if orientation == 1 => orientation = exif_orientation(body),
-            0xDA => {
-                let (height_at, kind, components) = found?;
-                let sequential = matches!(kind, 0xC0 | 0xC1);
-                return Some(Frame {
-                    height_at,
-                    single_scan: sequential && body.first() == Some(&components),
-                    orientation,
-                });
-            }
-            _ => {}
-        }
-        at += 2 + length;
-    }
-}
-
-/// Whether the last marker, disregarding what cameras append, ends the image.
-pub(super) fn ends_properly(bytes: &[u8]) -> bool {
-    let end = bytes
-        .iter()
-        .rposition(|&byte| byte != 0)
-        .map_or(0, |at| at + 1);
-    bytes[..end].ends_with(&[0xFF, 0xD9])
-}
+pub(super) const MAX_SCANS: i32 = 500;
 
 /// A decompressor and what it keeps between images.
 #[derive(Debug)]
 pub(super) struct Decompressor {
     handle: tj::tjhandle,
     patched: Vec<u8>,
-    cmyk: Scratch,
     max_pixels: u64,
     /// Warnings are errors: somebody wants to know whether a file is sound.
     pub(super) strict: bool,
@@ -137,7 +83,6 @@ impl Decompressor {
         let this = Self {
             handle,
             patched: Vec::new(),
-            cmyk: Scratch::default(),
             max_pixels,
             strict: false,
         };
@@ -148,7 +93,6 @@ impl Decompressor {
     }
 
     pub(super) fn shrink(&mut self, keep: usize) {
-        self.cmyk.shrink(keep);
         if self.patched.capacity() > keep {
             self.patched = Vec::new();
         }
@@ -182,78 +126,113 @@ impl Decompressor {
         self.call(true, code)
     }
 
-    pub(super) fn header(&mut self, bytes: &[u8]) -> Result<Header> {
-        let frame = frame(bytes)
+    /// Reads the markers only; what can't be decoded for another reason shows when it is.
+    pub(super) fn header(bytes: &[u8]) -> Result<Header> {
+        let frame = Frame::of(bytes)
             .ok_or_else(|| Error::decode("JPEG: truncated or damaged before its first scan"))?;
-        self.read_header(bytes)?;
-        let gray = self.get(tj::TJPARAM_TJPARAM_COLORSPACE) == tj::TJCS_TJCS_GRAY as i32;
         Ok(Header {
             format: Format::Jpeg,
-            width: self.get(tj::TJPARAM_TJPARAM_JPEGWIDTH).unsigned_abs(),
-            height: self.get(tj::TJPARAM_TJPARAM_JPEGHEIGHT).unsigned_abs(),
-            channels: if gray { 1 } else { 3 },
+            width: frame.width,
+            height: frame.height,
+            channels: if frame.components == 1 { 1 } else { 3 },
             orientation: frame.orientation,
         })
     }
 
-    /// Decodes at least `region` and returns what it decoded.
-    pub(super) fn decode(
-        &mut self,
-        bytes: &[u8],
-        header: &Header,
-        region: Rect,
-        format: PixelFormat,
-        out: &mut Scratch,
-    ) -> Result<Rect> {
-        let frame =
-            frame(bytes).ok_or_else(|| Error::decode("JPEG: damaged before its first scan"))?;
-        self.set_crop(None)?;
-        self.read_header(bytes)?;
-        let precision = self.get(tj::TJPARAM_TJPARAM_PRECISION);
-        if precision != 8 {
-            return Err(Error::decode(format!(
-                "JPEG: {precision} bits a channel, expected 8"
-            )));
-        }
-        let area = self.widen(header, region);
-        let ends_early = frame.single_scan && area.y + area.height < header.height;
-        // Ending early leaves unread data, which the library warns of; so the end of the file must vouch for it.
-        let forgive = ends_early || (!self.strict && ends_properly(bytes));
-        if ends_early {
-            let mut patched = std::mem::take(&mut self.patched);
-            patched.clear();
-            patched.extend_from_slice(bytes);
-            let height = (area.y + area.height) as u16;
-            patched[frame.height_at..frame.height_at + 2].copy_from_slice(&height.to_be_bytes());
-            let done = self.read_header(&patched).and_then(|()| {
-                self.decode_area(&patched, header, area, height.into(), forgive, format, out)
-            });
-            self.patched = patched;
-            done?;
-        } else {
-            self.decode_area(bytes, header, area, header.height, forgive, format, out)?;
-        }
-        Ok(area)
+    /// Checks the header's tables too, which [`Self::header`] passes over.
+    pub(super) fn check_header(&self, bytes: &[u8]) -> Result<()> {
+        self.read_header(bytes)
     }
 
-    /// The region with the margin that upsampling needs, its left edge where the library wants it.
-    fn widen(&self, header: &Header, region: Rect) -> Rect {
-        let subsampling = self.get(tj::TJPARAM_TJPARAM_SUBSAMP);
-        let lossless = self.get(tj::TJPARAM_TJPARAM_LOSSLESS) == 1;
-        let Some((mcu_width, mcu_height)) = mcu_size(subsampling).filter(|_| !lossless) else {
-            return Rect::of_size(header.width, header.height);
-        };
-        let left = region.x.saturating_sub(1) / mcu_width * mcu_width;
-        let right = (region.x + region.width + mcu_width).min(header.width);
-        let bottom = (region.y + region.height + 2)
-            .next_multiple_of(mcu_height)
-            .min(header.height);
-        Rect {
-            x: left,
-            y: region.y,
-            width: right - left,
-            height: bottom - region.y,
+    /// Decodes at least the region that is asked for and returns what it decoded.
+    pub(super) fn decode(
+        &mut self,
+        source: Encoded<'_>,
+        request: &Request,
+        out: &mut Scratch,
+    ) -> Result<Decoded> {
+        let Encoded { bytes, tiles } = source;
+        let frame =
+            Frame::of(bytes).ok_or_else(|| Error::decode("JPEG: damaged before its first scan"))?;
+        if frame.precision != 8 {
+            return Err(Error::decode(format!(
+                "JPEG: {} bits a channel, expected 8",
+                frame.precision
+            )));
         }
+        if !tiles.is_empty()
+            && !self.strict
+            && let Some(tiles) = Tiles::new(bytes, &frame, tiles)
+        {
+            let mut cut = std::mem::take(&mut self.patched);
+            let decoded = self.decode_tiles(tiles, &frame, &mut cut, request, out);
+            self.patched = cut;
+            // What goes wrong with a cut goes wrong with the whole, which then tells it better.
+            if decoded.is_ok() {
+                return decoded;
+            }
+        }
+        self.decode_rows(bytes, &frame, request, out)
+    }
+
+    fn decode_tiles(
+        &self,
+        tiles: Tiles<'_>,
+        frame: &Frame,
+        cut: &mut Vec<u8>,
+        request: &Request,
+        out: &mut Scratch,
+    ) -> Result<Decoded> {
+        let area = widen(frame, request);
+        let shown = tiles.cut(frame, area, cut);
+        let frame = Frame {
+            width: shown.width,
+            height: shown.height,
+            ..*frame
+        };
+        let moved = Request {
+            region: Rect {
+                x: request.region.x - shown.x,
+                y: request.region.y - shown.y,
+                ..request.region
+            },
+            ..*request
+        };
+        let decoded = self.decode_whole_or_part(cut, &frame, &moved, false, out)?;
+        let area = Rect {
+            x: decoded.area.x + shown.x / decoded.reduce,
+            y: decoded.area.y + shown.y / decoded.reduce,
+            ..decoded.area
+        };
+        Ok(Decoded { area, ..decoded })
+    }
+
+    /// Decodes the rows of a region of a file that is its own beginning: with a smaller height where that ends it early.
+    fn decode_rows(
+        &mut self,
+        bytes: &[u8],
+        frame: &Frame,
+        request: &Request,
+        out: &mut Scratch,
+    ) -> Result<Decoded> {
+        let area = widen(frame, request);
+        let height = area.y + area.height;
+        // Ending early leaves unread data, which the library warns of; so the end of the file must vouch for it.
+        let forgive = !self.strict && ends_properly(bytes);
+        if !frame.single_scan || height == frame.height {
+            return self.decode_whole_or_part(bytes, frame, request, forgive, out);
+        }
+        let mut patched = std::mem::take(&mut self.patched);
+        patched.clear();
+        frame.copy_header(bytes, frame.width, height, &mut patched);
+        patched.extend_from_slice(&bytes[frame.scan_at..]);
+        let shorter = Frame {
+            height,
+            ..frame.clone()
+        };
+        let decoded = self.decode_whole_or_part(&patched, &shorter, request, true, out);
+        self.patched = patched;
+        decoded
     }
 
     fn set_crop(&self, area: Option<Rect>) -> Result<()> {
@@ -277,31 +256,63 @@ impl Decompressor {
         self.call(false, code)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call with all that it needs")]
-    fn decode_area(
-        &mut self,
+    fn set_scale(&self, reduce: u32) -> Result<()> {
+        let factor = tj::tjscalingfactor {
+            num: 1,
+            denom: reduce as i32,
+        };
+        // SAFETY: the handle is live; the library checks the factor.
+        #[expect(unsafe_code, reason = "C interface")]
+        let code = unsafe { tj::tj3SetScalingFactor(self.handle, factor) };
+        self.call(false, code)
+    }
+
+    fn decode_whole_or_part(
+        &self,
         bytes: &[u8],
-        header: &Header,
-        area: Rect,
-        height: u32,
+        frame: &Frame,
+        request: &Request,
         forgive: bool,
-        format: PixelFormat,
         out: &mut Scratch,
-    ) -> Result<()> {
+    ) -> Result<Decoded> {
+        self.set_crop(None)?;
+        self.read_header(bytes)?;
+        let known = self.get(tj::TJPARAM_TJPARAM_SUBSAMP) >= 0;
+        let lossless = self.get(tj::TJPARAM_TJPARAM_LOSSLESS) == 1;
+        let reduce = if lossless { 1 } else { request.reduce };
+        self.set_scale(reduce)?;
+        let whole = Rect::of_size(frame.width.div_ceil(reduce), frame.height.div_ceil(reduce));
+        let area = if known && !lossless {
+            reduced(widen(frame, request), reduce)
+        } else {
+            whole
+        };
         if self.max_pixels < area.area() as u64 {
             return Err(Error::decode(format!(
                 "JPEG: more than {} pixels",
                 self.max_pixels
             )));
         }
-        if area != Rect::of_size(header.width, height) {
+        if area != whole {
             self.set_crop(Some(area))?;
         }
+        self.decode_area(bytes, area, forgive, request.format, out)?;
+        Ok(Decoded { area, reduce })
+    }
+
+    fn decode_area(
+        &self,
+        bytes: &[u8],
+        area: Rect,
+        forgive: bool,
+        format: PixelFormat,
+        out: &mut Scratch,
+    ) -> Result<()> {
         let space = self.get(tj::TJPARAM_TJPARAM_COLORSPACE);
         let cmyk = space == tj::TJCS_TJCS_CMYK as i32 || space == tj::TJCS_TJCS_YCCK as i32;
         let count = area.area();
         if cmyk {
-            let mut inks = std::mem::take(&mut self.cmyk);
+            let mut inks = Scratch::default();
             let decoded = self.decompress(
                 bytes,
                 inks.bytes(count * 4),
@@ -316,7 +327,6 @@ impl Decompressor {
                     out.bytes(count * format.bytes()),
                 );
             }
-            self.cmyk = inks;
             decoded?;
         } else {
             let kind = if format.channels == 1 {
@@ -372,10 +382,35 @@ impl Decompressor {
     }
 }
 
-/// Width and height of a minimum coded unit by `TJSAMP`.
-fn mcu_size(subsampling: i32) -> Option<(u32, u32)> {
-    const SIZES: [(u32, u32); 7] = [(8, 8), (16, 8), (16, 16), (8, 8), (8, 16), (32, 8), (8, 32)];
-    SIZES.get(usize::try_from(subsampling).ok()?).copied()
+/// The region with the margin that upsampling needs, its left edge where the library wants it.
+fn widen(frame: &Frame, request: &Request) -> Rect {
+    let Request { region, reduce, .. } = *request;
+    let (mcu_width, mcu_height) = frame.mcu;
+    // A neighbour of a reduced pixel lies further away.
+    let margin = 2 * reduce;
+    let left = region.x.saturating_sub(margin) / mcu_width * mcu_width;
+    let top = region.y.saturating_sub(margin);
+    let right = (region.x + region.width + mcu_width.max(margin)).min(frame.width);
+    let bottom = (region.y + region.height + margin)
+        .next_multiple_of(mcu_height)
+        .min(frame.height);
+    Rect {
+        x: left,
+        y: top,
+        width: right - left,
+        height: bottom - top,
+    }
+}
+
+/// The pixels of an image `reduce` times smaller that show an area.
+fn reduced(area: Rect, reduce: u32) -> Rect {
+    let (x, y) = (area.x / reduce, area.y / reduce);
+    Rect {
+        x,
+        y,
+        width: (area.x + area.width).div_ceil(reduce) - x,
+        height: (area.y + area.height).div_ceil(reduce) - y,
+    }
 }
 
 /// Adobe's inverted inks to RGB or gray, with PIL's arithmetic.
@@ -431,8 +466,12 @@ mod tests {
         let mut decoder = Decoder::new(MAX_PIXELS).unwrap();
         let header = decoder.header(bytes).unwrap();
         let mut out = Scratch::default();
-        let area = decoder
-            .decode(bytes, &header, region, RGB, &mut out)
+        let request = Request {
+            region,
+            ..Request::whole(&header, RGB)
+        };
+        let Decoded { area, .. } = decoder
+            .decode(bytes.into(), &header, &request, &mut out)
             .unwrap();
         let pixels = out.bytes(area.area() * 3);
         let mut cut = Vec::new();

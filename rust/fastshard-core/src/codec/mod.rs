@@ -6,7 +6,9 @@
 mod general;
 mod jpeg;
 mod jpeg_encode;
+mod jpeg_frame;
 mod orient;
+mod seekable;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::pixels::{PixelFormat, Rect, Scratch};
 
 pub use orient::orient;
+pub use seekable::Transcoding;
 
 /// The encodings that can be stored and decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,6 +89,53 @@ pub struct Header {
     pub orientation: u8,
 }
 
+/// An encoded image as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoded<'a> {
+    /// The file.
+    pub bytes: &'a [u8],
+    /// Where the tiles of a seekable JPEG start in it; empty for all others.
+    pub tiles: &'a [u32],
+}
+
+impl<'a> From<&'a [u8]> for Encoded<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self { bytes, tiles: &[] }
+    }
+}
+
+/// What is wanted of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// The part, in pixels of the image as stored.
+    pub region: Rect,
+    /// The pixels.
+    pub format: PixelFormat,
+    /// Decode 1, 2, 4 or 8 times smaller, where the format can.
+    pub reduce: u32,
+}
+
+impl Request {
+    /// All of an image, as it is.
+    #[must_use]
+    pub fn whole(header: &Header, format: PixelFormat) -> Self {
+        Self {
+            region: Rect::of_size(header.width, header.height),
+            format,
+            reduce: 1,
+        }
+    }
+}
+
+/// What was decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// At least the region that was asked for, in pixels of the reduced image.
+    pub area: Rect,
+    /// How many times smaller.
+    pub reduce: u32,
+}
+
 /// PIL's default limit, a quarter of a gibibyte of RGB.
 pub const MAX_PIXELS: u64 = 89_478_485;
 
@@ -111,7 +161,7 @@ impl Decoder {
     pub fn header(&mut self, bytes: &[u8]) -> Result<Header> {
         let format = recognise(bytes)?;
         let header = match format {
-            Format::Jpeg => self.jpeg.header(bytes)?,
+            Format::Jpeg => jpeg::Decompressor::header(bytes)?,
             _ => general::header(bytes, format, self.max_pixels)?,
         };
         self.check_size(&header)?;
@@ -133,34 +183,40 @@ impl Decoder {
     /// one that [`Self::header`] gave for these bytes.
     pub fn decode(
         &mut self,
-        bytes: &[u8],
+        source: Encoded<'_>,
         header: &Header,
-        region: Rect,
-        format: PixelFormat,
+        request: &Request,
         out: &mut Scratch,
-    ) -> Result<Rect> {
+    ) -> Result<Decoded> {
+        let region = request.region;
         debug_assert!(
             region.x + region.width <= header.width && region.y + region.height <= header.height
         );
         if header.format == Format::Jpeg {
-            self.jpeg.decode(bytes, header, region, format, out)
+            self.jpeg.decode(source, request, out)
         } else {
             general::decode(
-                bytes,
+                source.bytes,
                 header,
                 self.max_pixels,
-                format,
+                request.format,
                 &mut self.general,
                 out,
             )?;
-            Ok(Rect::of_size(header.width, header.height))
+            Ok(Decoded {
+                area: Rect::of_size(header.width, header.height),
+                reduce: 1,
+            })
         }
     }
 
     /// Checks that a file is whole: cheaply by its structure where that settles it, by decoding where it doesn't.
     pub fn check_whole(&mut self, bytes: &[u8], header: &Header, out: &mut Scratch) -> Result<()> {
         let settled = match header.format {
-            Format::Jpeg => jpeg::ends_properly(bytes),
+            Format::Jpeg => {
+                self.jpeg.check_header(bytes)?;
+                jpeg_frame::ends_properly(bytes)
+            }
             other => general::ends_properly(bytes, other),
         };
         if settled {
@@ -181,9 +237,8 @@ impl Decoder {
             channels: header.channels,
             depth: crate::pixels::Depth::Eight,
         };
-        let whole = Rect::of_size(header.width, header.height);
         self.jpeg.strict = true;
-        let decoded = self.decode(bytes, header, whole, format, out);
+        let decoded = self.decode(bytes.into(), header, &Request::whole(header, format), out);
         self.jpeg.strict = false;
         decoded.map(drop)
     }
@@ -216,6 +271,15 @@ pub fn encode_jpeg(
     quality: u8,
 ) -> Result<Vec<u8>> {
     jpeg_encode::encode(pixels, width, height, channels, quality)
+}
+
+/// Re-codes a JPEG without loss so that parts of it can be decoded alone; gives the file and where its tiles start, or
+/// `None` where it is better stored as it is.
+pub fn seekable_jpeg(
+    bytes: &[u8],
+    transcoding: &Transcoding,
+) -> Result<Option<(Vec<u8>, Vec<u32>)>> {
+    seekable::transcode(bytes, transcoding)
 }
 
 /// Encodes pixels as PNG, without loss.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field as ArrowField, Fields, Schema, SchemaRef};
 use serde_json::{Map, Value, json};
 
-use super::{CRC_COLUMN, PATH_COLUMN, VERSION, image_columns};
+use super::{CRC_COLUMN, PATH_COLUMN, image_columns};
 use crate::schema::{Dtype, Field, Kind};
 
 fn data_type(dtype: Dtype) -> DataType {
     match dtype {
         Dtype::Bool | Dtype::Uint8 => DataType::UInt8,
-        Dtype::Uint16 => DataType::UInt16,
+        // Fields of bfloat16 are refused long before.
+        Dtype::Uint16 | Dtype::Bfloat16 => DataType::UInt16,
         Dtype::Uint32 => DataType::UInt32,
         Dtype::Uint64 => DataType::UInt64,
         Dtype::Int8 => DataType::Int8,
@@ -32,6 +33,11 @@ pub(crate) fn image_children() -> Fields {
         ArrowField::new("bytes", DataType::Binary, true),
         ArrowField::new("path", DataType::Utf8, true),
     ])
+}
+
+/// What the list of an image's tiles holds: where each starts in the file.
+pub(crate) fn tiles_item() -> Arc<ArrowField> {
+    Arc::new(ArrowField::new("item", DataType::UInt32, true))
 }
 
 fn tensor(name: &str, dtype: Dtype, shape: &[usize]) -> ArrowField {
@@ -77,15 +83,18 @@ fn huggingface(fields: &[Field]) -> String {
     json!({ "info": { "features": Value::Object(features) } }).to_string()
 }
 
-/// The schema of every shard of a dataset of these fields.
+/// The schema of every shard of a dataset of these fields, in a version of the format.
 #[must_use]
-pub fn arrow_schema(fields: &[Field], source_paths: bool) -> SchemaRef {
+pub fn arrow_schema(fields: &[Field], source_paths: bool, version: u32) -> SchemaRef {
     let mut columns: Vec<_> = fields.iter().map(column).collect();
     for field in fields.iter().filter(|field| field.kind == Kind::Image) {
-        let [width, height, orientation] = image_columns(&field.name);
+        let [width, height, orientation, tiles] = image_columns(&field.name);
         columns.push(ArrowField::new(width, DataType::UInt32, true));
         columns.push(ArrowField::new(height, DataType::UInt32, true));
         columns.push(ArrowField::new(orientation, DataType::UInt8, true));
+        if version >= 2 {
+            columns.push(ArrowField::new(tiles, DataType::List(tiles_item()), true));
+        }
     }
     if source_paths {
         columns.push(ArrowField::new(PATH_COLUMN, DataType::Utf8, true));
@@ -96,7 +105,7 @@ pub fn arrow_schema(fields: &[Field], source_paths: bool) -> SchemaRef {
         HashMap::from([
             (
                 "fastshard".into(),
-                json!({ "version": VERSION }).to_string(),
+                json!({ "version": version }).to_string(),
             ),
             ("huggingface".into(), huggingface(fields)),
         ]),

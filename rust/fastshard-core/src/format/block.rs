@@ -7,7 +7,7 @@ use arrow_array::types::{UInt8Type, UInt32Type};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, RecordBatch, StringArray, UInt8Array, UInt32Array,
 };
-use arrow_buffer::Buffer;
+use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 
 use super::{CRC_COLUMN, PATH_COLUMN, image_columns};
 use crate::error::{Error, Result};
@@ -32,6 +32,8 @@ pub enum Column {
         height: UInt32Array,
         /// EXIF orientation, 1 to 8.
         orientation: UInt8Array,
+        /// Where the tiles of seekable JPEGs start.
+        tiles: Tiles,
     },
     /// Values that all take the same room, one after the other.
     Fixed {
@@ -44,6 +46,29 @@ pub enum Column {
     Text(StringArray),
     /// Bytes.
     Bytes(BinaryArray),
+}
+
+/// The tile indices of a block's images; none at all in version 1 of the format.
+#[derive(Clone, Debug)]
+pub struct Tiles(Option<(OffsetBuffer<i32>, ScalarBuffer<u32>)>);
+
+impl Tiles {
+    fn of(column: &ArrayRef) -> Option<Self> {
+        let list = column.as_list_opt::<i32>()?;
+        let values = list.values().as_primitive_opt::<UInt32Type>()?;
+        Some(Self(Some((
+            list.offsets().clone(),
+            values.values().clone(),
+        ))))
+    }
+
+    /// Where the tiles of a row's image start in its bytes; empty where it isn't seekable.
+    #[must_use]
+    pub fn value(&self, row: usize) -> &[u32] {
+        self.0.as_ref().map_or(&[], |(offsets, values)| {
+            &values[offsets[row] as usize..offsets[row + 1] as usize]
+        })
+    }
 }
 
 impl Column {
@@ -108,7 +133,7 @@ fn column(batch: &RecordBatch, field: &Field) -> Option<Column> {
     }
     match &field.kind {
         Kind::Image => {
-            let [width, height, orientation] = image_columns(&field.name);
+            let [width, height, orientation, tiles] = image_columns(&field.name);
             let image = array.as_struct_opt()?;
             Some(Column::Image {
                 bytes: image.column_by_name("bytes")?.as_binary_opt()?.clone(),
@@ -125,6 +150,10 @@ fn column(batch: &RecordBatch, field: &Field) -> Option<Column> {
                     .column_by_name(&orientation)?
                     .as_primitive_opt::<UInt8Type>()?
                     .clone(),
+                tiles: match batch.column_by_name(&tiles) {
+                    Some(column) => Tiles::of(column)?,
+                    None => Tiles(None),
+                },
             })
         }
         Kind::Text => Some(Column::Text(array.as_string_opt()?.clone())),

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::schema::{Field, check_fields};
 
 /// The format version that this library writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const FORMAT: &str = "fastshard";
 
@@ -199,7 +199,7 @@ impl Manifest {
             )));
         }
         match head.version {
-            Some(VERSION) => {}
+            Some(1..=VERSION) => {}
             Some(version) if version > VERSION => {
                 return Err(bad(format!(
                     "written in format version {version}, but this fastshard reads up to {VERSION}; please upgrade"
@@ -328,7 +328,7 @@ mod tests {
         type Change = fn(&mut Manifest);
         let changes: [(&str, Change); 9] = [
             ("expected \"fastshard\"", |m| m.format = "other".into()),
-            ("please upgrade", |m| m.version = 2),
+            ("please upgrade", |m| m.version = VERSION + 1),
             ("is not one", |m| m.version = 0),
             ("altered", |m| m.shards[0].blake3 = "01".into()),
             ("plain file name", |m| m.shards[0].file = "../x".into()),

@@ -5,8 +5,8 @@ mod block;
 mod manifest;
 
 pub use arrow::arrow_schema;
-pub(crate) use arrow::image_children;
-pub use block::{Block, Column};
+pub(crate) use arrow::{image_children, tiles_item};
+pub use block::{Block, Column, Tiles};
 pub(crate) use block::{columns, row_crc};
 pub use manifest::{BlockEntry, ImageSizes, Manifest, ShardEntry, VERSION};
 
@@ -24,6 +24,6 @@ pub const ALIGNMENT: usize = 64;
 
 /// Names of the small columns that go with an image field.
 #[must_use]
-pub fn image_columns(field: &str) -> [String; 3] {
-    ["width", "height", "orientation"].map(|what| format!("_{field}_{what}"))
+pub fn image_columns(field: &str) -> [String; 4] {
+    ["width", "height", "orientation", "tiles"].map(|what| format!("_{field}_{what}"))
 }

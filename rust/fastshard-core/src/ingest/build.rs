@@ -12,13 +12,13 @@ use arrow_array::{
 use arrow_schema::{DataType, SchemaRef};
 
 use super::image_column::{ImageColumn, MAX_ITEM, Stored, conform, tensor};
-use super::spec::{Check, Encode, PackSpec};
+use super::spec::{Check, Encode, Metadata, PackSpec, Seekable};
 use super::staging::SkippedRow;
 use super::units::{join, paths};
-use crate::codec::{Header, encode_jpeg, encode_png};
+use crate::codec::{Header, Transcoding, encode_jpeg, encode_png, seekable_jpeg};
 use crate::error::{Error, Result};
 use crate::format::{
-    CRC_COLUMN, ImageSizes, PATH_COLUMN, arrow_schema, columns, image_children, row_crc,
+    CRC_COLUMN, ImageSizes, PATH_COLUMN, VERSION, arrow_schema, columns, image_children, row_crc,
 };
 use crate::pipeline::{ImagePlan, ImageWorker, OnError};
 use crate::pixels::{Depth, PixelFormat};
@@ -88,7 +88,7 @@ impl Builder {
             ImagePlan::encoded("image", 0, &spec.operations(channels), Layout::Nhwc, size)
         };
         Ok(Self {
-            schema: arrow_schema(&stored, source_paths),
+            schema: arrow_schema(&stored, source_paths, VERSION),
             plans: [plan(3)?, plan(1)?],
             spec,
             stored,
@@ -208,13 +208,8 @@ impl Builder {
                 relative.to_owned(),
             )
         } else {
-            let column = table
-                .column_by_name(name)
-                .and_then(|column| column.as_binary_opt::<i32>());
-            let column = column.ok_or_else(|| {
-                Error::source(format!("field {name:?}: expected a column of bytes"))
-            })?;
-            (column.value(row).to_vec(), String::new())
+            let (bytes, path) = streamed_image(table, name, row)?;
+            (bytes.to_vec(), path.to_owned())
         };
         self.counters
             .bytes
@@ -233,19 +228,7 @@ impl Builder {
         let header = tools.workers[0].decoder().header(&bytes)?;
         if self.spec.encode == Encode::Original {
             tools.workers[0].check(&bytes, &header, self.spec.check == Check::Decode)?;
-            let Header {
-                width,
-                height,
-                orientation,
-                ..
-            } = header;
-            return Ok(Stored {
-                bytes,
-                path,
-                width,
-                height,
-                orientation,
-            });
+            return self.original(bytes, path, &header);
         }
         let gray = header.channels == 1 && self.spec.encode != Encode::Raw;
         let (plan, worker) = (
@@ -276,6 +259,31 @@ impl Builder {
             width,
             height,
             orientation: 1,
+            tiles: Vec::new(),
+        })
+    }
+
+    /// An image whose pixels stay what they are, in a seekable file where that is asked for and can be.
+    fn original(&self, bytes: Vec<u8>, path: String, header: &Header) -> Result<Stored> {
+        let seekable = match self.spec.seekable {
+            Seekable::No => None,
+            wanted => seekable_jpeg(
+                &bytes,
+                &Transcoding {
+                    max_pixels: self.spec.max_pixels,
+                    drop_metadata: self.spec.metadata == Metadata::Drop,
+                    only_where_it_pays: wanted == Seekable::Auto,
+                },
+            )?,
+        };
+        let (bytes, tiles) = seekable.unwrap_or((bytes, Vec::new()));
+        Ok(Stored {
+            bytes,
+            path,
+            width: header.width,
+            height: header.height,
+            orientation: header.orientation,
+            tiles,
         })
     }
 
@@ -320,6 +328,7 @@ impl Builder {
                 internal.push(Arc::new(UInt8Array::from(std::mem::take(
                     &mut image.orientation,
                 ))));
+                internal.push(image.tiles());
             } else {
                 arrays.push(tensor(
                     std::mem::take(&mut image.pixels),
@@ -349,6 +358,24 @@ impl Builder {
         arrays[last] = Arc::new(UInt32Array::from(crcs));
         RecordBatch::try_new(self.schema.clone(), arrays).map_err(failed)
     }
+}
+
+/// An image of a stream, and where it came from: plain bytes, or what datasets hold.
+pub(super) fn streamed_image<'a>(
+    table: &'a RecordBatch,
+    name: &str,
+    row: usize,
+) -> Result<(&'a [u8], &'a str)> {
+    let found = table.column_by_name(name).and_then(|column| {
+        if let Some(image) = column.as_struct_opt() {
+            let bytes = image.column_by_name("bytes")?.as_binary_opt::<i32>()?;
+            let path = image.column_by_name("path")?.as_string_opt::<i32>()?;
+            Some((bytes.value(row), path.value(row)))
+        } else {
+            Some((column.as_binary_opt::<i32>()?.value(row), ""))
+        }
+    });
+    found.ok_or_else(|| Error::source(format!("field {name:?}: expected a column of bytes")))
 }
 
 fn expect_size(plan: &ImagePlan, found: [u32; 2]) -> Result<()> {
@@ -400,7 +427,7 @@ fn transform(
     };
     worker.run_encoded(
         plan,
-        bytes,
+        bytes.into(),
         decode_options(plan),
         key,
         move |height_width| {

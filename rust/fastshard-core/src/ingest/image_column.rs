@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, FixedSizeListArray, make_array};
-use arrow_buffer::Buffer;
+use arrow_array::{Array, ArrayRef, FixedSizeListArray, ListArray, UInt32Array, make_array};
+use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
 
 use crate::error::{Error, Result};
-use crate::format::ImageSizes;
+use crate::format::{ImageSizes, tiles_item};
 
 /// The largest item: offsets within a block are 32 bits wide.
 pub(super) const MAX_ITEM: u64 = i32::MAX as u64;
@@ -22,6 +22,8 @@ pub(super) struct Stored {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) orientation: u8,
+    /// Where the tiles of a seekable JPEG start.
+    pub(super) tiles: Vec<u32>,
 }
 
 /// The images of one field of a unit.
@@ -33,6 +35,8 @@ pub(super) struct ImageColumn {
     pub(super) width: Vec<u32>,
     pub(super) height: Vec<u32>,
     pub(super) orientation: Vec<u8>,
+    tiles: Vec<u32>,
+    tile_counts: Vec<usize>,
     pub(super) total: u64,
 }
 
@@ -48,6 +52,8 @@ impl ImageColumn {
         self.width.push(image.width);
         self.height.push(image.height);
         self.orientation.push(image.orientation);
+        self.tiles.extend_from_slice(&image.tiles);
+        self.tile_counts.push(image.tiles.len());
     }
 
     pub(super) fn sizes(&self) -> Option<ImageSizes> {
@@ -57,6 +63,17 @@ impl ImageColumn {
             .zip(&self.height)
             .map(|(&width, &height)| ImageSizes::of(width, height));
         each.reduce(ImageSizes::union)
+    }
+
+    pub(super) fn tiles(&mut self) -> ArrayRef {
+        let offsets = OffsetBuffer::from_lengths(std::mem::take(&mut self.tile_counts));
+        let starts = UInt32Array::from(std::mem::take(&mut self.tiles));
+        Arc::new(ListArray::new(
+            tiles_item(),
+            offsets,
+            Arc::new(starts),
+            None,
+        ))
     }
 
     pub(super) fn arrays(&mut self) -> (ArrayRef, ArrayRef) {

@@ -8,9 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
-use arrow_array::cast::AsArray;
 
-use super::build::{Builder, Built, Counters, Tools, needs_size};
+use super::build::{Builder, Built, Counters, Tools, needs_size, streamed_image};
 use super::ordered::ordered;
 use super::shards::{Report, Shards};
 use super::spec::PackSpec;
@@ -375,11 +374,9 @@ fn pack_stream(destination: &Path, spec: PackSpec, shared: &Shared) -> Result<Re
 
 fn first_streamed_size(spec: &PackSpec, batch: &RecordBatch) -> Result<[u32; 2]> {
     let image = spec.fields.iter().find(|field| field.kind == Kind::Image);
-    let column = image
-        .and_then(|field| batch.column_by_name(&field.name))
-        .and_then(|c| c.as_binary_opt::<i32>());
-    let column = column.ok_or_else(|| Error::option("raw pixels need an image field"))?;
-    let header = Decoder::new(spec.max_pixels)?.header(column.value(0))?;
+    let image = image.ok_or_else(|| Error::option("raw pixels need an image field"))?;
+    let (bytes, _) = streamed_image(batch, &image.name, 0)?;
+    let header = Decoder::new(spec.max_pixels)?.header(bytes)?;
     Ok([header.height, header.width])
 }
 

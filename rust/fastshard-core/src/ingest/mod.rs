@@ -19,5 +19,5 @@ mod units;
 
 pub use job::{Job, Progress};
 pub use shards::Report;
-pub use spec::{Check, Encode, PackSpec};
+pub use spec::{Check, Encode, Metadata, PackSpec, Seekable};
 pub use staging::SkippedRow;

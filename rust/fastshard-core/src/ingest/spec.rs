@@ -21,6 +21,28 @@ pub enum Encode {
     Raw,
 }
 
+/// Which JPEGs are re-coded, without loss, so that parts of them can be decoded alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seekable {
+    /// None.
+    No,
+    /// Those that decode faster for it: progressive ones and those of more than a few tiles.
+    Auto,
+    /// All that can be.
+    Yes,
+}
+
+/// What becomes of ICC, EXIF and other metadata in JPEGs that are re-coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metadata {
+    /// It stays.
+    Keep,
+    /// It goes, but for an EXIF segment that turns the image.
+    Drop,
+}
+
 /// How thoroughly images are looked at that are stored as they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,6 +61,9 @@ pub struct PackSpec {
     pub fields: Vec<Field>,
     pub ops: Vec<Operation>,
     pub encode: Encode,
+    /// Which JPEGs are re-coded, without loss, to be seekable.
+    pub seekable: Seekable,
+    pub metadata: Metadata,
     pub quality: u8,
     pub max_pixels: u64,
     pub check: Check,

@@ -1,7 +1,8 @@
 //! One image field: from stored bytes (or raw pixels) to its place in the batch.
 
+use super::arrange::{Arranged, before_values, check_erasing, only_erases};
 use super::render::Renderer;
-use crate::codec::{Decoder, Header, MAX_PIXELS, orient};
+use crate::codec::{Decoded, Decoder, Encoded, Format, Header, MAX_PIXELS, Request, orient};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::format::Column;
@@ -34,7 +35,7 @@ pub(crate) struct ImagePlan {
     size: Option<[u32; 2]>,
 }
 
-fn pixel_tensor(field: &Field) -> Option<(PixelFormat, [u32; 2])> {
+pub(super) fn pixel_tensor(field: &Field) -> Option<(PixelFormat, [u32; 2])> {
     let Kind::Tensor { dtype, shape, .. } = &field.kind else {
         return None;
     };
@@ -63,7 +64,11 @@ fn check_order(operations: &[Operation]) -> Result<()> {
             operation,
             Operation::ToDtype { .. } | Operation::Normalize { .. }
         );
-        if operation.is_step() && values_changed {
+        let pixels_stay = match operation {
+            Operation::Decode(_) | Operation::Grayscale { .. } => true,
+            _ => changes || only_erases(operation),
+        };
+        if values_changed && !pixels_stay {
             return Err(Error::option(format!(
                 "transform {at} moves or changes pixels after ToDtype or Normalize; put it before them"
             )));
@@ -79,7 +84,7 @@ fn check_fill(operations: &[Operation], format: PixelFormat) -> Result<()> {
     } else {
         u16::MAX
     };
-    for operation in operations {
+    for operation in operations.iter().flat_map(Operation::parts) {
         if let Some(fill) = operation.fill()
             && ((fill.len() != 1 && fill.len() != format.channels)
                 || fill.iter().any(|&value| value > most))
@@ -94,7 +99,10 @@ fn check_fill(operations: &[Operation], format: PixelFormat) -> Result<()> {
 }
 
 fn check_effects(operations: &[Operation], format: PixelFormat) -> Result<()> {
-    match operations.iter().position(Operation::is_effect) {
+    match before_values(operations)
+        .iter()
+        .position(Operation::is_effect)
+    {
         Some(at) if format.depth != Depth::Eight => Err(Error::option(format!(
             "transform {at} changes pixel values, which must have 8 bits; these have 16"
         ))),
@@ -177,18 +185,20 @@ impl ImagePlan {
         check_order(operations)?;
         check_fill(operations, format)?;
         check_effects(operations, format)?;
-        let steps = operations
-            .iter()
-            .cloned()
-            .enumerate()
-            .filter(|(_, operation)| operation.is_step());
+        let Arranged {
+            steps,
+            values,
+            input,
+        } = Arranged::new(operations, format);
+        let finish = Finish::new(&values, input, layout)?;
+        check_erasing(&steps, format, finish.channels())?;
         Ok(Self {
             name: name.to_owned(),
             index,
             origin,
             format,
-            steps: steps.collect(),
-            finish: Finish::new(operations, format, layout)?,
+            steps,
+            finish,
             size: operations
                 .iter()
                 .fold(size, |size, operation| operation.output_size(size)),
@@ -278,8 +288,12 @@ impl ImageWorker {
         out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
     ) -> Result<()> {
         match (place.block.column(plan.index), plan.origin) {
-            (Column::Image { bytes, .. }, Origin::Encoded(options)) => {
-                self.run_encoded(plan, bytes.value(place.row), options, key, out)
+            (Column::Image { bytes, tiles, .. }, Origin::Encoded(options)) => {
+                let source = Encoded {
+                    bytes: bytes.value(place.row),
+                    tiles: tiles.value(place.row),
+                };
+                self.run_encoded(plan, source, options, key, out)
             }
             (Column::Fixed { values, row_bytes }, Origin::Raw { width, height }) => {
                 let recipe = plan.recipe(width, height, key)?;
@@ -287,6 +301,7 @@ impl ImageWorker {
                     pixels: &values[place.row * row_bytes..][..*row_bytes],
                     area: Rect::of_size(width, height),
                     format: plan.format,
+                    reduce: 1,
                 };
                 self.renderer.run(plan, &recipe, source, out)
             }
@@ -318,12 +333,12 @@ impl ImageWorker {
     pub(crate) fn run_encoded<'a>(
         &mut self,
         plan: &ImagePlan,
-        bytes: &[u8],
+        encoded: Encoded<'_>,
         options: DecodeOptions,
         key: Key,
         out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
     ) -> Result<()> {
-        let header = self.decoder.header(bytes)?;
+        let header = self.decoder.header(encoded.bytes)?;
         let turned = options.exif_orientation && header.orientation > 1;
         let (width, height) = match (turned, header.orientation) {
             (true, 5..) => (header.height, header.width),
@@ -342,10 +357,15 @@ impl ImageWorker {
             upright,
             renderer,
         } = self;
-        let area = decoder.decode(bytes, &header, needed, plan.format, decoded)?;
+        let request = Request {
+            region: needed,
+            format: plan.format,
+            reduce: reduction(&options, &recipe, &header, turned),
+        };
+        let Decoded { area, reduce } = decoder.decode(encoded, &header, &request, decoded)?;
         let decoded = decoded.bytes(area.area() * plan.format.bytes());
         let (pixels, area) = if turned {
-            turn(decoded, &header, plan.format, upright)
+            turn(decoded, area, header.orientation, plan.format, upright)
         } else {
             (&*decoded, area)
         };
@@ -353,6 +373,7 @@ impl ImageWorker {
             pixels,
             area,
             format: plan.format,
+            reduce,
         };
         let result = renderer.run(plan, &recipe, source, out);
         self.shrink();
@@ -367,24 +388,29 @@ impl ImageWorker {
     }
 }
 
+/// How many times smaller an image may be decoded. The resize that follows has the rest to do.
+fn reduction(options: &DecodeOptions, recipe: &Recipe, header: &Header, turned: bool) -> u32 {
+    if !options.scaled || header.format != Format::Jpeg {
+        return 1;
+    }
+    let reduce = recipe.reduction();
+    // Turned about, a partial last pixel would come first.
+    let whole = header.width.is_multiple_of(reduce) && header.height.is_multiple_of(reduce);
+    if turned && !whole { 1 } else { reduce }
+}
+
 fn turn<'a>(
     decoded: &[u8],
-    header: &Header,
+    area: Rect,
+    orientation: u8,
     format: PixelFormat,
     upright: &'a mut Scratch,
 ) -> (&'a [u8], Rect) {
-    let (width, height) = (header.width as usize, header.height as usize);
-    orient(
-        decoded,
-        width,
-        height,
-        format.bytes(),
-        header.orientation,
-        upright,
-    );
-    let area = match header.orientation {
-        5.. => Rect::of_size(header.height, header.width),
-        _ => Rect::of_size(header.width, header.height),
+    let (width, height) = (area.width as usize, area.height as usize);
+    orient(decoded, width, height, format.bytes(), orientation, upright);
+    let area = match orientation {
+        5.. => Rect::of_size(area.height, area.width),
+        _ => area,
     };
     (upright.bytes(decoded.len()), area)
 }

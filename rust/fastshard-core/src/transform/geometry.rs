@@ -8,9 +8,9 @@
 //! A stage may warp instead of resizing: crops and flips before a warp and further warps become part of its matrix. A warp
 //! never averages, so that resizing (with its wider filter) and warping have a stage each, in whichever order.
 
-use super::Filter;
 use super::matrix::Matrix;
 use super::warp::{Padding, Sampling, Warp};
+use super::{Filter, Interpolation};
 use crate::pixels::Rect;
 
 /// A rectangle that may reach outside of its frame.
@@ -110,6 +110,21 @@ impl Stage {
             width,
             height,
         })
+    }
+
+    /// How many times smaller the input may be: 8, 4, 2, or 1 where every pixel counts as it is.
+    #[must_use]
+    pub fn reduction(&self) -> u32 {
+        let shrinks = |by: u32| {
+            self.size.0.saturating_mul(by) <= self.source.width
+                && self.size.1.saturating_mul(by) <= self.source.height
+        };
+        match self.filter {
+            Some(filter) if filter.antialias && filter.interpolation != Interpolation::Nearest => {
+                [8, 4, 2].into_iter().find(|&by| shrinks(by)).unwrap_or(1)
+            }
+            _ => 1,
+        }
     }
 
     fn is_whole(&self) -> bool {

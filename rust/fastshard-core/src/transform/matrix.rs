@@ -130,7 +130,8 @@ impl Matrix {
     /// Whether straight steps stay straight and equal.
     #[must_use]
     pub fn is_affine(&self) -> bool {
-        self.0[2] == Self::IDENTITY.0[2]
+        let [a, b, c] = self.0[2];
+        (a, b, c) == (0.0, 0.0, 1.0)
     }
 
     /// Whether nothing moves, but for rounding.

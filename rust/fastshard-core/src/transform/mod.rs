@@ -5,11 +5,17 @@
 //! needed at all. *Effects* change pixels in place between them; a [`Recipe`] is one sample's sequence of both. The
 //! *value* ones (grayscale, dtype, normalise) at the end become one table look-up a value in [`finish`].
 
+mod augment;
 mod boxes;
+mod color;
+mod convolve;
 mod effect;
+mod erasing;
 mod finish;
 mod geometry;
+mod linear;
 mod matrix;
+mod nested;
 mod operation;
 mod random_warp;
 mod recipe;
@@ -19,10 +25,14 @@ mod warp;
 
 use serde::{Deserialize, Serialize};
 
-pub use effect::Effect;
+pub use augment::{AutoAugment, Look, Policy, RandAugment, TrivialAugmentWide};
+pub use color::{ColorJitter, GaussianBlur};
+pub use effect::{Effect, Erase, Paint};
+pub use erasing::{RandomErasing, Value};
 pub use finish::{Finish, Layout};
 pub use geometry::{Canvas, Stage, View};
 pub use matrix::{Affine, Matrix};
+pub use nested::{RandomApply, RandomChoice};
 pub use operation::{DecodeOptions, Mode, Operation};
 pub use random_warp::{RandomAffine, RandomPerspective, RandomRotation};
 pub use recipe::Recipe;

@@ -94,6 +94,7 @@ fn run(canvas: &Canvas, pixels: &[u8], size: (u32, u32), format: PixelFormat) ->
             pixels: &part,
             area,
             format,
+            reduce: 1,
         };
         Resampler::default().run(stage, source, &mut out).unwrap();
         pixels = out;
@@ -238,7 +239,7 @@ fn absurd_warps_show_the_border() {
                 canvas.warp(Matrix::affine(&parts, size), size, &sampling);
                 canvas.warp(Matrix::affine(&parts, size), size, &sampling);
                 let out = run(&canvas, &pixels, size, format(3, Depth::Eight));
-                if padding == Padding::Constant && far == 1e18 {
+                if padding == Padding::Constant && far > 1e17 {
                     assert_eq!(out[..3], [7, 99, 200]);
                 }
             }
@@ -289,6 +290,8 @@ fn chains_are_one_stage() {
 
 /// Quarter turns, flips, whole shifts and crops with the nearest pixel lose nothing, so one resampling must give what
 /// one after the other gives, including what leaves the frame on the way.
+type Step<'a> = &'a dyn Fn(&mut Canvas, &Sampling);
+
 #[test]
 fn chains_equal_their_steps() {
     let size = (31, 31);
@@ -304,7 +307,7 @@ fn chains_equal_their_steps() {
         let output = (size.1, size.0);
         canvas.warp(Matrix::rotation(90.0, None, size, output), output, sampling);
     };
-    let steps: [&dyn Fn(&mut Canvas, &Sampling); 10] = [
+    let steps: [Step<'_>; 10] = [
         &|canvas, _| canvas.crop(1, 2, 28, 27),
         &|canvas, _| canvas.flip_vertically(),
         &turn,
