@@ -95,6 +95,9 @@ impl Matrix {
         center: Option<[f64; 2]>,
         (width, height): (u32, u32),
     ) -> (f64, f64) {
+        if center.is_none() && degrees.rem_euclid(180.0) == 90.0 {
+            return (height.into(), width.into());
+        }
         let matrix = inverse_affine(&rotated(degrees, center), (width, height));
         let (x, y) = (0.5 * f64::from(width), 0.5 * f64::from(height));
         let corners = [[-x, -y], [-x, y], [x, y], [x, -y]].map(|[x, y]| matrix.map(x, y));
@@ -221,8 +224,11 @@ mod tests {
 
     #[test]
     fn a_quarter_turn_swaps_the_sides() {
-        let size = Matrix::rotated_size(90.0, None, (5, 3));
-        assert_eq!(size, (3.0, 5.0));
+        for degrees in [90.0, -90.0, 450.0] {
+            assert_eq!(Matrix::rotated_size(degrees, None, (6, 3)), (3.0, 6.0));
+        }
+        let size = Matrix::rotated_size(270.0, Some([2.5, 1.5]), (5, 3));
+        assert_eq!(size, (3.0, 5.0), "noise must not add a row");
         // Counter-clockwise: the upper left corner of the result shows the upper right one of the image.
         let turn = Matrix::rotation(90.0, None, (5, 3), (3, 5));
         assert_close(turn, [[0.0, -1.0, 5.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]);
