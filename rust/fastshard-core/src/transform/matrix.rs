@@ -95,7 +95,7 @@ impl Matrix {
         center: Option<[f64; 2]>,
         (width, height): (u32, u32),
     ) -> (f64, f64) {
-        if center.is_none() && degrees.rem_euclid(180.0) == 90.0 {
+        if center.is_none() && (degrees.rem_euclid(180.0) - 90.0).abs() < 1e-9 {
             return (height.into(), width.into());
         }
         let matrix = inverse_affine(&rotated(degrees, center), (width, height));

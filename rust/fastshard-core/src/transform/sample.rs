@@ -345,8 +345,10 @@ fn weights(place: [i64; 2]) -> [u32; 4] {
     [WHOLE - right - below - both, right, below, both]
 }
 
+/// What is no number is far away.
+#[expect(clippy::manual_clamp, reason = "a clamp keeps what is no number")]
 fn fixed(at: f64) -> i64 {
-    (at.clamp(-FAR, FAR) * ONE as f64).round() as i64
+    (at.max(-FAR).min(FAR) * ONE as f64).round() as i64
 }
 
 /// The places of a row's pixels.

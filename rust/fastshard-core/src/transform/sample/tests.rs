@@ -288,10 +288,10 @@ fn chains_are_one_stage() {
     assert_eq!(canvas.stages().len(), 3, "resizing averages");
 }
 
-/// Quarter turns, flips, whole shifts and crops with the nearest pixel lose nothing, so one resampling must give what
-/// one after the other gives, including what leaves the frame on the way.
 type Step<'a> = &'a dyn Fn(&mut Canvas, &Sampling);
 
+/// Quarter turns, flips, whole shifts and crops with the nearest pixel lose nothing, so one resampling must give what
+/// one after the other gives, including what leaves the frame on the way.
 #[test]
 fn chains_equal_their_steps() {
     let size = (31, 31);
