@@ -195,7 +195,7 @@ pub(super) fn run<'a>(
             How::Paste => {
                 let size = height_width(&image.output.shape, layout);
                 let area = random_box(size, lambda, &mut draws);
-                rows(image).paste(saved, runs(&image.output.shape, layout, dtype, area));
+                rows(image).paste(saved, &runs(&image.output.shape, layout, dtype, area));
                 let [x1, y1, x2, y2] = area;
                 let share = ((x2 - x1) * (y2 - y1)) as f64 / (size[0] * size[1]) as f64;
                 lambda = 1.0 - share;

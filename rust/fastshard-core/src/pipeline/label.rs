@@ -98,7 +98,7 @@ mod tests {
         let mut out = [9.0; 3];
         let shares = Shares::new(&class, 3).unwrap();
         shares.write(&1i64.to_le_bytes(), &mut out).unwrap();
-        assert_eq!(out, [0.0, 1.0, 0.0]);
+        assert_eq!(out.map(|share| share as u8), [0, 1, 0]);
         assert_eq!(shares.write(&3i64.to_le_bytes(), &mut out), Err(3.0));
         assert_eq!(shares.write(&(-1i64).to_le_bytes(), &mut out), Err(-1.0));
         let hot = field(r#"{"name":"y","type":"tensor","dtype":"uint8","shape":[3]}"#);
@@ -106,7 +106,7 @@ mod tests {
             .unwrap()
             .write(&[1, 0, 1], &mut out)
             .unwrap();
-        assert_eq!(out, [1.0, 0.0, 1.0]);
+        assert_eq!(out.map(|share| share as u8), [1, 0, 1]);
         for (field, classes) in [
             (class, 1),
             (hot, 2),

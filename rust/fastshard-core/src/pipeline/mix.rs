@@ -53,7 +53,7 @@ impl Rows<'_> {
     pub(super) fn paste(
         self,
         saved: &mut Scratch,
-        runs: impl Iterator<Item = Range<usize>> + Clone,
+        runs: &(impl Iterator<Item = Range<usize>> + Clone),
     ) {
         self.each(saved, |row, partner| {
             for run in runs.clone() {
@@ -110,7 +110,9 @@ fn blend_halves(row: &mut [f16], partner: &[f16], weights: [f32; 2]) {
         for ((values, sum), weight) in [&*row, partner].iter().zip(&mut sums).zip(weights) {
             let sum = &mut sum[..count];
             values.convert_to_f32_slice(sum);
-            sum.iter_mut().for_each(|value| *value *= weight);
+            for value in &mut *sum {
+                *value *= weight;
+            }
             halves[..count].convert_from_f32_slice(sum);
             halves[..count].convert_to_f32_slice(sum);
         }
@@ -206,7 +208,7 @@ mod tests {
                 kept,
             };
             rows.each(&mut Scratch::default(), |row, partner| {
-                row.copy_from_slice(partner)
+                row.copy_from_slice(partner);
             });
             let mut expected = before.clone();
             for (at, &row) in kept.iter().enumerate() {
@@ -227,8 +229,8 @@ mod tests {
                 blend(Dtype::Uint8, &mut row, &[b], [own, other]);
                 let exact = f32::from(a) * own + f32::from(b) * other;
                 assert_eq!(
-                    f32::from(row[0]),
-                    exact.round_ties_even(),
+                    u32::from(row[0]),
+                    exact.round_ties_even() as u32,
                     "{a} {b} {lambda}"
                 );
             }
@@ -243,8 +245,8 @@ mod tests {
                 );
                 let exact = f32::from(a) * own + f32::from(b) * other;
                 assert_eq!(
-                    f32::from(row[0]),
-                    exact.round_ties_even(),
+                    u32::from(row[0]),
+                    exact.round_ties_even() as u32,
                     "{a} {b} {lambda}"
                 );
             }
