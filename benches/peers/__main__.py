@@ -1,6 +1,6 @@
 """The comparison with every peer. `make bench-peers` calls it in the environment that install.py makes.
 
-PYTHONPATH=benches .venv-peers/bin/python -m peers            # all; about half an hour on two cores
+PYTHONPATH=benches .venv-peers/bin/python -m peers            # all; an hour on two cores (estimated)
 PYTHONPATH=benches .venv-peers/bin/python -m peers --short    # fewer pictures, two repeats
 ... --tracks train eval --only fs-original tf ffcv --repeats 1
 """
