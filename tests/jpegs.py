@@ -90,13 +90,15 @@ def tiles(dataset, field="image"):
     return fs.open(dataset).to_arrow().column(f"_{field}_tiles").to_pylist()
 
 
-def largest(files, raw, steps, epochs, before=EXACT, names=None):
-    """The largest difference a row between the samples of two datasets over some epochs; the first one holds files."""
+def largest(path, other, steps, epochs, first=(EXACT, SAME), names=None):
+    """The largest difference a row between two datasets over some epochs, each with a step of its own first.
+
+    By default the first holds files and the second raw pixels.
+    """
     steps = steps if isinstance(steps, list) else [steps]
-    ours, theirs = (
-        fs.Loader(path, 100, transforms={"image": [first, *steps]}) for path, first in ((files, before), (raw, SAME))
-    )
-    worst = np.zeros(len(fs.open(files)), int)
+    ours = fs.Loader(path, 100, transforms={"image": [first[0], *steps]})
+    theirs = fs.Loader(other, 100, transforms={"image": [first[1], *steps]})
+    worst = np.zeros(len(fs.open(path)), int)
     for _ in range(epochs):
         (a,), (b,) = ours, theirs
         differences = np.abs(a["image"].astype(int) - b["image"])

@@ -6,10 +6,10 @@ decoding at a smaller scale is another matter, in test_scaled.py.
 
 import numpy as np
 import pytest
-from jpegs import SIZE, decode, variants
-from jpegs import largest as largest_difference
 
 import fastshard as fs
+from jpegs import SIZE, decode, variants
+from jpegs import largest as largest_difference
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "seekable"])

@@ -115,7 +115,9 @@ def interrupted(killed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"seed": 1}, {"shuffle": False}, {"shard_size": "7MiB"}, {"check": "header"}, {"seekable": False}], ids=str
+    "option",
+    [{"seed": 1}, {"shuffle": False}, {"shard_size": "7MiB"}, {"check": "header"}, {"seekable": False}],
+    ids=str,
 )
 def test_other_options_start_again(large_folder, interrupted, option):
     report = fs.pack(large_folder, interrupted, **{**OPTIONS, **option})

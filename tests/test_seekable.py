@@ -1,10 +1,9 @@
 """Seekable JPEG: the same coefficients behind restart markers, and an index that may lie without changing a pixel.
 
-Crops of seekable files are held against PIL in test_jpeg_regions.py. That each coefficient survives is shown by the Rust
-tests, which bring source and result into one canonical coding; here PIL decodes both, at four scales.
+Crops of seekable files are held against PIL in test_jpeg_regions.py. That each coefficient survives is shown by the
+Rust tests, which bring source and result into one canonical coding; here PIL decodes both, at four scales.
 """
 
-import contextlib
 import io
 import json
 import random
@@ -14,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from jpegs import EXACT, SIZE, decode, markers, save, scan_start, segments, tiles, variants
 from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 import fastshard as fs
 from fastshard import _cli
+from jpegs import EXACT, SIZE, decode, largest, markers, save, scan_start, segments, tiles, variants
 
 VERSION_1 = Path(__file__).parent / "data/version-1"
 BASELINE, PROGRESSIVE, ARITHMETIC = 0xC0, 0xC2, 0xC9
@@ -125,6 +124,17 @@ class TestFiles:
             np.testing.assert_array_equal(decode(before), decode(after))
         assert all(tiles(dst))
 
+    @pytest.mark.parametrize("size", [(90, 368), (77, 700), (41, 1301), (301, 85)])
+    def test_crops_of_tiles_of_every_width(self, photos, tmp_path, size):
+        # 23 units of 16 pixels are as many tiles, 88 of 8 make tiles of 11.
+        photo = np.resize(photos["coffee"], (*size, 3))
+        encoded = [save(photo, subsampling=kind) for kind in ("4:4:4", "4:2:2", "4:2:0")] + [save(photo[..., 0])]
+        pack(encoded, tmp_path / "files", seekable=True)
+        assert all(tiles(tmp_path / "files"))
+        fs.pack([{"image": decode(file)} for file in encoded], tmp_path / "raw")
+        for step in (fs.RandomCrop((20, 30)), fs.RandomCrop((1, 1)), fs.RandomResizedCrop(25, scale=(0.01, 0.3))):
+            assert set(largest(tmp_path / "files", tmp_path / "raw", step, 25).values()) == {0}
+
     def test_off_keeps_every_byte(self, files, dst):
         assert stored(files.values(), dst, seekable=False) == list(files.values())
         assert not any(tiles(dst))
@@ -218,23 +228,24 @@ class TestFilesThatStayAsTheyAre:
             "empty": b"",
         }
 
-    def outcome(self, file, dst, **options):
-        with contextlib.ExitStack() as stack:
-            stack.callback(shutil.rmtree, dst, ignore_errors=True)
-            try:
-                (found,) = stored([file], dst, **options)
-            except fs.FastshardError as error:
-                return str(error)
-            return found, tiles(dst)
+    @staticmethod
+    def outcome(file, good, dst, **options):
+        """What is stored of a file, with its index, or the error."""
+        try:
+            return stored([good, file], dst, **options)[1], tiles(dst)[1]
+        except fs.FastshardError as error:
+            return str(error)
+        finally:
+            shutil.rmtree(dst, ignore_errors=True)
 
-    def test_same_as_without(self, odd, dst):
-        kept = set()
+    def test_same_as_without(self, odd, photos, dst):
+        good, kept = save(photos["cat"]), set()
         for name, file in odd.items():
-            plain = self.outcome(file, dst, seekable=False)
-            assert self.outcome(file, dst, seekable=True) == plain, name
-            assert self.outcome(file, dst) == plain, name
+            plain = self.outcome(file, good, dst, seekable=False)
+            assert self.outcome(file, good, dst, seekable=True) == plain, name
+            assert self.outcome(file, good, dst) == plain, name
             if not isinstance(plain, str):
-                assert plain == (file, [[]]), name
+                assert plain == (file, []), name
                 kept.add(name)
         assert {"arithmetic", "12 bits", "broken data"} <= kept
 
@@ -371,9 +382,9 @@ class TestDatasets:
         assert len(prints) == 1
 
     def test_other_options_apply(self, mixed, dst):
-        report = fs.pack(mixed, dst, resize=(20, 30), encode="raw", shard_size="64KiB")
+        report = fs.pack(mixed, dst, resize=(60, 70), encode="raw", shard_size="64KiB")
         assert report.shards > 1
-        assert fs.open(dst)["n" and 3]["image"].shape == (20, 30, 3)
+        assert fs.open(dst)[3]["image"].shape == (60, 70, 3)
         assert fs.open(dst).column("n").tolist() == list(range(30))
 
     def test_the_provenance_goes_back_to_the_start(self, kept, photo_folder, dst):
@@ -408,9 +419,13 @@ class TestDatasets:
         source = tmp_path / "outer/ds"
         shutil.copytree(mixed, source)
         for target in (source, source / "new", source.parent):
-            with pytest.raises((ValueError, FileExistsError), match="expected another place|there is a dataset already"):
+            with pytest.raises(
+                (ValueError, FileExistsError), match="expected another place|there is a dataset already"
+            ):
                 fs.pack(source, target, overwrite=overwrite)
-            with pytest.raises((ValueError, FileExistsError), match="expected another place|there is a dataset already"):
+            with pytest.raises(
+                (ValueError, FileExistsError), match="expected another place|there is a dataset already"
+            ):
                 fs.pack(fs.open(source)[3:5], target, overwrite=overwrite)
         assert names(source) == ["manifest.json", "shard-00000.arrow"]
         assert fs.open(source).verify() == []
@@ -436,7 +451,7 @@ class TestDatasets:
 
 
 class TestHostileIndex:
-    """An index lies outside of every checksum that loading looks at, so whoever can write a shard can write anything."""
+    """An index is in no checksum that loading looks at, so whoever can write a shard can write anything there."""
 
     FILES = 6
 
