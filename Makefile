@@ -4,6 +4,8 @@
 PYTHON ?= python3
 PHOTOS ?= build/photos
 COUNT  ?= 3000
+# Options of `make bench-peers`, such as PEERS="--short --tracks train".
+PEERS  ?=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -23,7 +25,7 @@ PACKAGES := $(VENV)/.packages
 CORE := target/.core
 EXTENSION := $(VENV)/.extension
 
-.PHONY: help demo test lint bench bench-short wheel pin clean tools
+.PHONY: help demo test lint bench bench-short bench-peers wheel pin clean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +62,10 @@ bench: $(EXTENSION) ## Measure against every peer; writes a table, JSON and a pl
 bench-short: $(EXTENSION) ## The same in a few minutes, with fewer rounds
 	python benches/compare.py --short
 
+bench-peers: $(EXTENSION) ## The same against every other loader, each really installed (.venv-peers, several gigabytes)
+	python benches/peers/install.py
+	PYTHONPATH=benches .venv-peers/bin/python -m peers $(PEERS)
+
 wheel: $(PACKAGES) $(CORE) ## Build the wheel into dist/, and try it in an empty environment
 	rm -rf dist build/wheel-venv
 	maturin build --release --out dist
@@ -74,7 +80,7 @@ pin: $(PACKAGES) ## Move constraints.txt to today's versions
 	mv $(VENV)/constraints.txt constraints.txt
 
 clean: ## Remove everything that make has built
-	rm -rf .venv build dist target python/fastshard/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-peers build dist target python/fastshard/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 tools:

@@ -22,7 +22,7 @@ from typing import Any
 import machine
 import report
 from job import SIDE, TRACKS, Job
-from loaders import LOADERS
+from loaders import LOADERS, PEERS
 from measure import Result, run
 from photos import available_cores, generate
 from quality import Quality
@@ -56,10 +56,19 @@ def main() -> None:
     folder, count = photographs(options)
     work = options.work / str(count)
     plan = make_plan(options, count)
-    packs = [pack(folder, work / "packed", "original"), pack(folder, work / "raw", "raw", resize=(SIDE, SIDE))]
+    packs = [
+        pack(folder, work / "packed", "original", seekable=False),
+        pack(folder, work / "seekable", "original", seekable=True),
+        pack(folder, work / "raw", "raw", resize=(SIDE, SIDE)),
+    ]
     quality = check_quality(folder)
-    warm(folder, work / "packed", work / "raw")
-    data: dict[str, Any] = {"photos": str(folder), "packed": str(work / "packed"), "raw": str(work / "raw")}
+    warm(folder, work / "packed", work / "seekable", work / "raw")
+    data: dict[str, Any] = {
+        "photos": str(folder),
+        "packed": str(work / "packed"),
+        "raw": str(work / "raw"),
+        "formats": str(work),
+    }
     results = measure_all(plan, data, options.workers)
     show(plan, results, packs, quality, options)
     print(f"took {time.perf_counter() - started:,.0f} s")
@@ -104,7 +113,8 @@ def pack(folder: Path, target: Path, encode: str, **more: Any) -> Pack:
     started = time.perf_counter()
     fs.pack(folder, target, overwrite=True, progress=False, encode=encode, **more)
     seconds = time.perf_counter() - started
-    return Pack(encode, seconds, size_of(target), size_of(folder))
+    kind = "seekable" if more.get("seekable") else encode
+    return Pack(kind, seconds, size_of(target), size_of(folder))
 
 
 def size_of(folder: Path) -> int:
@@ -144,7 +154,8 @@ def measure_all(plan: Plan, data: dict[str, Any], workers: int) -> list[Result]:
 
 def tell(result: Result, done: int, total: int) -> None:
     outcome = result.error or f"{result.rate:,.0f} img/s"
-    print(f"[{done}/{total}] {result.track:6} {LOADERS[result.loader].title}: {outcome}", file=sys.stderr, flush=True)
+    title = (LOADERS | PEERS)[result.loader].title
+    print(f"[{done}/{total}] {result.track:6} {title}: {outcome}", file=sys.stderr, flush=True)
 
 
 def show(

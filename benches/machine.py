@@ -11,7 +11,11 @@ from typing import Any
 
 from photos import available_cores
 
-PACKAGES = ("fastshard", "numpy", "pyarrow", "pillow", "torch", "torchvision", "tensorflow-cpu", "tensorflow", "keras")
+PACKAGES = (
+    *("fastshard", "numpy", "pyarrow", "pillow", "torch", "torchvision", "tensorflow-cpu", "tensorflow", "keras"),
+    *("torchcodec", "ffcv", "numba", "nvidia-dali-cuda120", "spdl", "datago", "webdataset", "simplejpeg"),
+    "opencv-python-headless",
+)
 
 
 def describe() -> dict[str, Any]:

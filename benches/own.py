@@ -1,22 +1,58 @@
-"""fastshard: the bare loader and its two framework adapters."""
+"""fastshard: the bare loader over each kind of shards, and its two framework adapters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
 
 import fastshard as fs
-from job import EVAL_SIDE, MEAN, RATIO, SCALE, SIDE, STD, Images, Job, Stream
+from job import (
+    CONTRAST,
+    EVAL_SIDE,
+    MAGNITUDE,
+    MEAN,
+    NUM_OPS,
+    RATIO,
+    ROTATION,
+    SCALE,
+    SHEAR,
+    SIDE,
+    STD,
+    XRAY_SIDE,
+    ZOOM,
+    Images,
+    Job,
+    Stream,
+)
 
 
 def bare(job: Job) -> Stream:
-    loader = build(job)
+    return _stream(build(job))
 
-    def stream() -> Iterator[Images]:
-        while True:  # each pass moves on to the next epoch
-            for batch in loader:
-                yield batch["image"]
 
-    return stream
+def original(job: Job) -> Stream:
+    """The bytes as they came."""
+    return _read(job, job.packed)
+
+
+def original_scaled(job: Job) -> Stream:
+    return _read(job, job.packed, scaled=True)
+
+
+def seekable(job: Job) -> Stream:
+    """Re-packed without loss, so that only the needed part of a JPEG is decoded."""
+    return _read(job, f"{job.formats}/seekable")
+
+
+def seekable_scaled(job: Job) -> Stream:
+    return _read(job, f"{job.formats}/seekable", scaled=True)
+
+
+def raw(job: Job) -> Stream:
+    return _stream(_loader(job, job.raw, transforms(job.track)))
 
 
 def torch_adapter(job: Job) -> Stream:
@@ -48,25 +84,78 @@ def tf_adapter(job: Job) -> Stream:
 
 def build(job: Job) -> fs.Loader:
     """The loader of a track, over original JPEG bytes, or over raw pixels for the track "raw"."""
+    return _loader(job, job.raw if job.track == "raw" else job.packed, transforms(job.track))
+
+
+def _read(job: Job, shards: str, scaled: bool = False) -> Stream:
+    if job.track == "decode":
+        return _decoded(job, fs.open(shards))
+    decode = fs.Decode(mode="L" if job.track == "xray" else "RGB", scaled=scaled)
+    return _stream(_loader(job, shards, [decode, *transforms(job.track)]))
+
+
+def _loader(job: Job, shards: str, steps: list[fs.Transform]) -> fs.Loader:
     return fs.Loader(
-        fs.open(job.raw if job.track == "raw" else job.packed),
+        fs.open(shards),
         batch_size=job.batch,
         shuffle=job.shuffle,
         seed=job.seed,
         drop_last=True,
-        transforms={"image": steps} if (steps := transforms(job.track)) else None,
+        transforms={"image": steps} if steps else None,
         layout="NCHW" if job.track == "float" else "NHWC",
         num_threads=job.workers,
     )
 
 
+def _stream(loader: fs.Loader) -> Stream:
+    def stream() -> Iterator[Images]:
+        while True:  # each pass moves on to the next epoch
+            for batch in loader:
+                yield batch["image"]
+
+    return stream
+
+
+def _decoded(job: Job, dataset: fs.Dataset) -> Stream:
+    """Whole pictures have sizes of their own and no batch: rows of the dataset, on threads."""
+
+    def stream() -> Iterator[Any]:
+        with ThreadPoolExecutor(job.workers) as pool:
+            while True:
+                for rows in np.array_split(np.arange(len(dataset)), max(1, len(dataset) // job.batch)):
+                    yield list(pool.map(lambda row: dataset[int(row)]["image"], rows))
+
+    return stream
+
+
 def transforms(track: str) -> list[fs.Transform]:
-    crop: list[fs.Transform] = [fs.RandomResizedCrop(SIDE, scale=SCALE, ratio=RATIO), fs.RandomHorizontalFlip()]
-    steps: dict[str, list[fs.Transform]] = {
-        "train": crop,
-        "eval": [fs.Resize(EVAL_SIDE), fs.CenterCrop(SIDE)],
-        "resize": [fs.Resize((SIDE, SIDE)), fs.RandomHorizontalFlip()],
-        "float": [*crop, fs.ToDtype(), fs.Normalize(MEAN, STD)],
-        "raw": [],
-    }
-    return steps[track]
+    if track in ("train", "large", "raw-train"):
+        return [*_crop(), fs.RandomHorizontalFlip()]
+    if track in ("eval", "large-eval"):
+        return [fs.Resize(EVAL_SIDE), fs.CenterCrop(SIDE)]
+    return {
+        "resize": lambda: [fs.Resize((SIDE, SIDE)), fs.RandomHorizontalFlip()],
+        "float": lambda: [*_crop(), fs.RandomHorizontalFlip(), fs.ToDtype(), fs.Normalize(MEAN, STD)],
+        "raw": list,
+        "xray": lambda: [fs.ResizePad(XRAY_SIDE)],
+        "augment": _augment,
+        "randaugment": lambda: [
+            *_crop(),
+            fs.RandomHorizontalFlip(),
+            fs.RandAugment(NUM_OPS, MAGNITUDE),
+        ],
+    }[track]()
+
+
+def _crop() -> list[fs.Transform]:
+    return [fs.RandomResizedCrop(SIDE, scale=SCALE, ratio=RATIO)]
+
+
+def _augment() -> list[fs.Transform]:
+    return [
+        fs.Resize((SIDE, SIDE)),
+        fs.RandomHorizontalFlip(),
+        fs.RandomVerticalFlip(),
+        fs.RandomAffine(360 * ROTATION, scale=(1 - ZOOM, 1 + ZOOM), shear=SHEAR, interpolation="bilinear"),
+        fs.ColorJitter(contrast=CONTRAST),
+    ]

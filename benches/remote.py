@@ -59,10 +59,10 @@ class RemoteLoader:
 
 
 def main() -> None:
-    loader, job = sys.argv[1:]
-    batches = open_loader(loader, Job(**json.loads(job)))()
+    loader, asked = sys.argv[1], Job(**json.loads(sys.argv[2]))
+    batches = open_loader(loader, asked)()
     for line in sys.stdin:
-        seen, wrong = consume(batches, int(line))
+        seen, wrong = consume(batches, asked, int(line))
         print(f"read {0 if wrong else seen}", flush=True)
     os._exit(0)
 

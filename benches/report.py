@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
 from job import TRACKS
-from loaders import ADAPTERS, LOADERS
+from loaders import ADAPTERS, LOADERS, PEERS
 from measure import Result
 from quality import Quality
 
@@ -70,12 +70,15 @@ class Goal:
         return self.measured >= self.promised
 
 
-def summarise(results: Sequence[Result]) -> list[Row]:
-    """A row per track and loader, fastest first within a track. `ratio` is fastshard's speed over this loader's."""
+def summarise(results: Sequence[Result], ours: Callable[[str], str] = lambda _: OURS) -> list[Row]:
+    """A row per track and loader, fastest first within a track.
+
+    `ratio` is fastshard's speed over this loader's; `ours` names the entry that stands for fastshard on a track.
+    """
     pairs = dict.fromkeys((result.track, result.loader) for result in results)
     groups = {pair: [result for result in results if (result.track, result.loader) == pair] for pair in pairs}
     rates = {pair: median(run.rate for run in runs) for pair, runs in groups.items()}
-    rows = [_row(pair, runs, rates.get((pair[0], OURS))) for pair, runs in groups.items()]
+    rows = [_row(pair, runs, rates.get((pair[0], ours(pair[0])))) for pair, runs in groups.items()]
     return sorted(rows, key=lambda row: (list(TRACKS).index(row.track), -row.rate))
 
 
@@ -151,22 +154,26 @@ def _adapter_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Aligned columns; the last says how many times as fast fastshard was."""
+    """The last column says how many times as fast fastshard was."""
     head = ["loader", "img/s", "spread", "first batch", "CPU s/1000", "peak RSS", "anonymous", "errors", "fastshard is"]
-    cells = [head, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    return aligned([head, *(cells(row) for row in rows)])
+
+
+def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns as wide as their longest cell, the first `left` of them flush left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        for line in cells
+        for line in lines
     )
 
 
-def _cells(row: Row) -> list[str]:
+def cells(row: Row) -> list[str]:
     return [
-        LOADERS[row.loader].title,
+        (LOADERS | PEERS)[row.loader].title,
         f"{row.rate:,.0f}",
         f"{row.slowest:,.0f}-{row.fastest:,.0f}",
         f"{row.first_batch_s * 1000:,.0f} ms",

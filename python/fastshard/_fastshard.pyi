@@ -50,6 +50,9 @@ class Array:
     """One field of one batch: exposes its memory through ``__array_interface__`` and owns the lease on it."""
 
     @property
+    def dtype(self) -> str:
+        """NumPy's name, or ``"bfloat16"``, whose bits the interface gives as uint16."""
+    @property
     def __array_interface__(self) -> dict[str, Any]: ...
 
 @final

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import _check, _fastshard
+from . import _arrays, _check, _fastshard
+from ._batch_transforms import BatchTransform, Lambda, batch_transform_lists
 from ._dataset import Dataset
 from ._transforms import Transform, transform_list
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchField", "Batches", "Loader"]
 
 TransformsOption = Mapping[str, Transform | Iterable[Transform]]
+BatchTransformsOption = BatchTransform | Lambda | Iterable[BatchTransform | Lambda]
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class BatchField:
 class Batches(Iterator[dict[str, Any]]):
     """One pass over a loader. Threads fill batches ahead; ``close()``, or dropping it, stops and joins them."""
 
-    def __init__(self, loader: Loader, native: _fastshard.BatchIterator, epoch: int) -> None:
+    def __init__(self, loader: Loader, native: _fastshard.BatchIterator, epoch: int, bits: Collection[str]) -> None:
         self._native: _fastshard.BatchIterator | None = native
         self._loader = loader
         self._epoch = epoch
+        self._bits = bits  # names of fields
 
     def __next__(self) -> dict[str, NDArray[Any]]:
         if self._native is None:
@@ -51,7 +54,14 @@ class Batches(Iterator[dict[str, Any]]):
             self.close()
             self._loader._finished(self._epoch)
             raise StopIteration
-        return {name: _array(values) for name, values in batch.items()}
+        arrays = {name: _arrays.to_numpy(values, name in self._bits) for name, values in batch.items()}
+        try:
+            for function in self._loader._functions:
+                arrays = function(arrays)
+        except BaseException:
+            self.close()
+            raise
+        return arrays
 
     def close(self) -> None:
         """Stops and joins the threads; batches already handed out stay valid."""
@@ -68,12 +78,6 @@ class Batches(Iterator[dict[str, Any]]):
         self.close()
 
 
-def _array(values: Any) -> NDArray[Any]:
-    import numpy as np
-
-    return np.array(values, dtype=object) if isinstance(values, list) else np.asarray(values)
-
-
 class Loader:
     """Iterates dicts of NumPy arrays, a batch at a time; decoding and transforms run on native threads.
 
@@ -82,6 +86,8 @@ class Loader:
     - ``shuffle``, ``seed``: a different order every epoch, the same for the same seed, whatever the
       threads or the machine.
     - ``transforms``: per image field one transform or a list; random ones depend on (seed, epoch, sample) alone.
+    - ``batch_transforms``: for whole batches: ``MixUp`` and ``CutMix``, and after them Python functions wrapped in
+      ``Lambda``. Random ones depend on (seed, epoch, place of the batch), and so on the batch size.
     - ``layout``: ``"NHWC"`` or ``"NCHW"`` for images.
     - ``num_threads``: by default the cores that this process may use. ``prefetch``: batches filled ahead.
     - ``fields``: names of the fields to load; all by default.
@@ -109,17 +115,22 @@ class Loader:
         fields: Iterable[str] | None = None,
         on_error: str = "raise",
         verify: bool = True,
+        batch_transforms: BatchTransformsOption = (),
     ) -> None:
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
         self.batch_size = _check.integer("batch_size", batch_size, 1)
         self.epoch = 0
+        names = _field_names(self.dataset, fields)
+        loaded = [self.dataset.field(name) for name in names]
+        native, self._functions = batch_transform_lists(batch_transforms, loaded)
         self._spec: dict[str, Any] = {
             "batch_size": self.batch_size,
             "shuffle": _check.boolean("shuffle", shuffle),
             "seed": _check.integer("seed", seed, 0, 2**64 - 1),
             "drop_last": _check.boolean("drop_last", drop_last),
-            "fields": _field_names(self.dataset, fields),
+            "fields": names,
             "transforms": _transforms(self.dataset, transforms or {}),
+            "batch_transforms": native,
             "layout": _check.one_of("layout", layout, ("NHWC", "NCHW")),
             "num_threads": 0 if num_threads is None else _check.integer("num_threads", num_threads, 1),
             "prefetch": _check.integer("prefetch", prefetch, 1),
@@ -133,6 +144,7 @@ class Loader:
             self.dataset._opened.native, self.dataset._native_rows(), json.dumps(self._spec)
         )
         self._open: weakref.WeakSet[Batches] = weakref.WeakSet()
+        self._bfloat16 = tuple(name for name, dtype, _ in self._native.outputs() if dtype == "bfloat16")
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -150,7 +162,15 @@ class Loader:
         _check.integer("first", first)
         _check.integer("step", step, 1)
         epoch = self.epoch if epoch is None else _check.integer("epoch", epoch)
-        batches = Batches(self, self._native.iterate(epoch, first, step, views), epoch)
+        return self._iterate(first, step, views, epoch, bits=False)
+
+    def _iterate(self, first: int, step: int, views: bool, epoch: int, bits: bool) -> Batches:
+        """With ``bits``, bfloat16 comes as the uint16 that it lies in, unless a Lambda is to see it."""
+        names = self._bfloat16 if bits and not self._functions else ()
+        for name in set(self._bfloat16).difference(names):
+            _arrays.bfloat16(f"field {name!r}")
+        native = self._native.iterate(epoch, first, step, views and not self._functions)
+        batches = Batches(self, native, epoch, names)
         self._open.add(batches)
         return batches
 
@@ -165,7 +185,7 @@ class Loader:
 
     @property
     def batch_spec(self) -> dict[str, BatchField]:
-        """Shape and dtype of every field of a batch, without loading one."""
+        """Shape and dtype of every field of a batch, without loading one; what a ``Lambda`` changes is not in it."""
         partial = len(self.dataset) % self.batch_size != 0 and not self._spec["drop_last"]
         size = None if partial or self.skips else self.batch_size
         return {name: BatchField((size, *shape), dtype) for name, dtype, shape in self._native.outputs()}
@@ -189,7 +209,7 @@ class Loader:
         """A loader like this one with its share of the threads, for one of several processes on this machine."""
         threads = self._spec["num_threads"] or _fastshard.available_threads()
         share = self._spec | {"num_threads": max(1, threads // processes)}
-        return _rebuild(self.dataset, share, self.epoch)
+        return _rebuild(self.dataset, share, self.epoch, self._functions)
 
     def close(self) -> None:
         """Closes the passes that are still open. The loader stays usable."""
@@ -205,16 +225,17 @@ class Loader:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.dataset, self._spec, self.epoch)
+        return _rebuild, (self.dataset, self._spec, self.epoch, self._functions)
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self._spec.items() if name != "transforms")
+        options = ", ".join(f"{name}={value!r}" for name, value in self._spec.items() if "transforms" not in name)
         return f"<fastshard.Loader {str(self.dataset.path)!r}, {len(self):,} batches, {options}>"
 
 
-def _rebuild(dataset: Dataset, spec: dict[str, Any], epoch: int) -> Loader:
+def _rebuild(dataset: Dataset, spec: dict[str, Any], epoch: int, functions: tuple[Lambda, ...]) -> Loader:
     loader: Loader = object.__new__(Loader)
     loader.dataset, loader.batch_size, loader.epoch, loader._spec = dataset, spec["batch_size"], epoch, spec
+    loader._functions = functions
     loader._start()
     return loader
 

@@ -133,7 +133,7 @@ def pack(
     see whether it can be, ``"header"`` reads the header only. Headers that declare more than ``max_pixels`` are
     refused.
 
-    **Seekable JPEG.** ``seekable`` re-codes JPEGs that are kept: a restart marker every 96 pixels or less, and an index
+    **Seekable JPEG.** ``seekable`` re-codes JPEGs that are kept: a restart marker every 64 pixels or less, and an index
     of them, so that a crop is decoded without what lies beside it; progressive files become sequential. Coefficients
     stay bit for bit what they were, and the files are JPEGs for everybody else. ``"auto"`` (default) does it where
     decoding gets faster for it, True wherever it can, False nowhere: then files are stored byte for byte.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from . import _transforms
+from . import _augment, _augment_geometry, _transforms
 from ._transforms import Transform
 
 __all__ = ["parse_transform"]
@@ -13,8 +13,9 @@ __all__ = ["parse_transform"]
 _CONSTANTS = ("IMAGENET_MEAN", "IMAGENET_STD")
 _NAMES = {
     name: cls
-    for name in _transforms.__all__
-    if isinstance(cls := getattr(_transforms, name), type) and cls is not Transform
+    for module in (_transforms, _augment, _augment_geometry)
+    for name in module.__all__
+    if isinstance(cls := getattr(module, name), type) and cls is not Transform
 }
 
 
@@ -55,6 +56,10 @@ def _arguments(text: str, call: ast.Call) -> tuple[list[Any], dict[str, Any]]:
 def _literal(text: str, node: ast.expr) -> Any:
     if isinstance(node, ast.Name) and node.id in _CONSTANTS:
         return getattr(_transforms, node.id)
+    if isinstance(node, ast.List):
+        return [_literal(text, item) for item in node.elts]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _NAMES:
+        return parse_transform(ast.unparse(node))
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):

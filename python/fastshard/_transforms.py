@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from . import _check
+from ._batch_transforms import BatchTransform, Lambda
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -38,6 +39,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Standard deviation of the ImageNet training images, red, green and blue on a scale of 0 to 1."""
 
 MAX_PIXELS = 89_478_485
+_NO_CALLABLES = (
+    "is a Python callable; transforms run natively, without Python, so only fastshard's own can be listed here: call "
+    "functions on whole batches, with fs.Lambda in batch_transforms"
+)
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 Size = int | Sequence[int]
@@ -63,11 +68,19 @@ class Transform(ABC):
 
 def transform_list(name: str, value: Any) -> list[Transform]:
     """``value`` as a list: one transform or several."""
+    if isinstance(value, (BatchTransform, Lambda)):
+        value = [value]
+    if callable(value) and not isinstance(value, type):
+        raise TypeError(f"{name}: {value!r} {_NO_CALLABLES}")
     if isinstance(value, str) or not isinstance(value, (Transform, Iterable)):
         raise TypeError(f"{name}={value!r}: expected a transform or a list of transforms")
     steps = [value] if isinstance(value, Transform) else list(value)
     for step in steps:
+        if isinstance(step, (BatchTransform, Lambda)):
+            raise TypeError(f"{name}: {step!r} works on whole batches: put it in batch_transforms")
         if not isinstance(step, Transform):
+            if callable(step) and not isinstance(step, type):
+                raise TypeError(f"{name}: {step!r} {_NO_CALLABLES}")
             hint = " (an instance, with parentheses)" if isinstance(step, type) else ""
             raise TypeError(f"{name}: {step!r} is not a fastshard transform{hint}")
     return steps
@@ -332,10 +345,11 @@ class RandomGrayscale(Transform):
 
 @dataclass(frozen=True)
 class ToDtype(Transform):
-    """Converts to ``dtype``: uint8, uint16, float32 or float16.
+    """Converts to ``dtype``: uint8, uint16, float32, float16 or bfloat16.
 
     With ``scale`` the range of the old type becomes that of the new one; floats lie between 0 and 1.
-    ``scale`` is True by default here, other than in torchvision.
+    ``scale`` is True by default here, other than in torchvision. Half-precision types are computed in single precision,
+    ``Normalize`` included, and rounded once. NumPy arrays of bfloat16 need the package ``ml_dtypes``; torch does not.
     """
 
     dtype: str = "float32"
@@ -343,7 +357,7 @@ class ToDtype(Transform):
     op: ClassVar[str] = "to_dtype"
 
     def __post_init__(self) -> None:
-        _check.one_of("dtype", self.dtype, ("uint8", "uint16", "float32", "float16"))
+        _check.one_of("dtype", self.dtype, ("uint8", "uint16", "float32", "float16", "bfloat16"))
         _check.boolean("scale", self.scale)
 
     def _arguments(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ._batch_transforms import check_batch
 from ._loader import BatchField, Loader
 
 __all__ = ["dataset"]
@@ -18,7 +19,8 @@ def dataset(loader: Loader, as_tuple: Sequence[str] | None = None) -> tf.data.Da
     ``as_tuple=("image", "label")`` gives tuples instead, as ``model.fit`` wants them. Text and bytes become
     ``tf.string``. Do not batch or shuffle it again; ``.repeat()``, ``.map()`` and ``.prefetch()`` work as always. Every
     new iteration takes the loader's epoch, which goes up by one at the end of each. The batch dimension is static
-    unless the last batch is smaller or samples may be skipped.
+    unless the last batch is smaller or samples may be skipped. A ``Lambda`` must leave shapes and dtypes as they are;
+    change those with ``.map()``.
     """
     spec = loader.batch_spec
     names = tuple(spec) if as_tuple is None else tuple(as_tuple)
@@ -30,6 +32,9 @@ def dataset(loader: Loader, as_tuple: Sequence[str] | None = None) -> tf.data.Da
         # Without views: TensorFlow takes over aligned NumPy memory as it is, and its kernels may write into it.
         with loader.iterate(views=False) as source:
             for batch in source:
+                if loader._functions:
+                    check_batch(batch, {name: spec[name] for name in names})
+                    batch = {name: batch[name] for name in names}
                 yield batch if as_tuple is None else tuple(batch[name] for name in names)
 
     if as_tuple is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -56,14 +57,21 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         loader = self.loader if step == 1 else self.loader.share_threads(step)
         epoch = max(loader.epoch, int(self._epochs.min()))
-        with loader.iterate(first, step, views=False, epoch=epoch) as batches:
+        with loader._iterate(first, step, views=False, epoch=epoch, bits=True) as batches:
             yield from _tensors(batches)
         self._epochs[first::step] = epoch + 1
 
 
 def _tensors(batches: Batches) -> Iterator[dict[str, Any]]:
     for batch in batches:
-        yield {
-            name: values.tolist() if values.dtype == object else torch.from_numpy(values)
-            for name, values in batch.items()
-        }
+        yield {name: _tensor(values, name in batches._bits) for name, values in batch.items()}
+
+
+def _tensor(values: Any, bits: bool) -> Any:
+    if not isinstance(values, np.ndarray):
+        return values  # as a Lambda made it
+    if values.dtype == object:
+        return values.tolist()
+    if bits or values.dtype.name == "bfloat16":
+        return torch.from_numpy(values.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(values)

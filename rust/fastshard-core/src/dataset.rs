@@ -123,7 +123,10 @@ impl Dataset {
     pub fn blame(&self, row: u64, place: &Place<'_>, error: Error) -> Error {
         let reason = match error {
             Error::Decode { reason } => reason,
-            Error::Corrupt { .. } | Error::Io { .. } | Error::Sample { .. } => return error,
+            Error::Corrupt { .. }
+            | Error::Io { .. }
+            | Error::Label { .. }
+            | Error::Sample { .. } => return error,
             other => other.to_string(),
         };
         Error::Sample {

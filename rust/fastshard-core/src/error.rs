@@ -50,6 +50,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A label that is no class.
+    #[error("{} row {row}: {field:?} is {value}, expected a class from 0 to {} (num_classes)", dataset.display(), num_classes - 1)]
+    Label {
+        /// The dataset's folder.
+        dataset: PathBuf,
+        /// The row in the dataset.
+        row: u64,
+        /// The label's field.
+        field: String,
+        /// What it holds.
+        value: f64,
+        /// How many classes there are.
+        num_classes: usize,
+    },
     /// A source that can't be packed as asked.
     #[error("{reason}")]
     Source {

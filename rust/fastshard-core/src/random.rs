@@ -38,7 +38,7 @@ pub fn philox(mut counter: [u64; 4], mut key: [u64; 2]) -> [u64; 4] {
 }
 
 /// Who draws: everything a sample's randomness may depend on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Key {
     /// The loader's seed.
     pub seed: u64,
@@ -51,11 +51,12 @@ pub struct Key {
 }
 
 /// The draws of one operation on one sample.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Draws {
     key: Key,
     operation: u64,
     block: u64,
+    forks: u64,
     left: [u64; 4],
     used: usize,
 }
@@ -68,8 +69,20 @@ impl Draws {
             key,
             operation: operation as u64,
             block: 0,
+            forks: 0,
             left: [0; 4],
             used: 4,
+        }
+    }
+
+    /// Draws of their own for something that takes many of them later: no others of this operation are among them.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        self.forks += 1;
+        Self {
+            block: self.forks << 32,
+            used: 4,
+            ..self.clone()
         }
     }
 
@@ -97,6 +110,15 @@ impl Draws {
     /// Uniform in `[low, high)`.
     pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
+    }
+
+    /// Standard normal (Box and Muller, 1958).
+    pub fn normal(&mut self) -> f32 {
+        let bits = self.next();
+        // The upper half from above 0 to 1, the lower half from 0 to below 1.
+        let [radius, angle] =
+            [(bits >> 32) + 1, bits & 0xFFFF_FFFF].map(|part| part as f32 * (-32_f32).exp2());
+        (-2.0 * radius.ln()).sqrt() * (std::f32::consts::TAU * angle).cos()
     }
 
     /// Uniform in `0..bound` (Lemire's multiplication; the bias is below 2^-32 for the sizes of images).
@@ -143,6 +165,29 @@ mod tests {
             first(key, 9),
         ] {
             assert_ne!(base, other);
+        }
+    }
+
+    #[test]
+    fn normals_are_normal_and_forks_differ() {
+        let key = Key {
+            seed: 1,
+            epoch: 0,
+            row: 0,
+            field: 0,
+        };
+        let mut draws = Draws::new(key, 0);
+        let sample = |mut draws: Draws| (0..10_000).map(|_| draws.normal()).collect::<Vec<_>>();
+        let (first, second) = (sample(draws.fork()), sample(draws.fork()));
+        assert_ne!(first, second);
+        assert_ne!(first, sample(draws));
+        let moment = |power| first.iter().map(|x| f64::from(*x).powi(power)).sum::<f64>() / 1e4;
+        for (power, expected) in [(1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)] {
+            assert!(
+                (moment(power) - expected).abs() < 0.3,
+                "moment {power}: {}",
+                moment(power)
+            );
         }
     }
 

@@ -19,6 +19,8 @@ pub enum Dtype {
     Int32,
     Int64,
     Float16,
+    /// Only of what loaders hand out: Arrow can't store it.
+    Bfloat16,
     Float32,
     Float64,
 }
@@ -29,7 +31,7 @@ impl Dtype {
     pub fn size(self) -> usize {
         match self {
             Self::Bool | Self::Uint8 | Self::Int8 => 1,
-            Self::Uint16 | Self::Int16 | Self::Float16 => 2,
+            Self::Uint16 | Self::Int16 | Self::Float16 | Self::Bfloat16 => 2,
             Self::Uint32 | Self::Int32 | Self::Float32 => 4,
             Self::Uint64 | Self::Int64 | Self::Float64 => 8,
         }
@@ -49,18 +51,19 @@ impl Dtype {
             Self::Int32 => "int32",
             Self::Int64 => "int64",
             Self::Float16 => "float16",
+            Self::Bfloat16 => "bfloat16",
             Self::Float32 => "float32",
             Self::Float64 => "float64",
         }
     }
 
-    /// The array interface's type string, little-endian.
+    /// The array interface's type string, little-endian; `bfloat16`, which it lacks, comes as its bits.
     #[must_use]
     pub fn typestr(self) -> &'static str {
         match self {
             Self::Bool => "|b1",
             Self::Uint8 => "|u1",
-            Self::Uint16 => "<u2",
+            Self::Uint16 | Self::Bfloat16 => "<u2",
             Self::Uint32 => "<u4",
             Self::Uint64 => "<u8",
             Self::Int8 => "|i1",
@@ -145,6 +148,9 @@ impl Field {
                 self.name
             ));
         }
+        if let Some((Dtype::Bfloat16, _)) = self.fixed() {
+            return Err(format!("field {:?}: bfloat16 can't be stored", self.name));
+        }
         if let Kind::Tensor { dtype, shape, .. } = &self.kind {
             let bytes = shape
                 .iter()
@@ -204,6 +210,8 @@ mod tests {
             r#"{"name":"_x","type":"text"}"#,
             r#"{"name":"","type":"text"}"#,
             r#"{"name":"x","type":"tensor","dtype":"uint8","shape":[0]}"#,
+            r#"{"name":"x","type":"tensor","dtype":"bfloat16","shape":[2]}"#,
+            r#"{"name":"x","type":"scalar","dtype":"bfloat16"}"#,
             r#"{"name":"x","type":"tensor","dtype":"uint64","shape":[4294967296,4294967296,4294967296]}"#,
         ] {
             assert!(check_fields(&[field(json)]).is_err(), "{json}");

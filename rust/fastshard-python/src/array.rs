@@ -29,6 +29,11 @@ impl PyArray {
 #[pymethods]
 impl PyArray {
     #[getter]
+    fn dtype(&self) -> &'static str {
+        self.dtype.name()
+    }
+
+    #[getter]
     fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let read_only = matches!(self.memory, Memory::Mapped(_));
         let interface = PyDict::new(py);

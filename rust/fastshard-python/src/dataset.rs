@@ -44,6 +44,9 @@ fn number<'py>(py: Python<'py>, dtype: Dtype, bytes: &[u8]) -> PyResult<Bound<'p
         Dtype::Float16 => half::f16::from_le_bytes(array(bytes))
             .to_f32()
             .into_bound_py_any(py),
+        Dtype::Bfloat16 => half::bf16::from_le_bytes(array(bytes))
+            .to_f32()
+            .into_bound_py_any(py),
         Dtype::Float32 => f32::from_le_bytes(array(bytes)).into_bound_py_any(py),
         Dtype::Float64 => f64::from_le_bytes(array(bytes)).into_bound_py_any(py),
     }

@@ -66,7 +66,7 @@ pub(crate) fn to_python(error: Error) -> PyErr {
             Ok(class) => PyErr::from_type(class.clone(), text),
             Err(error) => error,
         }),
-        Error::Option { .. } => PyValueError::new_err(text),
+        Error::Label { .. } | Error::Option { .. } => PyValueError::new_err(text),
         Error::Exists { .. } => PyFileExistsError::new_err(text),
         Error::Cancelled => PyKeyboardInterrupt::new_err(text),
         Error::State { .. } => PyRuntimeError::new_err(text),

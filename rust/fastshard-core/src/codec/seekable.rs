@@ -17,7 +17,7 @@ use crate::pixels::Rect;
 
 /// Tiles are as wide as fits into this many pixels: narrow enough to leave much out, wide enough that markers and
 /// restarted predictions cost less than the optimised Huffman tables save.
-const TILE_WIDTH: u32 = 96;
+const TILE_WIDTH: u32 = 64;
 /// Images with fewer units than this, either way, gain nothing worth the markers.
 const MIN_MCUS: u32 = 8;
 

@@ -13,7 +13,8 @@ use crate::schema::{Dtype, Field, Kind};
 fn data_type(dtype: Dtype) -> DataType {
     match dtype {
         Dtype::Bool | Dtype::Uint8 => DataType::UInt8,
-        Dtype::Uint16 => DataType::UInt16,
+        // Fields of bfloat16 are refused long before.
+        Dtype::Uint16 | Dtype::Bfloat16 => DataType::UInt16,
         Dtype::Uint32 => DataType::UInt32,
         Dtype::Uint64 => DataType::UInt64,
         Dtype::Int8 => DataType::Int8,

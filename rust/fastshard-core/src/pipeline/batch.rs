@@ -1,14 +1,16 @@
 //! Batches: while they are filled by many threads, and when they are handed over.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_buffer::Buffer;
 
+use super::batch_transform::{self, Filled};
 use super::plan::{Plan, PlannedField, Work};
 use crate::error::{Error, Result};
 use crate::format::Column;
 use crate::order::Order;
+use crate::pixels::Scratch;
 use crate::schema::Dtype;
 use crate::slot::Lease;
 
@@ -78,6 +80,8 @@ pub(super) struct OpenBatch {
     /// Which fields are shown where they lie, and where.
     views: Vec<Option<Buffer>>,
     unfinished: AtomicUsize,
+    /// Set when the last row is filled and batch transforms have run.
+    ready: AtomicBool,
     failures: Mutex<Vec<(usize, Error)>>,
 }
 
@@ -102,7 +106,7 @@ impl OpenBatch {
     ) -> Result<Self> {
         let first = views.then(|| order.run(position)).flatten();
         let views = plan.fields.iter().map(|field| match (&field.work, first) {
-            (Work::Copy, Some(first)) => view(plan, field, first, rows),
+            (Work::Copy, Some(first)) if !field.mixed => view(plan, field, first, rows),
             _ => Ok(None),
         });
         Ok(Self {
@@ -111,6 +115,7 @@ impl OpenBatch {
             lease,
             views: views.collect::<Result<_>>()?,
             unfinished: AtomicUsize::new(rows),
+            ready: AtomicBool::new(false),
             failures: Mutex::new(Vec::new()),
         })
     }
@@ -136,12 +141,52 @@ impl OpenBatch {
 
     /// Counts rows as done; true when these were the last.
     pub(super) fn finish_rows(&self, count: usize) -> bool {
-        // Release what this thread wrote, acquire what the others wrote, for whoever hands the batch over.
+        // Release what this thread wrote, acquire what the others wrote, for batch transforms and for whoever hands the
+        // batch over.
         self.unfinished.fetch_sub(count, Ordering::AcqRel) == count
     }
 
-    pub(super) fn is_finished(&self) -> bool {
-        self.unfinished.load(Ordering::Acquire) == 0
+    /// For the thread that finished the last rows, once it has run the batch transforms.
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Runs the batch transforms; for the thread that finished the last rows. Rows that failed take no part.
+    pub(super) fn transform(&self, plan: &Plan, epoch: u64, saved: &mut Scratch) {
+        let spec = &plan.spec;
+        if spec.batch_transforms.is_empty() {
+            return;
+        }
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: Vec<usize> = (0..self.rows)
+            .filter(|row| failures.iter().all(|(failed, _)| failed != row))
+            .collect();
+        drop(failures);
+        let filled = Filled {
+            fields: &plan.fields,
+            layout: spec.layout,
+            kept: &kept,
+            seed: spec.seed,
+            epoch,
+            position: self.position,
+        };
+        batch_transform::run(&spec.batch_transforms, &filled, saved, |field| {
+            self.values(field)
+        });
+    }
+
+    /// All rows of a field in the slot; for one holder at a time, when no worker writes any more.
+    #[expect(clippy::mut_from_ref, reason = "as the slot's own")]
+    fn values(&self, field: &PlannedField) -> &mut [u8] {
+        // SAFETY: all rows are filled, so no worker writes to them, and the batch has not been handed over yet.
+        #[expect(unsafe_code, reason = "the one place that changes a whole batch")]
+        unsafe {
+            self.lease.part(field.offset, self.rows * field.row_bytes)
+        }
     }
 
     /// What went wrong, by row.
@@ -195,9 +240,7 @@ impl OpenBatch {
     /// Moves the kept rows together, in the slot.
     fn compact(&self, field: &PlannedField, view: Option<&Buffer>, kept: &[usize]) {
         let size = field.row_bytes;
-        // SAFETY: the batch is finished, so no worker writes to it, and it has not been handed over yet.
-        #[expect(unsafe_code, reason = "the one place that rearranges a slot")]
-        let rows = unsafe { self.lease.part(field.offset, self.rows * size) };
+        let rows = self.values(field);
         for (to, &from) in kept.iter().enumerate() {
             match view {
                 Some(view) => rows[to * size..(to + 1) * size]

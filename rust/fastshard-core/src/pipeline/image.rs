@@ -1,5 +1,6 @@
 //! One image field: from stored bytes (or raw pixels) to its place in the batch.
 
+use super::arrange::{Arranged, before_values, check_erasing, only_erases};
 use super::render::Renderer;
 use crate::codec::{Decoded, Decoder, Encoded, Format, Header, MAX_PIXELS, Request, orient};
 use crate::dataset::{Dataset, Place};
@@ -34,7 +35,7 @@ pub(crate) struct ImagePlan {
     size: Option<[u32; 2]>,
 }
 
-fn pixel_tensor(field: &Field) -> Option<(PixelFormat, [u32; 2])> {
+pub(super) fn pixel_tensor(field: &Field) -> Option<(PixelFormat, [u32; 2])> {
     let Kind::Tensor { dtype, shape, .. } = &field.kind else {
         return None;
     };
@@ -63,7 +64,11 @@ fn check_order(operations: &[Operation]) -> Result<()> {
             operation,
             Operation::ToDtype { .. } | Operation::Normalize { .. }
         );
-        if operation.is_step() && values_changed {
+        let pixels_stay = match operation {
+            Operation::Decode(_) | Operation::Grayscale { .. } => true,
+            _ => changes || only_erases(operation),
+        };
+        if values_changed && !pixels_stay {
             return Err(Error::option(format!(
                 "transform {at} moves or changes pixels after ToDtype or Normalize; put it before them"
             )));
@@ -79,8 +84,8 @@ fn check_fill(operations: &[Operation], format: PixelFormat) -> Result<()> {
     } else {
         u16::MAX
     };
-    for operation in operations {
-        if let Operation::Pad { fill, .. } | Operation::ResizePad { fill, .. } = operation
+    for operation in operations.iter().flat_map(Operation::parts) {
+        if let Some(fill) = operation.fill()
             && ((fill.len() != 1 && fill.len() != format.channels)
                 || fill.iter().any(|&value| value > most))
         {
@@ -94,7 +99,10 @@ fn check_fill(operations: &[Operation], format: PixelFormat) -> Result<()> {
 }
 
 fn check_effects(operations: &[Operation], format: PixelFormat) -> Result<()> {
-    match operations.iter().position(Operation::is_effect) {
+    match before_values(operations)
+        .iter()
+        .position(Operation::is_effect)
+    {
         Some(at) if format.depth != Depth::Eight => Err(Error::option(format!(
             "transform {at} changes pixel values, which must have 8 bits; these have 16"
         ))),
@@ -177,18 +185,20 @@ impl ImagePlan {
         check_order(operations)?;
         check_fill(operations, format)?;
         check_effects(operations, format)?;
-        let steps = operations
-            .iter()
-            .cloned()
-            .enumerate()
-            .filter(|(_, operation)| operation.is_step());
+        let Arranged {
+            steps,
+            values,
+            input,
+        } = Arranged::new(operations, format);
+        let finish = Finish::new(&values, input, layout)?;
+        check_erasing(&steps, format, finish.channels())?;
         Ok(Self {
             name: name.to_owned(),
             index,
             origin,
             format,
-            steps: steps.collect(),
-            finish: Finish::new(operations, format, layout)?,
+            steps,
+            finish,
             size: operations
                 .iter()
                 .fold(size, |size, operation| operation.output_size(size)),

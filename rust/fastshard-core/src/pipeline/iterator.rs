@@ -113,7 +113,7 @@ impl Shared {
                     let finished = batch.is_all_views(&self.plan);
                     queue.claimed = if finished { batch.rows } else { 0 };
                     if finished {
-                        batch.finish_rows(batch.rows);
+                        batch.set_ready();
                         self.done.notify_all();
                     }
                     queue.open.push_back(Arc::new(batch));
@@ -137,6 +137,8 @@ impl Shared {
         while let Some(claim) = self.claim(&order, rows) {
             worker.run(&claim);
             if claim.batch.finish_rows(claim.count) {
+                worker.transform(&claim.batch);
+                claim.batch.set_ready();
                 // The lock orders this against a consumer that is about to wait.
                 drop(self.lock());
                 self.done.notify_all();
@@ -168,7 +170,8 @@ impl Batches {
             .fields
             .iter()
             .any(|field| matches!(field.work, Work::Image(_)));
-        let inline = views && !plan.spec.shuffle && !decodes;
+        let mixes = !plan.spec.batch_transforms.is_empty();
+        let inline = views && !plan.spec.shuffle && !decodes && !mixes;
         let threads = if inline { 0 } else { plan.threads };
         let shared = Arc::new(Shared {
             plan,
@@ -253,7 +256,7 @@ impl Batches {
     fn wait(&self, timeout: Duration) -> Result<Option<Arc<OpenBatch>>> {
         let mut queue = self.shared.lock();
         for waited in [false, true] {
-            if queue.open.front().is_some_and(|batch| batch.is_finished()) {
+            if queue.open.front().is_some_and(|batch| batch.is_ready()) {
                 let batch = queue.open.pop_front();
                 drop(queue);
                 self.shared.work.notify_all();
@@ -278,7 +281,7 @@ impl Batches {
         let failures = batch.take_failures();
         let mut left_out = Vec::new();
         for (row, error) in failures {
-            if plan.spec.on_error == OnError::Raise {
+            if plan.spec.on_error == OnError::Raise || matches!(error, Error::Label { .. }) {
                 return Err(error);
             }
             plan.skipped.add(&error);

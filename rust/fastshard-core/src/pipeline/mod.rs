@@ -8,14 +8,19 @@
 //! batches; there is no barrier between batches, and no thread ever waits for a slower one while there is work. Memory
 //! is bounded by `prefetch` slots, what the consumer holds, and each thread's scratch.
 
+mod arrange;
 mod batch;
+mod batch_transform;
 mod image;
 mod iterator;
+mod label;
+mod mix;
 mod plan;
 mod render;
 mod worker;
 
 pub use batch::{Batch, BatchField, Memory, Values};
+pub use batch_transform::{BatchOperation, Mix};
 pub(crate) use image::{ImagePlan, ImageWorker};
 pub use image::{Sample, read_image};
 pub use iterator::{Batches, Poll};

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::available_threads;
-use super::image::ImagePlan;
+use super::batch_transform::{BatchOperation, Mix};
+use super::image::{ImagePlan, pixel_tensor};
 use super::iterator::Batches;
+use super::label::Shares;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::format::ALIGNMENT;
@@ -52,6 +54,8 @@ pub struct Spec {
     #[serde(default)]
     pub transforms: BTreeMap<String, Vec<Operation>>,
     #[serde(default)]
+    pub batch_transforms: Vec<BatchOperation>,
+    #[serde(default)]
     pub layout: Layout,
     /// 0: as many as there are cores for this process.
     #[serde(default)]
@@ -93,6 +97,8 @@ pub(super) enum Work {
     Image(Box<ImagePlan>),
     /// Copied as it is, or shown where it lies.
     Copy,
+    /// A label that becomes shares of classes.
+    Label(Shares),
     /// Handed over as a list.
     List,
 }
@@ -102,6 +108,8 @@ pub(super) struct PlannedField {
     pub(super) index: usize,
     pub(super) output: Output,
     pub(super) work: Work,
+    /// Whether a batch transform changes it, so that it can't be shown where it lies.
+    pub(super) mixed: bool,
     /// Where the field starts in a slot.
     pub(super) offset: usize,
     /// Bytes a row; 0 for lists.
@@ -164,12 +172,13 @@ impl Loader {
             )));
         }
         let (fields, bytes) = plan_fields(&dataset, &spec)?;
+        check_mixes(&dataset, &spec, &fields)?;
         let threads = if spec.num_threads == 0 {
             available_threads()
         } else {
             spec.num_threads
         };
-        let pool = SlotPool::new(bytes, spec.prefetch + 1);
+        let pool = SlotPool::new(bytes, spec.prefetch + 2);
         let plan = Plan {
             dataset,
             rows,
@@ -284,12 +293,18 @@ fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedFie
         .transforms
         .get(&field.name)
         .map_or(&[][..], Vec::as_slice);
+    let classes = mixes(spec)
+        .find(|mix| mix.label == field.name)
+        .map(|mix| mix.num_classes);
     let (work, dtype, shape) =
         if let Some(image) = ImagePlan::new(dataset, field, operations, spec.layout)? {
             let (dtype, shape) = (image.dtype(), image.shape()?);
             (Work::Image(Box::new(image)), Some(dtype), shape)
         } else if !operations.is_empty() {
             return Err(no_pixels(field));
+        } else if let Some(classes) = classes {
+            let work = Work::Label(Shares::new(field, classes)?);
+            (work, Some(Dtype::Float32), vec![classes])
         } else if let Some((dtype, shape)) = field.fixed() {
             (Work::Copy, Some(dtype), shape.to_vec())
         } else {
@@ -306,9 +321,49 @@ fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedFie
         index,
         output,
         work,
+        mixed: mixes(spec).any(|mix| mix.image == field.name || mix.label == field.name),
         offset: 0,
         row_bytes,
     })
+}
+
+fn mixes(spec: &Spec) -> impl Iterator<Item = &Mix> {
+    spec.batch_transforms.iter().flat_map(BatchOperation::mixes)
+}
+
+fn check_mixes(dataset: &Dataset, spec: &Spec, fields: &[PlannedField]) -> Result<()> {
+    spec.batch_transforms
+        .iter()
+        .try_for_each(BatchOperation::check)?;
+    for mix in mixes(spec) {
+        let find = |name: &str| {
+            let found = fields.iter().find(|field| field.output.name == name);
+            found.ok_or_else(|| {
+                Error::option(format!(
+                    "a batch transform needs field {name:?}, which is not loaded"
+                ))
+            })
+        };
+        let (image, label) = (find(&mix.image)?, find(&mix.label)?);
+        if !has_pixels(dataset, image) {
+            return Err(no_pixels(&dataset.fields()[image.index]));
+        }
+        if !matches!(label.work, Work::Label(_)) || label.output.shape != [mix.num_classes] {
+            return Err(Error::option(format!(
+                "field {:?} can't be a label of {} classes",
+                mix.label, mix.num_classes
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn has_pixels(dataset: &Dataset, field: &PlannedField) -> bool {
+    match field.work {
+        Work::Image(_) => true,
+        Work::Copy => pixel_tensor(&dataset.fields()[field.index]).is_some(),
+        Work::Label(_) | Work::List => false,
+    }
 }
 
 fn no_pixels(field: &Field) -> Error {

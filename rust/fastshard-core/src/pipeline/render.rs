@@ -29,12 +29,7 @@ impl Renderer {
             staged: [even, odd],
             scratch,
         } = self;
-        let format = plan.format;
-        let change = |effects: &[Effect], pixels: &mut [u8], width: u32, scratch: &mut Scratch| {
-            for effect in effects {
-                effect.run(pixels, width as usize, format.channels, scratch);
-            }
-        };
+        let mut format = plan.format;
         let steps = recipe.steps();
         let last = steps.len() - 1;
         let mut area = source.area;
@@ -54,18 +49,26 @@ impl Renderer {
                 },
             };
             area = Rect::of_size(stage.view.width, stage.view.height);
-            if at == last && plan.finish.is_identity() {
+            let stays = !effects.contains(&Effect::Luma);
+            if at == last && stays && plan.finish.is_identity() {
                 resampler.run(stage, input, out)?;
-                change(effects, out, area.width, scratch);
+                Effect::run(effects, out, width as usize, format.channels, scratch);
                 break;
             }
             let pixels = target.bytes(area.area() * format.bytes());
             resampler.run(stage, input, pixels)?;
-            change(effects, pixels, area.width, scratch);
+            if !effects.is_empty() {
+                let width = area.width as usize;
+                format.channels = Effect::run(effects, pixels, width, format.channels, scratch);
+            }
             if at == last {
+                let pixels = &pixels[..area.area() * format.bytes()];
                 plan.finish.run(pixels, scratch, out);
                 break;
             }
+        }
+        for erase in recipe.erased() {
+            plan.finish.erase(erase, out, width);
         }
         Ok(())
     }
@@ -75,5 +78,6 @@ impl Renderer {
             staged.shrink(keep);
         }
         self.scratch.shrink(keep);
+        self.resampler.shrink(keep);
     }
 }

@@ -10,6 +10,7 @@ use crate::dataset::Place;
 use crate::error::{Error, Result};
 use crate::format::Column;
 use crate::order::Order;
+use crate::pixels::Scratch;
 use crate::random::Key;
 
 /// Rows that one claim takes: enough bytes to make the claim itself negligible, few enough to keep all threads busy.
@@ -42,6 +43,8 @@ pub(super) struct Worker<'a> {
     order: &'a Order<'a>,
     epoch: u64,
     images: Vec<Option<ImageWorker>>,
+    /// For batch transforms.
+    saved: Scratch,
     /// Whether rows are held against their checksums: only where they are decoded, which costs far more.
     check: bool,
 }
@@ -57,6 +60,7 @@ impl<'a> Worker<'a> {
             order,
             epoch,
             images: plan.fields.iter().map(|_| None).collect(),
+            saved: Scratch::default(),
             check: plan.spec.verify && encoded,
         }
     }
@@ -72,6 +76,11 @@ impl<'a> Worker<'a> {
             };
             claim.batch.fail(row, error);
         }
+    }
+
+    /// What is done to the batch as a whole; for the worker that filled its last row.
+    pub(super) fn transform(&mut self, batch: &OpenBatch) {
+        batch.transform(self.plan, self.epoch, &mut self.saved);
     }
 
     /// A codec that panicked may have left its scratch in any state: start over with new ones.
@@ -146,6 +155,18 @@ impl<'a> Worker<'a> {
                 worker.run(image, place, key, |found| {
                     expect_size(image.size(), found).map(|()| out)
                 })
+            }
+            (Work::Label(shares), Column::Fixed { values, row_bytes }) => {
+                let stored = &values[place.row * row_bytes..][..*row_bytes];
+                shares
+                    .write(stored, bytemuck::cast_slice_mut(out))
+                    .map_err(|value| Error::Label {
+                        dataset: self.plan.dataset.path().to_owned(),
+                        row,
+                        field: field.output.name.clone(),
+                        value,
+                        num_classes: field.output.shape[0],
+                    })
             }
             (_, Column::Fixed { values, row_bytes }) => {
                 out.copy_from_slice(&values[place.row * row_bytes..][..*row_bytes]);

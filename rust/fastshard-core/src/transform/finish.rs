@@ -4,10 +4,12 @@
 //! computed once with the same single-precision steps that torchvision takes on every value.
 
 use bytemuck::Pod;
-use half::f16;
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 use super::Operation;
+use super::effect::{Erase, Painted, luma, wide};
+use super::linear::{Linear, convert};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Scratch};
 use crate::schema::Dtype;
@@ -33,6 +35,8 @@ pub struct Finish {
     dtype: Dtype,
     layout: Layout,
     table: Table,
+    /// The same as arithmetic, where that is quicker than a table: from 8 bits to floats.
+    linear: Option<Vec<Linear>>,
 }
 
 /// What becomes of each 8-bit value of each channel, or how to compute it for 16-bit ones.
@@ -42,6 +46,7 @@ enum Table {
     Bytes(Vec<u8>),
     Words(Vec<u16>),
     Halves(Vec<f16>),
+    Brains(Vec<bf16>),
     Floats(Vec<f32>),
 }
 
@@ -53,6 +58,17 @@ struct Chain {
 }
 
 impl Chain {
+    /// The chain as one scale and one normalisation, if it is no longer than that.
+    fn linear(&self) -> Option<Linear> {
+        let (mean, std) = match self.normalize[..] {
+            [] => (0.0, 1.0),
+            [only] => only,
+            _ => return None,
+        };
+        let scale = self.scale.unwrap_or(1.0);
+        Some(Linear { scale, mean, std })
+    }
+
     fn apply(&self, value: f32) -> f32 {
         let value = self.scale.map_or(value, |scale| value * scale);
         self.normalize
@@ -100,7 +116,7 @@ impl Finish {
                     dtype = *wanted;
                 }
                 Operation::Normalize { mean, std } => {
-                    if !matches!(dtype, Dtype::Float32 | Dtype::Float16) {
+                    if !matches!(dtype, Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16) {
                         // Means and deviations are of values from 0 to 1, so that is what integers become.
                         let factor = scale_factor(stored, Dtype::Float32);
                         for chain in &mut chains {
@@ -121,6 +137,8 @@ impl Finish {
             }
         }
         chains.truncate(channels);
+        let floats = input.depth == Depth::Eight && dtype == Dtype::Float32;
+        let linear = floats.then(|| chains.iter().map(Chain::linear).collect());
         let table = Table::new(&chains, input.depth, dtype);
         Ok(Self {
             input,
@@ -129,6 +147,7 @@ impl Finish {
             dtype,
             layout,
             table,
+            linear: linear.flatten(),
         })
     }
 
@@ -179,10 +198,32 @@ impl Finish {
         } else {
             (pixels, self.input.channels)
         };
+        if let Some(linear) = self.linear.as_ref().filter(|all| all.len() == channels) {
+            return convert(linear, self.layout, pixels, bytemuck::cast_slice_mut(out));
+        }
         match self.input.depth {
             Depth::Eight => self.place(pixels, channels, out),
             Depth::Sixteen => self.place::<u16>(bytemuck::cast_slice(pixels), channels, out),
         }
+    }
+
+    /// Paints over a rectangle of what `run` has written, of rows of `width` pixels.
+    pub fn erase(&self, erase: &Erase, out: &mut [u8], width: u32) {
+        match self.dtype {
+            Dtype::Uint8 => self.paint(erase, out, width),
+            Dtype::Uint16 => self.paint::<u16>(erase, bytemuck::cast_slice_mut(out), width),
+            Dtype::Float16 => self.paint::<f16>(erase, bytemuck::cast_slice_mut(out), width),
+            _ => self.paint::<f32>(erase, bytemuck::cast_slice_mut(out), width),
+        }
+    }
+
+    fn paint<T: Copy + Painted>(&self, erase: &Erase, out: &mut [T], width: u32) {
+        let (width, channels) = (width as usize, self.channels);
+        let plane = out.len() / channels;
+        erase.paint(out, channels, |x, y, channel| match self.layout {
+            Layout::Nhwc => (y * width + x) * channels + channel,
+            Layout::Nchw => channel * plane + y * width + x,
+        });
     }
 
     fn place<S: Pod + Into<usize>>(&self, pixels: &[S], from: usize, out: &mut [u8]) {
@@ -204,6 +245,11 @@ impl Finish {
                 });
             }
             Table::Halves(table) => {
+                self.write(pixels, from, bytemuck::cast_slice_mut(out), |c, v: S| {
+                    table[c * size + v.into()]
+                });
+            }
+            Table::Brains(table) => {
                 self.write(pixels, from, bytemuck::cast_slice_mut(out), |c, v: S| {
                     table[c * size + v.into()]
                 });
@@ -251,7 +297,7 @@ impl Finish {
 fn scale_factor(from: Dtype, to: Dtype) -> Option<f32> {
     let max = if from == Dtype::Uint8 { 255.0 } else { 65535.0 };
     match to {
-        Dtype::Float32 | Dtype::Float16 => Some((1.0 / max) as f32),
+        Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16 => Some((1.0 / max) as f32),
         Dtype::Uint16 if from == Dtype::Uint8 => Some(257.0),
         Dtype::Uint8 if from == Dtype::Uint16 => Some(1.0 / 256.0),
         _ => None,
@@ -280,21 +326,18 @@ impl Table {
             Dtype::Uint8 => Self::Bytes(values.map(|value| value as u8).collect()),
             Dtype::Uint16 => Self::Words(values.map(|value| value as u16).collect()),
             Dtype::Float16 => Self::Halves(values.map(f16::from_f32).collect()),
+            Dtype::Bfloat16 => Self::Brains(values.map(bf16::from_f32).collect()),
             _ => Self::Floats(values.collect()),
         }
     }
 }
 
-/// torchvision's `rgb_to_grayscale`: the weights of ITU-R 601-2 to four digits, in single precision; it truncates.
-pub(super) fn luma([r, g, b]: [f32; 3]) -> f32 {
-    r * 0.2989 + g * 0.587 + b * 0.114
-}
-
 fn grayscale<T: Pod + Into<f64> + FromFloat>(pixels: &[T], out: &mut [T]) {
-    for (pixel, out) in pixels.chunks_exact(3).zip(out) {
-        let rgb = [pixel[0], pixel[1], pixel[2]].map(|v| v.into() as f32);
-        *out = T::from_float(luma(rgb));
-    }
+    wide(|| {
+        for (pixel, out) in pixels.as_chunks::<3>().0.iter().zip(out) {
+            *out = T::from_float(luma(pixel.map(|value| value.into() as f32)));
+        }
+    });
 }
 
 trait FromFloat {
@@ -349,6 +392,25 @@ mod tests {
                 (finish.dtype(), finish.channels(), finish.is_identity()),
                 (Dtype::Float32, 3, false)
             );
+        }
+    }
+
+    #[test]
+    fn arithmetic_and_tables_agree() {
+        let json = r#"[{"op":"normalize","mean":[0.485,0.456,0.406],"std":[0.229,0.224,0.225]}]"#;
+        // Every value in every channel, and a number of pixels that fills no vector.
+        let pixels: Vec<u8> = (0..1031 * 3u32).map(|at| (at * 7 / 3) as u8).collect();
+        for layout in [Layout::Nhwc, Layout::Nchw] {
+            let quick = finish(json, RGB, layout).unwrap();
+            let mut table = finish(json, RGB, layout).unwrap();
+            assert!(table.linear.take().is_some());
+            let run = |finish: &Finish| {
+                let mut out = vec![0f32; pixels.len()];
+                let bytes = bytemuck::cast_slice_mut(&mut out);
+                finish.run(&pixels, &mut Scratch::default(), bytes);
+                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert_eq!(run(&quick), run(&table));
         }
     }
 

@@ -4,7 +4,12 @@
 //! Each [`Stage`] takes a hard-cropped part of its input (`source`), resizes it to `size`, and shows a `view` of the
 //! result, which may be smaller (a later crop: only that part is computed) or reach beyond it (padding). Operations that
 //! a stage can't absorb, such as a second resize, open the next stage.
+//!
+//! A stage may warp instead of resizing: crops and flips before a warp and further warps become part of its matrix. A warp
+//! never averages, so that resizing (with its wider filter) and warping have a stage each, in whichever order.
 
+use super::matrix::Matrix;
+use super::warp::{Padding, Sampling, Warp};
 use super::{Filter, Interpolation};
 use crate::pixels::Rect;
 
@@ -18,6 +23,17 @@ pub struct View {
     pub height: u32,
 }
 
+impl View {
+    fn of_size(width: u32, height: u32) -> Self {
+        Self {
+            x: 0,
+            y: 0,
+            width,
+            height,
+        }
+    }
+}
+
 /// One resampling.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
@@ -27,6 +43,8 @@ pub struct Stage {
     pub size: (u32, u32),
     /// How; `None` as long as nothing resizes.
     pub filter: Option<Filter>,
+    /// Instead of a resize, from a `size` of its own to `source`.
+    pub warp: Option<Warp>,
     /// The part of the resized image that comes out.
     pub view: View,
     /// Value of each channel where the view reaches outside: one for all, or one each.
@@ -43,12 +61,8 @@ impl Stage {
             source: Rect::of_size(width, height),
             size: (width, height),
             filter: None,
-            view: View {
-                x: 0,
-                y: 0,
-                width,
-                height,
-            },
+            warp: None,
+            view: View::of_size(width, height),
             fill: vec![0],
             flip_x: false,
             flip_y: false,
@@ -72,6 +86,9 @@ impl Stage {
     #[must_use]
     pub fn needed(&self) -> Option<Rect> {
         let shown = self.shown()?;
+        if let Some(warp) = &self.warp {
+            return warp.needed(shown, self.source);
+        }
         let Some(filter) = self.filter else {
             return Some(Rect {
                 x: self.source.x + shown.x,
@@ -111,33 +128,54 @@ impl Stage {
     }
 
     fn is_whole(&self) -> bool {
-        self.view
-            == View {
-                x: 0,
-                y: 0,
-                width: self.size.0,
-                height: self.size.1,
-            }
+        self.view == View::of_size(self.size.0, self.size.1)
     }
 
-    /// Without a resize, a view inside the source can become the source itself.
+    /// Whether the view shows no border.
+    fn is_inside(&self) -> bool {
+        self.shown()
+            .is_some_and(|shown| (shown.width, shown.height) == (self.view.width, self.view.height))
+    }
+
+    fn resamples(&self) -> bool {
+        self.filter.is_some() || self.warp.is_some()
+    }
+
+    /// Without a resampling, a view inside the source can become the source itself.
     fn harden(&mut self) {
-        if let (None, Some(shown)) = (self.filter, self.shown())
-            && (shown.width, shown.height) == (self.view.width, self.view.height)
-        {
+        if let (false, true, Some(shown)) = (self.resamples(), self.is_inside(), self.shown()) {
             self.source = Rect {
                 x: self.source.x + shown.x,
                 y: self.source.y + shown.y,
                 ..shown
             };
             self.size = (shown.width, shown.height);
-            self.view = View {
-                x: 0,
-                y: 0,
-                width: shown.width,
-                height: shown.height,
-            };
+            self.view = View::of_size(shown.width, shown.height);
         }
+    }
+
+    /// From what comes out to the image of `size`: the flips and where the view lies.
+    fn view_matrix(&self) -> Matrix {
+        let View {
+            x,
+            y,
+            width,
+            height,
+        } = self.view;
+        Matrix::translation(x as f64, y as f64)
+            * Matrix::flip((width, height), self.flip_x, self.flip_y)
+    }
+
+    /// The warp so far, if one that samples like this can join it.
+    fn joined(&self, sampling: &Sampling) -> Option<Warp> {
+        let Some(warp) = &self.warp else {
+            let free = self.filter.is_none() && self.is_whole();
+            return free.then(|| Warp::new(Matrix::IDENTITY, sampling.clone()));
+        };
+        let fits = warp.sampling == *sampling
+            && self.is_inside()
+            && (sampling.padding == Padding::Constant || self.is_whole());
+        fits.then(|| warp.clone())
     }
 }
 
@@ -209,19 +247,37 @@ impl Canvas {
         }
         self.last().harden();
         let stage = self.last();
-        let stage = if stage.filter.is_none() && stage.is_whole() {
+        let stage = if !stage.resamples() && stage.is_whole() {
             stage
         } else {
             self.next_stage()
         };
         stage.filter = Some(filter);
         stage.size = (width, height);
-        stage.view = View {
-            x: 0,
-            y: 0,
-            width,
-            height,
-        };
+        stage.view = View::of_size(width, height);
+    }
+
+    /// Takes each place of an image of this size from where the matrix says, as [`Matrix::affine`] and its neighbours make
+    /// it for the present [`size`](Self::size).
+    pub fn warp(&mut self, matrix: Matrix, (width, height): (u32, u32), sampling: &Sampling) {
+        let before = self.size();
+        if before == (width, height) && matrix.is_identity() {
+            return;
+        }
+        self.last().harden();
+        let mut warp = self.last().joined(sampling).unwrap_or_else(|| {
+            self.next_stage();
+            Warp::new(Matrix::IDENTITY, sampling.clone())
+        });
+        let stage = self.last();
+        warp = warp.through(stage.view_matrix());
+        if stage.warp.is_some() {
+            warp.cut(before);
+        }
+        stage.warp = Some(warp.through(matrix));
+        stage.size = (width, height);
+        stage.view = View::of_size(width, height);
+        (stage.flip_x, stage.flip_y) = (false, false);
     }
 
     /// Keeps a part, which must lie inside.

@@ -1,26 +1,43 @@
 //! Transforms of image fields, with the names, defaults and results of torchvision v2.
 //!
-//! A list of operations is split in three. The *geometric* ones (resize, crop, pad, flip) are not run one after the other:
+//! A list of operations is split in three. The *geometric* ones (resize, crop, pad, flip, warp) are not run one after the other:
 //! [`geometry`] folds them into as few resamplings as possible (mostly one), which also says which part of the source is
 //! needed at all. *Effects* change pixels in place between them; a [`Recipe`] is one sample's sequence of both. The
 //! *value* ones (grayscale, dtype, normalise) at the end become one table look-up a value in [`finish`].
 
+mod augment;
 mod boxes;
+mod color;
+mod convolve;
 mod effect;
+mod erasing;
 mod finish;
 mod geometry;
+mod linear;
+mod matrix;
+mod nested;
 mod operation;
+mod random_warp;
 mod recipe;
 mod resample;
+mod sample;
+mod warp;
 
 use serde::{Deserialize, Serialize};
 
-pub use effect::Effect;
+pub use augment::{AutoAugment, Look, Policy, RandAugment, TrivialAugmentWide};
+pub use color::{ColorJitter, GaussianBlur};
+pub use effect::{Effect, Erase, Paint};
+pub use erasing::{RandomErasing, Value};
 pub use finish::{Finish, Layout};
 pub use geometry::{Canvas, Stage, View};
+pub use matrix::{Affine, Matrix};
+pub use nested::{RandomApply, RandomChoice};
 pub use operation::{DecodeOptions, Mode, Operation};
+pub use random_warp::{RandomAffine, RandomPerspective, RandomRotation};
 pub use recipe::Recipe;
 pub use resample::{Resampler, Source};
+pub use warp::{Padding, Sampling, Warp};
 
 /// How pixels between pixels are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -2,8 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::augment::{AutoAugment, RandAugment, TrivialAugmentWide};
 use super::boxes::{center_crop, letterbox, random_box, shorter_side};
+use super::color::{ColorJitter, GaussianBlur, check_effect};
 use super::effect::Effect;
+use super::erasing::RandomErasing;
+use super::nested::{RandomApply, RandomChoice};
+use super::random_warp::{RandomAffine, RandomPerspective, RandomRotation};
 use super::recipe::Recipe;
 use super::{Filter, Interpolation};
 use crate::codec::MAX_PIXELS;
@@ -13,7 +18,7 @@ use crate::random::Draws;
 use crate::schema::Dtype;
 
 /// The largest side of an output; far beyond any model's input, well below what overflows.
-const MAX_SIDE: u32 = 1 << 15;
+pub(super) const MAX_SIDE: u32 = 1 << 15;
 
 /// One entry of a field's transform list. Sizes are (height, width), as in torchvision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,12 +64,44 @@ pub enum Operation {
     RandomVerticalFlip {
         p: f64,
     },
+    RandomRotation(RandomRotation),
+    RandomAffine(RandomAffine),
+    RandomPerspective(RandomPerspective),
     Grayscale {
         num_output_channels: usize,
     },
     RandomGrayscale {
         p: f64,
     },
+    RandomInvert {
+        p: f64,
+    },
+    RandomPosterize {
+        bits: u32,
+        p: f64,
+    },
+    RandomSolarize {
+        threshold: f64,
+        p: f64,
+    },
+    RandomAutocontrast {
+        p: f64,
+    },
+    RandomEqualize {
+        p: f64,
+    },
+    RandomAdjustSharpness {
+        sharpness_factor: f64,
+        p: f64,
+    },
+    ColorJitter(ColorJitter),
+    GaussianBlur(GaussianBlur),
+    RandomErasing(RandomErasing),
+    RandAugment(RandAugment),
+    TrivialAugmentWide(TrivialAugmentWide),
+    AutoAugment(AutoAugment),
+    RandomApply(RandomApply),
+    RandomChoice(RandomChoice),
     ToDtype {
         dtype: Dtype,
         scale: bool,
@@ -128,7 +165,7 @@ impl DecodeOptions {
     }
 }
 
-fn check(holds: bool, complaint: impl FnOnce() -> String) -> Result<()> {
+pub(super) fn check(holds: bool, complaint: impl FnOnce() -> String) -> Result<()> {
     if holds {
         Ok(())
     } else {
@@ -192,11 +229,33 @@ impl Operation {
                     format!("Pad: padding {padding:?}, expected at most {MAX_SIDE} pixels a side")
                 })
             }
-            Self::RandomHorizontalFlip { p }
-            | Self::RandomVerticalFlip { p }
-            | Self::RandomGrayscale { p } => check((0.0..=1.0).contains(p), || {
-                format!("p is {p}, expected a probability from 0 to 1")
-            }),
+            Self::RandomRotation(rotation) => rotation.check(),
+            Self::RandomAffine(affine) => affine.check(),
+            Self::RandomPerspective(perspective) => perspective.check(),
+            Self::ColorJitter(jitter) => jitter.check(),
+            Self::GaussianBlur(blur) => blur.check(),
+            Self::RandomErasing(erasing) => erasing.check(),
+            Self::RandAugment(augment) => augment.check(),
+            Self::TrivialAugmentWide(augment) => augment.check(),
+            Self::AutoAugment(augment) => augment.check(),
+            Self::RandomApply(list) => list.check(),
+            Self::RandomChoice(list) => list.check(),
+            Self::RandomGrayscale { p }
+            | Self::RandomInvert { p }
+            | Self::RandomPosterize { p, .. }
+            | Self::RandomSolarize { p, .. }
+            | Self::RandomAutocontrast { p }
+            | Self::RandomEqualize { p }
+            | Self::RandomAdjustSharpness { p, .. }
+            | Self::RandomHorizontalFlip { p }
+            | Self::RandomVerticalFlip { p } => {
+                if let Some((_, effect)) = self.chance() {
+                    check_effect(&effect)?;
+                }
+                check((0.0..=1.0).contains(p), || {
+                    format!("p is {p}, expected a probability from 0 to 1")
+                })
+            }
             Self::Grayscale {
                 num_output_channels: n,
             } => check(matches!(n, 1 | 3), || {
@@ -205,11 +264,15 @@ impl Operation {
             Self::ToDtype { dtype, .. } => check(
                 matches!(
                     dtype,
-                    Dtype::Uint8 | Dtype::Uint16 | Dtype::Float16 | Dtype::Float32
+                    Dtype::Uint8
+                        | Dtype::Uint16
+                        | Dtype::Float16
+                        | Dtype::Bfloat16
+                        | Dtype::Float32
                 ),
                 || {
                     format!(
-                        "ToDtype: dtype {}, expected uint8, uint16, float16 or float32",
+                        "ToDtype: dtype {}, expected uint8, uint16, float16, bfloat16 or float32",
                         dtype.name()
                     )
                 },
@@ -227,22 +290,70 @@ impl Operation {
         }
     }
 
-    /// Whether it has its turn in a sample's recipe; the others say how pixels are decoded or what values they get last.
+    /// An effect without random parameters, and its probability.
+    fn chance(&self) -> Option<(f64, Effect)> {
+        Some(match *self {
+            Self::RandomGrayscale { p } => (p, Effect::Grayscale),
+            Self::RandomInvert { p } => (p, Effect::Invert),
+            Self::RandomPosterize { bits, p } => (p, Effect::Posterize(bits)),
+            Self::RandomSolarize { threshold, p } => (p, Effect::Solarize(threshold)),
+            Self::RandomAutocontrast { p } => (p, Effect::Autocontrast),
+            Self::RandomEqualize { p } => (p, Effect::Equalize),
+            Self::RandomAdjustSharpness {
+                sharpness_factor,
+                p,
+            } => (p, Effect::Sharpness(sharpness_factor)),
+            _ => return None,
+        })
+    }
+
+    /// The operations in it, or just itself.
     #[must_use]
-    pub fn is_step(&self) -> bool {
-        !matches!(
-            self,
-            Self::Decode(_)
-                | Self::Grayscale { .. }
-                | Self::ToDtype { .. }
-                | Self::Normalize { .. }
-        )
+    pub fn parts(&self) -> Vec<&Self> {
+        match self {
+            Self::RandomApply(RandomApply { transforms, .. })
+            | Self::RandomChoice(RandomChoice { transforms, .. }) => {
+                transforms.iter().flat_map(Self::parts).collect()
+            }
+            _ => vec![self],
+        }
     }
 
     /// Whether it changes pixel values, and so needs pixels of 8 bits.
     #[must_use]
     pub fn is_effect(&self) -> bool {
-        matches!(self, Self::RandomGrayscale { .. })
+        let changes = |part: &Self| {
+            part.chance().is_some()
+                || matches!(
+                    part,
+                    Self::ColorJitter(_)
+                        | Self::GaussianBlur(_)
+                        | Self::RandomErasing(_)
+                        | Self::RandAugment(_)
+                        | Self::TrivialAugmentWide(_)
+                        | Self::AutoAugment(_)
+                )
+        };
+        // A list has gray images turn up in it, which those at its top level leave to the end.
+        let gray = |part: &Self| matches!(part, Self::Grayscale { .. });
+        self.parts()
+            .into_iter()
+            .any(|part| changes(part) || (gray(part) && !gray(self)))
+    }
+
+    /// The value of what comes in from outside of the image.
+    #[must_use]
+    pub fn fill(&self) -> Option<&[u16]> {
+        match self {
+            Self::Pad { fill, .. } | Self::ResizePad { fill, .. } => Some(fill),
+            Self::RandomRotation(rotation) => Some(&rotation.fill),
+            Self::RandomAffine(affine) => Some(&affine.fill),
+            Self::RandomPerspective(perspective) => Some(&perspective.fill),
+            Self::RandAugment(RandAugment { look, .. })
+            | Self::TrivialAugmentWide(TrivialAugmentWide { look, .. })
+            | Self::AutoAugment(AutoAugment { look, .. }) => Some(&look.fill),
+            _ => None,
+        }
     }
 
     /// (height, width) of the result, given those of the input where all inputs share them.
@@ -261,6 +372,9 @@ impl Operation {
                 padding: [left, top, right, bottom],
                 ..
             } => input.map(|[height, width]| [height + top + bottom, width + left + right]),
+            Self::RandomApply(list) => list.output_size(input),
+            Self::RandomChoice(list) => list.output_size(input),
+            Self::RandomRotation(RandomRotation { expand: true, .. }) => None,
             _ => input,
         }
     }
@@ -350,15 +464,39 @@ impl Operation {
                     recipe.canvas().flip_vertically();
                 }
             }
-            Self::RandomGrayscale { p } => {
-                if draws.unit() < *p {
-                    recipe.add(Effect::Grayscale);
+            Self::RandomRotation(rotation) => rotation.apply(recipe.canvas(), draws)?,
+            Self::RandomAffine(affine) => affine.apply(recipe.canvas(), draws),
+            Self::RandomPerspective(perspective) => perspective.apply(recipe, draws),
+            _ => self.apply_to_pixels(recipe, draws)?,
+        }
+        Ok(())
+    }
+
+    fn apply_to_pixels(&self, recipe: &mut Recipe, draws: &mut Draws) -> Result<()> {
+        match self {
+            Self::ColorJitter(jitter) => jitter.apply(recipe, draws),
+            Self::GaussianBlur(blur) => blur.apply(recipe, draws),
+            Self::RandomErasing(erasing) => erasing.apply(recipe, draws),
+            Self::RandAugment(augment) => augment.apply(recipe, draws),
+            Self::TrivialAugmentWide(augment) => augment.apply(recipe, draws),
+            Self::AutoAugment(augment) => augment.apply(recipe, draws),
+            Self::RandomApply(list) => list.apply(recipe, draws)?,
+            Self::RandomChoice(list) => list.apply(recipe, draws)?,
+            Self::Grayscale {
+                num_output_channels,
+            } => recipe.add(match num_output_channels {
+                1 => Effect::Luma,
+                _ => Effect::Grayscale,
+            }),
+            Self::ToDtype { .. } | Self::Normalize { .. } => recipe.finish(),
+            // Decoding comes before anything else.
+            _ => {
+                if let Some((p, effect)) = self.chance()
+                    && draws.unit() < p
+                {
+                    recipe.add(effect);
                 }
             }
-            Self::Decode(_)
-            | Self::Grayscale { .. }
-            | Self::ToDtype { .. }
-            | Self::Normalize { .. } => {}
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Geometric operations fold into the [`Canvas`] of the current section, pixel effects queue up behind it. Geometry after
 //! an effect opens the next section, because the two don't commute (a border would be brightened, an edge blurred).
 
-use super::effect::Effect;
+use super::effect::{Effect, Erase};
 use super::geometry::{Canvas, Stage};
 use crate::pixels::Rect;
 
@@ -18,6 +18,9 @@ struct Section {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     sections: Vec<Section>,
+    /// Painted over in the finished sample.
+    erased: Vec<Erase>,
+    finished: bool,
 }
 
 impl Recipe {
@@ -30,6 +33,8 @@ impl Recipe {
                 canvas,
                 effects: Vec::new(),
             }],
+            erased: Vec::new(),
+            finished: false,
         }
     }
 
@@ -56,6 +61,26 @@ impl Recipe {
     /// Queues an effect on the pixels as they are by then.
     pub fn add(&mut self, effect: Effect) {
         self.last().effects.push(effect);
+    }
+
+    /// From here on the sample has its final values.
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// Paints a rectangle over, before or after the sample gets its final values.
+    pub fn erase(&mut self, erase: Erase) {
+        if self.finished {
+            self.erased.push(erase);
+        } else {
+            self.add(Effect::Erase(erase));
+        }
+    }
+
+    /// What is painted over in the finished sample.
+    #[must_use]
+    pub fn erased(&self) -> &[Erase] {
+        &self.erased
     }
 
     /// The part of the image that anything is computed from; `None` if nothing of it shows.

@@ -1,9 +1,10 @@
 //! Running a stage: source pixels in, a view of the resized image out.
 
 use fast_image_resize as fir;
-use fast_image_resize::images::{CroppedImage, CroppedImageMut, Image, ImageRef};
+use fast_image_resize::images::{CroppedImage, CroppedImageMut, Image as FirImage, ImageRef};
 
-use super::{Filter, Interpolation, Stage};
+use super::convolve::{Axis, Convolution, Image, Target};
+use super::{Filter, Interpolation, Stage, sample};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Rect};
 
@@ -20,10 +21,16 @@ pub struct Source<'a> {
     pub reduce: u32,
 }
 
-/// A resizer for one thread; it keeps its intermediate image.
+/// A resizer for one thread; it keeps its intermediate images.
 #[derive(Debug, Default)]
 pub struct Resampler {
+    convolution: Convolution,
+    /// For what the convolution doesn't do: 16 bits, and nearest neighbours.
     resizer: fir::Resizer,
+}
+
+fn convolves(filter: Filter, format: PixelFormat) -> bool {
+    format.depth == Depth::Eight && filter.interpolation != Interpolation::Nearest
 }
 
 fn pixel_type(format: PixelFormat) -> fir::PixelType {
@@ -79,11 +86,56 @@ impl Resampler {
         if shown.is_none_or(|shown| shown.area() != width * height) {
             fill(out, &stage.fill, source.format);
         }
-        if let Some(shown) = shown {
-            self.draw(stage, shown, source, out)?;
+        match (shown, stage.filter) {
+            (Some(shown), Some(filter)) if convolves(filter, source.format) => {
+                self.convolve(stage, filter, shown, source, out);
+                return Ok(());
+            }
+            (Some(shown), _) => self.draw(stage, shown, source, out)?,
+            (None, _) => {}
         }
         mirror(stage, source.format.bytes(), out);
         Ok(())
+    }
+
+    /// Resizes what is shown, mirrored as it goes.
+    fn convolve(
+        &mut self,
+        stage: &Stage,
+        filter: Filter,
+        shown: Rect,
+        source: Source<'_>,
+        out: &mut [u8],
+    ) {
+        let size = source.format.bytes();
+        let inside = visible(stage, source);
+        let [across, down] = axes(stage, filter, shown, source, inside);
+        let pitch = source.area.width as usize * size;
+        let image = Image {
+            pixels: &source.pixels[inside.y as usize * pitch + inside.x as usize * size..],
+            pitch,
+            width: inside.width as usize,
+            channels: source.format.channels,
+        };
+        let mut left = (i64::from(shown.x) - stage.view.x) as u32;
+        let mut top = (i64::from(shown.y) - stage.view.y) as u32;
+        if stage.flip_x {
+            left = stage.view.width - left - shown.width;
+        }
+        if stage.flip_y {
+            top = stage.view.height - top - shown.height;
+        }
+        let pitch = stage.view.width as usize * size;
+        let mut target = Target {
+            pixels: &mut out[top as usize * pitch + left as usize * size..],
+            pitch,
+        };
+        self.convolution.run(image, &across, &down, &mut target);
+    }
+
+    /// Gives memory back that one unusual image took.
+    pub fn shrink(&mut self, keep: usize) {
+        self.convolution.shrink(keep);
     }
 
     fn draw(
@@ -95,6 +147,9 @@ impl Resampler {
     ) -> Result<()> {
         let left = (i64::from(shown.x) - stage.view.x) as u32;
         let top = (i64::from(shown.y) - stage.view.y) as u32;
+        if let Some(warp) = &stage.warp {
+            return sample::draw(stage, warp, shown, source, out, [left, top]);
+        }
         let Some(filter) = stage.filter else {
             copy(stage, shown, source, out, left, top);
             return Ok(());
@@ -106,8 +161,8 @@ impl Resampler {
         let inside = visible(stage, source);
         let part = CroppedImage::new(&image, inside.x, inside.y, inside.width, inside.height)
             .map_err(failed)?;
-        let mut target =
-            Image::from_slice_u8(stage.view.width, stage.view.height, out, kind).map_err(failed)?;
+        let mut target = FirImage::from_slice_u8(stage.view.width, stage.view.height, out, kind)
+            .map_err(failed)?;
         let mut target = CroppedImageMut::new(&mut target, left, top, shown.width, shown.height)
             .map_err(failed)?;
         let (x, width) = window(stage.source.width, stage.size.0, shown.x, shown.width);
@@ -141,6 +196,30 @@ fn visible(stage: &Stage, source: Source<'_>) -> Rect {
         width: x1 - x0,
         height: y1 - y0,
     }
+}
+
+/// Both directions of a resize: x, then y. What is `inside` counts from the decoded pixels' corner.
+fn axes(stage: &Stage, filter: Filter, shown: Rect, source: Source<'_>, inside: Rect) -> [Axis; 2] {
+    let spans = |rect: Rect| [(rect.x, rect.width), (rect.y, rect.height)];
+    let sizes = [stage.size.0, stage.size.1];
+    let mirrored = [stage.flip_x, stage.flip_y];
+    let corner = [source.area.x, source.area.y];
+    let reduce = f64::from(source.reduce);
+    [0, 1].map(|side| {
+        let (origin, length) = spans(stage.source)[side];
+        let (first, outputs) = spans(shown)[side];
+        let (from, limit) = spans(inside)[side];
+        let scale = f64::from(length) / f64::from(sizes[side]) / reduce;
+        let start = f64::from(first) * scale + f64::from(origin) / reduce;
+        Axis {
+            start: start - f64::from(corner[side] + from),
+            scale,
+            outputs: outputs as usize,
+            limit: limit as usize,
+            mirrored: mirrored[side],
+            filter,
+        }
+    })
 }
 
 /// Start and length, in source pixels, of `length` outputs from `start` on.

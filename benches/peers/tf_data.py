@@ -1,90 +1,71 @@
-"""TensorFlow's two ways to read a folder: Keras `ImageDataGenerator`, and tf.data tuned by hand.
+"""tf.data tuned by hand.
 
-The tuned pipelines list the files once, map with AUTOTUNE (reading, decoding and resizing in one function a picture),
+The pipelines list the files once, map with AUTOTUNE (reading, decoding and resizing in one function a picture),
 let results arrive out of order, and hand out batches without a copy.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from job import EVAL_SIDE, RATIO, SCALE, SIDE, Images, Job, Stream
+from job import EVAL_SIDE, MEAN, RATIO, SCALE, SIDE, STD, XRAY_SIDE, Images, Job, Stream, list_files
 
 Picture = Callable[[Any], Any]
 
 
-def keras_bilinear(job: Job) -> Stream:
-    """Iterated as its documentation shows, with the filter that the other loaders use."""
-    return lambda: (images for images, _ in _flow(job, "bilinear"))
-
-
-def keras_nearest(job: Job) -> Stream:
-    """Its default filter: less work and a worse picture than all the others."""
-    return lambda: (images for images, _ in _flow(job, "nearest"))
-
-
-def keras_threads(job: Job) -> Stream:
-    """Whole batches on a thread each, which Keras itself only does when told to."""
-    flow = _flow(job, "bilinear")
-
-    def stream() -> Iterator[Images]:
-        with ThreadPoolExecutor(job.workers) as pool:
-            waiting: deque[Any] = deque()
-            while True:
-                flow._set_index_array()
-                for index in range(len(flow)):
-                    waiting.append(pool.submit(flow.__getitem__, index))
-                    if len(waiting) > 2 * job.workers:
-                        yield waiting.popleft().result()[0]
-
-    return stream
-
-
-def _flow(job: Job, interpolation: str) -> Any:
-    try:  # Keras 3 keeps it among its legacy parts; tf.keras may be Keras 2.
-        generator = tf.keras.preprocessing.image.ImageDataGenerator(horizontal_flip=True)
-    except AttributeError:
-        from keras.src.legacy.preprocessing.image import ImageDataGenerator
-
-        generator = ImageDataGenerator(horizontal_flip=True)
-    return generator.flow_from_directory(
-        job.photos,
-        target_size=(SIDE, SIDE),
-        batch_size=job.batch,
-        class_mode="sparse",
-        shuffle=job.shuffle,
-        seed=job.seed,
-        interpolation=interpolation,
-    )
-
-
 def fused(job: Job) -> Stream:
     """Decode only the crop, then an antialiased resize, as torchvision's and ours."""
-    return _stream({"train": _random_crop, "eval": _central_crop}[job.track], job)
+    if job.track == "decode":
+        return _decoded(job)
+    return _stream(_letterbox if job.track == "xray" else _fused(job.track, antialias=True), job)
 
 
 def fused_aliased(job: Job) -> Stream:
     """The same without antialiasing: what hand-tuned pipelines usually do, a cheaper and coarser resize."""
-    picture = {"train": _random_crop, "eval": _central_crop}[job.track]
-    return _stream(partial(picture, antialias=False), job)
+    return _stream(_fused(job.track, antialias=False), job)
 
 
 def plain(job: Job) -> Stream:
     """Decode the whole picture, then crop and resize."""
-    return _stream({"train": _decode_then_crop, "eval": _resize_then_crop, "resize": _squash}[job.track], job)
+    pictures = {
+        "train": _decode_then_crop,
+        "eval": _resize_then_crop,
+        "large-eval": _resize_then_crop,
+        "resize": _squash,
+    }
+    return _stream(pictures[job.track], job)
+
+
+def _decoded(job: Job) -> Stream:
+    """Pictures of their own sizes, one at a time, put into lists."""
+    pictures = _pictures(lambda data: tf.image.decode_jpeg(data, channels=3), job).prefetch(2 * job.batch)
+
+    def stream() -> Iterator[Any]:
+        each = pictures.as_numpy_iterator()
+        while True:
+            yield [image for image, _ in islice(each, job.batch)]
+
+    return stream
+
+
+def _fused(track: str, antialias: bool) -> Picture:
+    picture = {"eval": _central_crop, "large-eval": _central_crop, "float": _normalised_crop}.get(track, _random_crop)
+    return partial(picture, antialias=antialias)
 
 
 def _random_crop(data: Any, antialias: bool = True) -> Any:
     window = _draw_window(tf.image.extract_jpeg_shape(data))
     return _flip(_resize(tf.image.decode_and_crop_jpeg(data, window, channels=3), antialias))
+
+
+def _normalised_crop(data: Any, antialias: bool = True) -> Any:
+    scaled = tf.cast(_random_crop(data, antialias), tf.float32) / 255.0
+    return tf.transpose((scaled - MEAN) / STD, [2, 0, 1])
 
 
 def _decode_then_crop(data: Any) -> Any:
@@ -128,6 +109,11 @@ def _squash(data: Any) -> Any:
     return _flip(_resize(tf.image.decode_jpeg(data, channels=3)))
 
 
+def _letterbox(data: Any) -> Any:
+    image = tf.image.decode_png(data, channels=1)
+    return _to_uint8(tf.image.resize_with_pad(image, XRAY_SIDE, XRAY_SIDE, antialias=True))
+
+
 def _resize(image: Any, antialias: bool = True) -> Any:
     return tf.image.resize(image, [SIDE, SIDE], antialias=antialias)
 
@@ -152,21 +138,16 @@ def _stream(picture: Picture, job: Job) -> Stream:
 
 
 def _dataset(picture: Picture, job: Job) -> Any:
-    files = tf.data.Dataset.from_tensor_slices(_list_files(job.photos))
+    return _pictures(picture, job).batch(job.batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _pictures(picture: Picture, job: Job) -> Any:
+    files = tf.data.Dataset.from_tensor_slices(list_files(job.photos))
     if job.shuffle:
         files = files.shuffle(len(files), seed=job.seed)
-    batches = (
-        files.repeat()
-        .map(lambda path, label: (picture(tf.io.read_file(path)), label), num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(job.batch, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
     options = tf.data.Options()
     options.deterministic = False
-    return batches.with_options(options)
-
-
-def _list_files(folder: str) -> tuple[list[str], np.ndarray[Any, Any]]:
-    classes = sorted(entry for entry in Path(folder).iterdir() if entry.is_dir())
-    files = [(str(path), label) for label, name in enumerate(classes) for path in sorted(name.iterdir())]
-    return [path for path, _ in files], np.array([label for _, label in files], dtype=np.int64)
+    pictures = files.repeat().map(
+        lambda path, label: (picture(tf.io.read_file(path)), label), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return pictures.with_options(options)

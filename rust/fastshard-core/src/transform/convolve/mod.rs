@@ -1,0 +1,298 @@
+//! Separable resampling of 8-bit pixels: rows first, then columns, 8 bits in between, as PIL and torchvision do it.
+//!
+//! Weights are integers of 14 bits that add up to exactly one, so flat areas stay flat, and every way to run the
+//! kernel (vector instructions or none) gives the same bits. Mirroring costs nothing: the order of outputs is turned.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod plain;
+mod weights;
+
+use crate::pixels::Scratch;
+use weights::Weights;
+
+pub(super) use weights::Axis;
+
+/// Fraction bits of a weight: one is 2^14, and a lobe beyond one still fits 16 bits.
+const FRACTION: i32 = 14;
+/// Half, which makes the shift round.
+const HALF: i32 = 1 << (FRACTION - 1);
+
+/// Source pixels: rows of `width` pixels, `pitch` bytes apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Image<'a> {
+    pub(super) pixels: &'a [u8],
+    pub(super) pitch: usize,
+    pub(super) width: usize,
+    pub(super) channels: usize,
+}
+
+/// Where outputs go: rows, `pitch` bytes apart.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    pub(super) pixels: &'a mut [u8],
+    pub(super) pitch: usize,
+}
+
+/// What a thread keeps from one image to the next.
+#[derive(Debug, Default)]
+pub(super) struct Convolution {
+    across: Weights,
+    down: Weights,
+    between: Scratch,
+    last_row: Vec<u8>,
+}
+
+/// Which code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    Plain,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+}
+
+impl Kernel {
+    fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            return Self::Avx2;
+        }
+        Self::Plain
+    }
+}
+
+impl Convolution {
+    /// Resamples `image` along both axes into `target`.
+    pub(super) fn run(
+        &mut self,
+        image: Image<'_>,
+        across: &Axis,
+        down: &Axis,
+        target: &mut Target<'_>,
+    ) {
+        self.run_with(Kernel::best(), image, across, down, target);
+    }
+
+    fn run_with(
+        &mut self,
+        kernel: Kernel,
+        image: Image<'_>,
+        across: &Axis,
+        down: &Axis,
+        target: &mut Target<'_>,
+    ) {
+        // Taps that a vector holds at once; zeros fill it up.
+        let lanes = if image.channels == 3 { 2 } else { 8 };
+        self.across.compute(across, lanes);
+        self.down.compute(down, 2);
+        if image.channels == 3 {
+            self.across.lay_out();
+        }
+        let (first, rows) = self.down.reach();
+        let pitch = across.outputs * image.channels;
+        let between = self.between.bytes(rows * pitch + SLACK);
+        for row in 0..rows {
+            let start = (first + row) * image.pitch;
+            let length = image.width * image.channels;
+            // Vector loads reach a little beyond a row, where the image may end.
+            let source = image.pixels.get(start..start + length + SLACK);
+            let source = source.unwrap_or_else(|| {
+                self.last_row.clear();
+                self.last_row
+                    .extend_from_slice(&image.pixels[start..start + length]);
+                self.last_row.resize(length + SLACK, 0);
+                &self.last_row
+            });
+            let out = &mut between[row * pitch..row * pitch + pitch + SLACK];
+            across_row(kernel, &self.across, image.channels, source, out);
+        }
+        for output in 0..down.outputs {
+            let (start, weights) = self.down.of(output);
+            let rows = &between[(start - first) * pitch..];
+            let out = &mut target.pixels[output * target.pitch..][..pitch];
+            down_row(kernel, weights, rows, pitch, out);
+        }
+    }
+
+    pub(super) fn shrink(&mut self, keep: usize) {
+        self.between.shrink(keep);
+    }
+}
+
+/// Bytes that may be read behind a source row, or written behind a row in between, without meaning.
+const SLACK: usize = 32;
+
+fn across_row(kernel: Kernel, weights: &Weights, channels: usize, source: &[u8], out: &mut [u8]) {
+    match kernel {
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 if weights.fits(source.len(), channels) => {
+            // SAFETY: the feature was detected; see `Kernel::best`.
+            #[expect(unsafe_code, reason = "a call to code for a detected feature")]
+            unsafe {
+                avx2::across(weights, channels, source, out);
+            }
+        }
+        _ => plain::across(weights, channels, source, out),
+    }
+}
+
+fn down_row(kernel: Kernel, weights: &[i32], rows: &[u8], pitch: usize, out: &mut [u8]) {
+    match kernel {
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 if rows.len() >= 2 * weights.len() * pitch => {
+            // SAFETY: the feature was detected; see `Kernel::best`.
+            #[expect(unsafe_code, reason = "a call to code for a detected feature")]
+            unsafe {
+                avx2::down(weights, rows, pitch, out);
+            }
+        }
+        _ => plain::down(weights, rows, pitch, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Draws, Key, mix};
+    use crate::transform::{Filter, Interpolation};
+
+    fn noise(length: usize) -> Vec<u8> {
+        (0..length).map(|at| mix(at as u64) as u8).collect()
+    }
+
+    fn run(kernel: Kernel, image: Image<'_>, across: &Axis, down: &Axis) -> Vec<u8> {
+        let pitch = across.outputs * image.channels;
+        let mut pixels = vec![7; pitch * down.outputs];
+        let mut target = Target {
+            pixels: &mut pixels,
+            pitch,
+        };
+        Convolution::default().run_with(kernel, image, across, down, &mut target);
+        pixels
+    }
+
+    /// The definition in floating point, one output at a time.
+    fn twin(image: Image<'_>, across: &Axis, down: &Axis) -> Vec<f64> {
+        let window = |axis: &Axis, output: usize| -> Vec<(usize, f64)> {
+            let place = if axis.mirrored {
+                axis.outputs - 1 - output
+            } else {
+                output
+            };
+            let widen = if axis.filter.antialias {
+                axis.scale.max(1.0)
+            } else {
+                1.0
+            };
+            let centre = axis.start + (place as f64 + 0.5) * axis.scale;
+            let weights: Vec<_> = (0..axis.limit)
+                .map(|pixel| {
+                    let x = ((pixel as f64 + 0.5 - centre) / widen).abs();
+                    (pixel, (1.0 - x).max(0.0))
+                })
+                .filter(|(_, weight)| *weight > 0.0)
+                .collect();
+            let sum: f64 = weights.iter().map(|(_, weight)| weight).sum();
+            weights
+                .iter()
+                .map(|(pixel, weight)| (*pixel, weight / sum))
+                .collect()
+        };
+        let mut out = Vec::new();
+        for y in 0..down.outputs {
+            for x in 0..across.outputs {
+                for channel in 0..image.channels {
+                    let mut total = 0.0;
+                    for (row, down) in window(down, y) {
+                        for (column, across) in window(across, x) {
+                            let at = row * image.pitch + column * image.channels + channel;
+                            total += down * across * f64::from(image.pixels[at]);
+                        }
+                    }
+                    out.push(total);
+                }
+            }
+        }
+        out
+    }
+
+    fn axis(draws: &mut Draws, interpolation: Interpolation) -> Axis {
+        let limit = 1 + draws.below(90) as usize;
+        let start = draws.uniform(0.0, limit as f64 * 0.5);
+        let length = draws.uniform(0.5, limit as f64 - start).max(0.1);
+        let outputs = 1 + draws.below(60) as usize;
+        Axis {
+            start,
+            scale: length / outputs as f64,
+            outputs,
+            limit,
+            mirrored: draws.unit() < 0.5,
+            filter: Filter {
+                interpolation,
+                antialias: draws.unit() < 0.7,
+            },
+        }
+    }
+
+    fn draws(row: u64) -> Draws {
+        let key = Key {
+            seed: 5,
+            epoch: 0,
+            row,
+            field: 0,
+        };
+        Draws::new(key, 0)
+    }
+
+    #[test]
+    fn bilinear_is_its_definition() {
+        for row in 0..300 {
+            let draws = &mut draws(row);
+            let (across, down) = (
+                axis(draws, Interpolation::Bilinear),
+                axis(draws, Interpolation::Bilinear),
+            );
+            let channels = if row % 3 == 0 { 1 } else { 3 };
+            let pitch = across.limit * channels;
+            let pixels = noise(pitch * down.limit);
+            let image = Image {
+                pixels: &pixels,
+                pitch,
+                width: across.limit,
+                channels,
+            };
+            let expected = twin(image, &across, &down);
+            for (found, expected) in run(Kernel::Plain, image, &across, &down)
+                .iter()
+                .zip(expected)
+            {
+                let off = (f64::from(*found) - expected).abs();
+                assert!(off < 1.1, "{found} for {expected}: {across:?} {down:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_change_nothing() {
+        for row in 0..400 {
+            let draws = &mut draws(row);
+            let interpolation = [
+                Interpolation::Bilinear,
+                Interpolation::Bicubic,
+                Interpolation::Lanczos,
+            ][row as usize % 3];
+            let (across, down) = (axis(draws, interpolation), axis(draws, interpolation));
+            let channels = if row % 5 == 0 { 1 } else { 3 };
+            let pitch = across.limit * channels + 5;
+            let pixels = noise(pitch * down.limit);
+            let image = Image {
+                pixels: &pixels,
+                pitch,
+                width: across.limit,
+                channels,
+            };
+            let plain = run(Kernel::Plain, image, &across, &down);
+            assert_eq!(run(Kernel::best(), image, &across, &down), plain);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Effects: changes of 8-bit pixels in place, with all their parameters drawn.
+//!
+//! Most of them map one value to one value. Neighbours of that kind become a single table a channel before any pixel is
+//! touched; each of them rounds to 8 bits, so nothing is lost. The others run on whole images in loops that the compiler
+//! turns into vector instructions. The arithmetic is torchvision's for `uint8` tensors, in single precision.
+
+mod color;
+mod erase;
+mod filter;
+mod table;
+mod wide;
+
+pub(super) use color::luma;
+pub(super) use erase::Painted;
+pub use erase::{Erase, Paint};
+pub(super) use wide::wide;
+
+use crate::pixels::Scratch;
+use table::Tables;
+
+/// One change of an image's pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// The luma in every channel.
+    Grayscale,
+    /// The luma as the only channel.
+    Luma,
+    /// Times a factor.
+    Brightness(f64),
+    /// Away from the mean luma (factors above 1) or towards it.
+    Contrast(f64),
+    /// Away from the luma (factors above 1) or towards it.
+    Saturation(f64),
+    /// The hue turned by a part of the circle.
+    Hue(f64),
+    /// Away from the blurred image (factors above 1) or towards it.
+    Sharpness(f64),
+    /// Only so many of the upper bits.
+    Posterize(u32),
+    /// Values from the threshold on are inverted.
+    Solarize(f64),
+    /// Each channel stretched to the whole range.
+    Autocontrast,
+    /// Each channel's histogram flattened.
+    Equalize,
+    /// The negative.
+    Invert,
+    /// A Gaussian filter of this (width, height) and standard deviation.
+    Blur {
+        /// Odd numbers of pixels.
+        kernel: [u32; 2],
+        /// In pixels.
+        sigma: f64,
+    },
+    /// A rectangle painted over.
+    Erase(Erase),
+}
+
+impl Effect {
+    /// Runs `effects` on rows of `width` pixels of 1 or 3 interleaved channels. Gives how many channels there are now;
+    /// they lie at the front.
+    pub fn run(
+        effects: &[Self],
+        mut pixels: &mut [u8],
+        width: usize,
+        mut channels: usize,
+        scratch: &mut Scratch,
+    ) -> usize {
+        let mut tables = Tables::new(channels);
+        for effect in effects {
+            if tables.take(effect, pixels) {
+                continue;
+            }
+            tables.apply(pixels);
+            effect.change(pixels, width, channels, scratch);
+            if *effect == Self::Luma && channels == 3 {
+                pixels = color::keep_first(pixels);
+                channels = 1;
+            }
+            tables = Tables::new(channels);
+        }
+        tables.apply(pixels);
+        channels
+    }
+
+    fn change(&self, pixels: &mut [u8], width: usize, channels: usize, scratch: &mut Scratch) {
+        match self {
+            Self::Grayscale | Self::Luma if channels == 3 => color::grayscale(pixels),
+            Self::Saturation(factor) if channels == 3 => color::saturation(pixels, *factor),
+            Self::Hue(turn) if channels == 3 => color::hue(pixels, *turn as f32),
+            Self::Sharpness(factor) => filter::sharpness(pixels, width, channels, *factor, scratch),
+            Self::Blur { kernel, sigma } => {
+                filter::blur(pixels, width, channels, *kernel, *sigma, scratch);
+            }
+            Self::Erase(erase) => erase.run(pixels, width, channels),
+            // Gray images have neither hue nor saturation, and the rest are tables.
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Loops compiled a second time for wider registers, chosen when they run.
+
+/// Runs `work`, compiled for AVX2 and FMA where the processor has them. Results are the same: nothing is reordered, and
+/// `mul_add` rounds once everywhere, if slowly on processors that have no instruction for it.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(in crate::transform) fn wide<T>(work: impl FnOnce() -> T) -> T {
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        #[expect(unsafe_code, reason = "the loops are two to three times faster")]
+        // SAFETY: the processor has both, as was just found.
+        unsafe {
+            avx2(work)
+        }
+    } else {
+        work()
+    }
+}
+
+/// Runs `work`.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub(in crate::transform) fn wide<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
