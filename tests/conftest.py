@@ -47,3 +47,11 @@ def packed(photo_folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("packed") / "photos"
     fs.pack(photo_folder, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def kept(photo_folder, tmp_path_factory):
+    """The same with the files stored byte for byte, other than by default. Not to be changed."""
+    path = tmp_path_factory.mktemp("kept") / "photos"
+    fs.pack(photo_folder, path, seekable=False)
+    return path

@@ -117,7 +117,7 @@ def test_row_checksums(name, request):
 def test_blocks_lie_where_the_manifest_says(name, request):
     path = request.getfixturevalue(name)
     manifest = json.loads((path / "manifest.json").read_text())
-    assert (manifest["format"], manifest["version"]) == ("fastshard", 1)
+    assert (manifest["format"], manifest["version"]) == ("fastshard", 2)
     assert manifest["rows"] == sum(shard["rows"] for shard in manifest["shards"])
     for shard in manifest["shards"]:
         data = (path / shard["file"]).read_bytes()
@@ -172,8 +172,11 @@ def test_types_of_columns(mixed):
     assert (types["text"], types["blob"]) == (pa.string(), binary)
     for name, (item, size) in {"hot": ("float32", 3), "grid": ("int16", 4), "flags": ("uint8", 5)}.items():
         assert (types[name].list_size, types[name].value_type) == (size, pa.type_for_alias(item))
-    assert schema.names[-4:] == ["_image_width", "_image_height", "_image_orientation", "_crc32c"]
-    assert json.loads(schema.metadata[b"fastshard"]) == {"version": 1}
+    own = ["_image_width", "_image_height", "_image_orientation", "_image_tiles", "_crc32c"]
+    assert schema.names[-5:] == own
+    sizes = [pa.uint32(), pa.uint32(), pa.uint8(), pa.list_(pa.uint32()), pa.uint32()]
+    assert [types[name] for name in own] == sizes
+    assert json.loads(schema.metadata[b"fastshard"]) == {"version": 2}
 
 
 def plain_type(kind):
@@ -201,23 +204,23 @@ def test_equal_content_has_an_equal_fingerprint(packed, photo_folder, tmp_path):
     assert fs.open(tmp_path / "other").fingerprint != fs.open(packed).fingerprint
 
 
-def test_pyarrow_gives_the_files(packed, photo_folder):
-    rows = tables(packed).to_pylist()
+def test_pyarrow_gives_the_files(kept, photo_folder):
+    rows = tables(kept).to_pylist()
     assert len(rows) == 40
     for row in rows:
         assert row["image"]["bytes"] == (photo_folder / row["image"]["path"]).read_bytes()
-    dataset = fs.open(packed)
+    dataset = fs.open(kept)
     np.testing.assert_array_equal(dataset[7]["image"], pil(rows[7]["image"]["bytes"]))
 
 
-def test_polars(packed, photo_folder):
-    frame = pl.read_ipc(packed / "*.arrow")
+def test_polars(kept, photo_folder):
+    frame = pl.read_ipc(kept / "*.arrow")
     assert frame.height == 40
     counts = frame.group_by("label").len().sort("label")["len"].to_list()
     assert counts == [8] * 5
     image = frame["image"][3]
     assert image["bytes"] == (photo_folder / image["path"]).read_bytes()
-    np.testing.assert_array_equal(pil(image["bytes"]), fs.open(packed)[3]["image"])
+    np.testing.assert_array_equal(pil(image["bytes"]), fs.open(kept)[3]["image"])
 
 
 def test_polars_scans(packed):

@@ -63,8 +63,8 @@ def xrays(photos, tmp_path):
 
 
 class TestFolders:
-    def test_every_file_is_there_once_and_untouched(self, packed, photo_folder):
-        dataset = fs.open(packed)
+    def test_every_file_is_there_once_and_untouched(self, kept, photo_folder):
+        dataset = fs.open(kept)
         stored = dict(dataset.encoded(i)[::-1] for i in range(len(dataset)))
         assert len(dataset) == len(stored) == 40
         assert stored == files(photo_folder)

@@ -115,10 +115,12 @@ def interrupted(killed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"seed": 1}, {"shuffle": False}, {"shard_size": "7MiB"}, {"check": "header"}], ids=str
+    "option",
+    [{"seed": 1}, {"shuffle": False}, {"shard_size": "7MiB"}, {"check": "header"}, {"seekable": False}],
+    ids=str,
 )
 def test_other_options_start_again(large_folder, interrupted, option):
-    report = fs.pack(large_folder, interrupted, **{**OPTIONS, "check": "header", **option})
+    report = fs.pack(large_folder, interrupted, **{**OPTIONS, **option})
     assert (report.resumed_shards, report.rows) == (0, FILES)
     assert names(interrupted.parent) == ["ds"]
 

@@ -36,8 +36,15 @@ def test_arguments_are_torchvisions(name):
     ("transform", "spec"),
     [
         (
-            fs.Decode("L", exif_orientation=True, max_pixels=10),
-            {"op": "decode", "mode": "gray", "dtype": "uint8", "exif_orientation": True, "max_pixels": 10},
+            fs.Decode("L", exif_orientation=True, max_pixels=10, scaled=False),
+            {
+                "op": "decode",
+                "mode": "gray",
+                "dtype": "uint8",
+                "exif_orientation": True,
+                "max_pixels": 10,
+                "scaled": False,
+            },
         ),
         (
             fs.Resize(256),
@@ -101,6 +108,7 @@ def test_what_the_core_receives(transform, spec):
         (lambda: fs.RandomHorizontalFlip("x"), TypeError, "'x'"),
         (lambda: fs.Grayscale(2), ValueError, "num_output_channels=2"),
         (lambda: fs.Decode("CMYK"), ValueError, "mode='CMYK'"),
+        (lambda: fs.Decode(scaled=2), TypeError, "scaled=2"),
         (lambda: fs.ToDtype("float64"), ValueError, "dtype='float64'"),
         (lambda: fs.Normalize((0.5, 0.5), (1, 1)), ValueError, "mean"),
         (lambda: fs.Normalize(0.5, 0), ValueError, "std=0"),

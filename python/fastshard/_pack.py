@@ -313,6 +313,7 @@ def _pack_dataset(
     source = DatasetSource(dataset, progress)
     job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": source.provenance}))
     with _Session(job, progress, len(source)) as session:
+        job.start_stream()
         session.push(source)
         job.end_stream()
         session.wait()

@@ -1,5 +1,6 @@
 //! One shard: mapped at the first touch, its blocks parsed at theirs.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -87,9 +88,14 @@ impl Shard {
             .data()?
             .slice_with_length(entry.offset as usize, length);
         let place = IpcBlock::new(0, header, entry.body_bytes as i64);
-        let batch = FileDecoder::new(schema.clone(), MetadataVersion::V5)
-            .with_require_alignment(true)
-            .read_record_batch(&place, &message)
+        let read = || {
+            FileDecoder::new(schema.clone(), MetadataVersion::V5)
+                .with_require_alignment(true)
+                .read_record_batch(&place, &message)
+        };
+        // Arrow's reader panics where a buffer lies outside of the message. It shares nothing that could be left broken.
+        let batch = catch_unwind(AssertUnwindSafe(read))
+            .map_err(|_| bad("a message that Arrow can't read".into()))?
             .map_err(|e| bad(e.to_string()))?
             .ok_or_else(|| bad("empty message".into()))?;
         if batch.num_rows() as u64 != entry.rows {

@@ -1,5 +1,6 @@
 //! Checking every byte of a dataset: each shard against its hash, and where that fails each row against its checksum.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -24,6 +25,15 @@ struct Shared {
     bytes: AtomicU64,
     cancelled: AtomicBool,
     problems: Mutex<Vec<Problem>>,
+}
+
+impl Shared {
+    fn report(&self, problem: Problem) {
+        self.problems
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(problem);
+    }
 }
 
 /// A check in progress. Dropping it cancels.
@@ -60,7 +70,15 @@ impl Verify {
                     if shard >= dataset.shards().len() || shared.cancelled.load(Ordering::Relaxed) {
                         return;
                     }
-                    check_shard(&shared, &dataset, shard);
+                    let check = || check_shard(&shared, &dataset, shard);
+                    if catch_unwind(AssertUnwindSafe(check)).is_err() {
+                        // A shard that can't even be checked must not pass for sound.
+                        shared.report(Problem {
+                            shard: dataset.shards()[shard].entry().file.clone(),
+                            row: None,
+                            reason: "checking it failed unexpectedly".into(),
+                        });
+                    }
                 }
             };
             let thread = std::thread::Builder::new()
@@ -115,16 +133,11 @@ impl Drop for Verify {
 fn check_shard(shared: &Shared, dataset: &Dataset, number: usize) {
     let shard = &dataset.shards()[number];
     let report = |row, reason: String| {
-        let problem = Problem {
+        shared.report(Problem {
             shard: shard.entry().file.clone(),
             row,
             reason,
-        };
-        shared
-            .problems
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(problem);
+        });
     };
     let data = match shard.data() {
         Ok(data) => data,

@@ -282,7 +282,7 @@ impl Decompressor {
         let reduce = if lossless { 1 } else { request.reduce };
         self.set_scale(reduce)?;
         let whole = Rect::of_size(frame.width.div_ceil(reduce), frame.height.div_ceil(reduce));
-        let area = if known && !lossless {
+        let area = if known && !lossless && !frame.is_smoothed(bytes) {
             reduced(widen(frame, request), reduce)
         } else {
             whole

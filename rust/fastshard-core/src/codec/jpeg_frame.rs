@@ -124,6 +124,12 @@ impl Frame {
         })
     }
 
+    /// Whether scans are missing that would complete a progressive image: then decoders guess what is missing from the
+    /// blocks around, also from those outside of a region.
+    pub(super) fn is_smoothed(&self, bytes: &[u8]) -> bool {
+        self.kind == 0xC2 && !is_complete(bytes, usize::from(self.components))
+    }
+
     /// Columns and rows of minimum coded units.
     pub(super) fn mcus(&self) -> (u32, u32) {
         (
@@ -150,6 +156,57 @@ impl Frame {
             }
         }
     }
+}
+
+/// Whether the scans of a progressive file give each coefficient of so many components to its last bit.
+fn is_complete(bytes: &[u8], components: usize) -> bool {
+    // Of each component the bits that its coefficients still lack.
+    let mut lacking: Vec<(u8, [u8; 64])> = Vec::new();
+    let mut at = 2;
+    while let Some(Segment { marker, place }) = segment(bytes, at) {
+        at = place.end;
+        if marker == 0xD9 {
+            break;
+        }
+        if marker == 0xDA {
+            let Some(()) = note_scan(&bytes[place.start + 4..place.end], &mut lacking) else {
+                return false;
+            };
+            at = entropy_end(bytes, at);
+        }
+    }
+    lacking.len() == components && lacking.iter().all(|(_, bits)| *bits == [0; 64])
+}
+
+fn note_scan(header: &[u8], lacking: &mut Vec<(u8, [u8; 64])>) -> Option<()> {
+    let count = usize::from(*header.first()?);
+    let &[first, last, precision] = header.get(1 + 2 * count..)? else {
+        return None;
+    };
+    for component in header[1..1 + 2 * count].chunks_exact(2) {
+        let known = lacking.iter().position(|(id, _)| *id == component[0]);
+        let place = known.unwrap_or(lacking.len());
+        if known.is_none() {
+            lacking.push((component[0], [u8::MAX; 64]));
+        }
+        let bits = &mut lacking[place].1;
+        bits.get_mut(usize::from(first)..=usize::from(last))?
+            .fill(precision & 15);
+    }
+    Some(())
+}
+
+/// Where entropy-coded data ends: at the first marker that is no restart.
+fn entropy_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start;
+    while let Some(found) = bytes[at..].iter().position(|&byte| byte == 0xFF) {
+        at += found;
+        match bytes.get(at + 1) {
+            Some(0 | 0xD0..=0xD7) => at += 2,
+            _ => return at,
+        }
+    }
+    bytes.len()
 }
 
 fn number(body: &[u8], at: usize) -> Option<u32> {

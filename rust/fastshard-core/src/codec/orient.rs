@@ -11,6 +11,14 @@ pub(super) fn exif_orientation(app1: &[u8]) -> u8 {
         .map_or(1, Orientation::to_exif)
 }
 
+/// An APP1 segment that says nothing but an orientation.
+pub(super) fn exif_segment(orientation: u8) -> Vec<u8> {
+    let mut segment = b"\xFF\xE1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01".to_vec();
+    segment.extend_from_slice(b"\x01\x12\0\x03\0\0\0\x01\0");
+    segment.extend_from_slice(&[orientation, 0, 0, 0, 0, 0, 0]);
+    segment
+}
+
 /// Turns an image of `width` x `height` pixels, `size` bytes each, upright; for orientations from 5 on, width and height
 /// change places.
 pub fn orient(

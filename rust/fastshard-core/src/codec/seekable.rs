@@ -11,6 +11,7 @@ use turbojpeg_sys as tj;
 
 use super::jpeg::{MAX_SCANS, new_handle, set};
 use super::jpeg_frame::Frame;
+use super::orient::exif_segment;
 use crate::error::Result;
 use crate::pixels::Rect;
 
@@ -33,9 +34,9 @@ fn is_restart(bytes: &[u8], at: usize, number: usize) -> bool {
     bytes.get(at..at + 2) == Some(&[0xFF, 0xD0 | (number % 8) as u8])
 }
 
-/// Restart markers in entropy-coded data, where a 0xFF that is no marker is always followed by a zero. Counted in
-/// bytes, a short stretch at a time, which compiles to vector code.
-fn count_restarts(data: &[u8]) -> usize {
+/// Markers in entropy-coded data, where a 0xFF that is no marker is always followed by a zero. Counted in bytes, a short
+/// stretch at a time, which compiles to vector code.
+fn count_markers(data: &[u8]) -> usize {
     const STRETCH: usize = 248;
     let mut count = 0;
     for start in (0..data.len()).step_by(STRETCH) {
@@ -44,7 +45,7 @@ fn count_restarts(data: &[u8]) -> usize {
         let found = here
             .iter()
             .zip(next)
-            .map(|(&a, &b)| u8::from(a == 0xFF) & u8::from(b & 0xF8 == 0xD0))
+            .map(|(&a, &b)| u8::from(a == 0xFF) & u8::from(b != 0))
             .fold(0u8, u8::wrapping_add);
         count += usize::from(found);
     }
@@ -109,7 +110,7 @@ impl<'a> Tiles<'a> {
                 let next = pair[1] as usize;
                 next >= pair[0] as usize + 2 && next <= end && is_restart(bytes, next - 2, number)
             })
-            && count_restarts(&bytes[frame.scan_at..end]) == expected - 1;
+            && count_markers(&bytes[frame.scan_at..end]) == expected - 1;
         right.then_some(Self {
             bytes,
             starts,
@@ -163,7 +164,7 @@ impl<'a> Tiles<'a> {
 pub struct Transcoding {
     /// Larger images are left alone.
     pub max_pixels: u64,
-    /// Leave out what isn't needed to show the image; an EXIF segment that turns it is needed.
+    /// Leave out what isn't needed to show the image; of EXIF data the orientation stays, where it turns the image.
     pub drop_metadata: bool,
     /// Leave alone what decodes no faster for it: small sequential images.
     pub only_where_it_pays: bool,
@@ -178,15 +179,20 @@ pub(super) fn transcode(bytes: &[u8], options: &Transcoding) -> Result<Option<Se
     let Some(frame) = Frame::of(bytes).filter(can_seek) else {
         return Ok(None);
     };
+    if frame.is_smoothed(bytes) {
+        return Ok(None); // The pixels are more than the coefficients say.
+    }
     if options.only_where_it_pays && !pays(&frame) {
         return Ok(None);
     }
     let transcoder = Transcoder::new(options.max_pixels)?;
-    let drop_metadata = options.drop_metadata && frame.orientation == 1;
     let units = interval(frame.mcus().0, frame.mcu.0);
-    let Some(transcoded) = transcoder.run(bytes, units, drop_metadata)? else {
+    let Some(mut transcoded) = transcoder.run(bytes, units, options.drop_metadata)? else {
         return Ok(None);
     };
+    if options.drop_metadata && frame.orientation != 1 {
+        insert_orientation(&mut transcoded, frame.orientation);
+    }
     // Whatever the library wrote, it counts only if it reads as it should.
     let starts = Frame::of(&transcoded).and_then(|frame| {
         let starts = index(&transcoded, &frame)?;
@@ -194,6 +200,15 @@ pub(super) fn transcode(bytes: &[u8], options: &Transcoding) -> Result<Option<Se
         Some(starts)
     });
     Ok(starts.map(|starts| (transcoded, starts)))
+}
+
+/// Puts an orientation into a file without metadata: behind its JFIF segment, which comes first where there is one.
+fn insert_orientation(bytes: &mut Vec<u8>, orientation: u8) {
+    let at = match bytes[..] {
+        [0xFF, 0xD8, 0xFF, 0xE0, high, low, ..] => 4 + usize::from(u16::from_be_bytes([high, low])),
+        _ => 2,
+    };
+    bytes.splice(at..at, exif_segment(orientation));
 }
 
 fn pays(frame: &Frame) -> bool {
@@ -464,6 +479,36 @@ mod tests {
     }
 
     #[test]
+    fn a_marker_within_a_tile_spoils_all() {
+        let (bytes, tiles) = transcode(&photo(320, 240, 3), &ALL).unwrap().unwrap();
+        let frame = Frame::of(&bytes).unwrap();
+        assert!(Tiles::new(&bytes, &frame, &tiles).is_some());
+        for marker in [0xC4, 0xD0, 0xD9, 0xFF] {
+            let mut spoilt = bytes.clone();
+            let at = tiles[5] as usize + 3;
+            spoilt[at..at + 2].copy_from_slice(&[0xFF, marker]);
+            assert!(Tiles::new(&spoilt, &frame, &tiles).is_none());
+        }
+    }
+
+    #[test]
+    fn an_orientation_survives_without_the_rest() {
+        let mut original = photo(320, 240, 3);
+        let mut exif = exif_segment(6);
+        exif.extend_from_slice(b"\xFF\xFE\0\x06here");
+        original.splice(2..2, exif);
+        let drop = Transcoding {
+            drop_metadata: true,
+            ..ALL
+        };
+        let (bytes, tiles) = transcode(&original, &drop).unwrap().unwrap();
+        let frame = Frame::of(&bytes).unwrap();
+        assert_eq!((frame.orientation, frame.width), (6, 320));
+        assert!(Tiles::new(&bytes, &frame, &tiles).is_some());
+        assert!(!bytes.windows(4).any(|bytes| bytes == b"here"));
+    }
+
+    #[test]
     fn counts_markers_across_stretches() {
         let mut data = vec![0u8; 2000];
         for at in [0, 246, 247, 248, 495, 700, 1998] {
@@ -473,11 +518,11 @@ mod tests {
         // 246 is overwritten by 247, 247 by 248.
         let plain = data
             .windows(2)
-            .filter(|pair| pair[0] == 0xFF && pair[1] & 0xF8 == 0xD0)
+            .filter(|pair| pair[0] == 0xFF && pair[1] != 0)
             .count();
-        assert_eq!(count_restarts(&data), plain);
-        assert_eq!(count_restarts(&[]), 0);
-        assert_eq!(count_restarts(&[0xFF]), 0);
+        assert_eq!(count_markers(&data), plain);
+        assert_eq!(count_markers(&[]), 0);
+        assert_eq!(count_markers(&[0xFF]), 0);
     }
 
     #[test]

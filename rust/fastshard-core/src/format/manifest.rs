@@ -188,7 +188,8 @@ impl Manifest {
         Self::parse(&path, &text)
     }
 
-    fn parse(path: &Path, text: &[u8]) -> Result<Self> {
+    /// Parses and checks a manifest; the path is for messages.
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Self> {
         let bad = |reason: String| Error::format(path, reason);
         let head: Head =
             serde_json::from_slice(text).map_err(|e| bad(format!("not a manifest: {e}")))?;

@@ -127,6 +127,8 @@ impl PackSpec {
         });
         let decode = DecodeOptions {
             max_pixels: self.max_pixels,
+            // What is stored is looked at for years: every pixel counts.
+            scaled: false,
             ..asked
         };
         std::iter::once(Operation::Decode(decode))
