@@ -179,11 +179,12 @@ fn is_complete(bytes: &[u8], components: usize) -> bool {
 }
 
 fn note_scan(header: &[u8], lacking: &mut Vec<(u8, [u8; 64])>) -> Option<()> {
-    let count = usize::from(*header.first()?);
-    let &[first, last, precision] = header.get(1 + 2 * count..)? else {
+    let (&count, rest) = header.split_first()?;
+    let (components, rest) = rest.split_at_checked(2 * usize::from(count))?;
+    let &[first, last, precision] = rest else {
         return None;
     };
-    for component in header[1..1 + 2 * count].chunks_exact(2) {
+    for component in components.chunks_exact(2) {
         let known = lacking.iter().position(|(id, _)| *id == component[0]);
         let place = known.unwrap_or(lacking.len());
         if known.is_none() {
