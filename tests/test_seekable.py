@@ -180,7 +180,8 @@ class TestMetadata:
         (after,) = stored([rich()], dst, seekable=True, metadata="drop")
         assert not {marker for marker in markers(after) if 0xE1 <= marker <= 0xEF or marker == 0xFE}
         np.testing.assert_array_equal(decode(after), decode(rich()))
-        assert len(after) < len(rich()) - 100_000
+        (kept,) = stored([rich()], dst.with_name("kept"), seekable=True)
+        assert len(after) < len(kept) - 100_000
 
     @pytest.mark.parametrize("orientation", range(2, 9))
     def test_an_orientation_survives_alone(self, rich, dst, orientation):
@@ -456,15 +457,17 @@ class TestHostileIndex:
     FILES = 6
 
     @pytest.fixture(scope="class")
-    def honest(self, photos, tmp_path_factory):
+    @classmethod
+    def honest(cls, photos, tmp_path_factory):
         path = tmp_path_factory.mktemp("honest") / "ds"
-        photos = [photos["coffee"][10 * i : 10 * i + 250, 7 * i : 7 * i + 330] for i in range(self.FILES)]
+        photos = [photos["coffee"][10 * i : 10 * i + 250, 7 * i : 7 * i + 330] for i in range(cls.FILES)]
         pack([save(photo, quality=60 + 5 * i) for i, photo in enumerate(photos)], path, seekable=True)
         return path
 
     @pytest.fixture(scope="class")
-    def expected(self, honest):
-        return self.load(honest)
+    @classmethod
+    def expected(cls, honest):
+        return cls.load(honest)
 
     @staticmethod
     def load(path):

@@ -66,11 +66,11 @@ def test_bilinear(apply, images, size):
         assert difference(ours, F.resize(tensor(image), size)) <= 1
 
 
-# PIL resizes columns or rows first, whichever is less work; here it is always columns first. In between, values are
+# PIL resizes columns or rows first, whichever is less work; here it is always rows first. In between, values are
 # rounded and, with filters that overshoot, cut off at 0 and 255: so the order shows at hard edges.
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("interpolation", "most", "most_in_order"), [("bicubic", 10, 2), ("lanczos", 16, 2)])
-def test_filters_that_overshoot(apply, images, size, interpolation, most, most_in_order):
+@pytest.mark.parametrize(("interpolation", "most"), [("bicubic", 10), ("lanczos", 16)])
+def test_filters_that_overshoot(apply, images, size, interpolation, most):
     mode = InterpolationMode[MODES[interpolation]]
     for image, ours in zip(images, apply(fs.Resize(size, interpolation)), strict=True):
         picture = Image.fromarray(image)
@@ -78,14 +78,20 @@ def test_filters_that_overshoot(apply, images, size, interpolation, most, most_i
         assert difference(ours, theirs) <= most
         assert np.abs(ours.astype(int) - array(theirs)).mean() < 0.35
         filter_ = Image.Resampling[mode.name]
-        in_order = picture.resize((picture.width, theirs.height), filter_).resize(theirs.size, filter_)
-        assert difference(ours, in_order) <= most_in_order
+        in_order = picture.resize((theirs.width, picture.height), filter_).resize(theirs.size, filter_)
+        # Weights have 14 bits here and up to 22 there, which can make a second level of two roundings.
+        apart = np.abs(ours.astype(int) - array(in_order))
+        assert apart.max() <= 2
+        assert (apart > 1).mean() <= 1e-5
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_bilinear_without_antialias(apply, images, size):
     for image, ours in zip(images, apply(fs.Resize(size, antialias=False)), strict=True):
-        assert difference(ours, F.resize(tensor(image), size, antialias=False)) <= 1
+        theirs = F.resize(tensor(image), size, antialias=False)
+        # Both round twice, after rows and after columns, and so may be off by one either way.
+        assert difference(ours, theirs) <= 2
+        assert (np.abs(ours.astype(int) - array(theirs)) > 1).mean() <= 2e-5
 
 
 @pytest.mark.parametrize("size", [64, 224, (100, 333)])

@@ -310,7 +310,7 @@ def _pack_dataset(
 ) -> PackReport:
     from ._repack import DatasetSource
 
-    source = DatasetSource(dataset, progress)
+    source = DatasetSource(dataset, spec["shard_size"], progress)
     job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": source.provenance}))
     with _Session(job, progress, len(source)) as session:
         job.start_stream()

@@ -24,16 +24,17 @@ def is_dataset(folder: Path) -> bool:
 
 
 class DatasetSource:
-    """The rows of a dataset, or of a view of one, as record batches, a block at a time.
+    """The rows of a dataset, or of a view of one, as record batches: a block at a time, or what a shard should hold.
 
     Every byte is held against its checksum first, since the rows get new ones. Raises CorruptionError for a bad row.
     """
 
-    def __init__(self, dataset: Dataset, progress: bool | None) -> None:
+    def __init__(self, dataset: Dataset, shard_size: int, progress: bool | None) -> None:
         problems = dataset.verify(progress=progress)
         if problems:
             raise CorruptionError(f"{dataset.path}: {problems[0]}; {len(problems):,} in all: nothing is packed from it")
         self._dataset = dataset
+        self._shard_size = shard_size
         described = {field["name"]: field for field in dataset.manifest["fields"]}
         self.fields: list[dict[str, Any]] = [described[field.name] for field in dataset.fields]
 
@@ -41,13 +42,13 @@ class DatasetSource:
         return len(self._dataset)
 
     def chunks(self) -> Iterator[bytes]:
-        """One Arrow IPC stream with one record batch for every block."""
+        """One Arrow IPC stream with one record batch for every chunk of rows."""
         table = self._dataset.to_arrow().select([field["name"] for field in self.fields])
-        for batch in table.to_batches():
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            yield bytes(sink.getvalue().to_pybytes())
+        for block in table.to_batches():
+            parts = -(-block.nbytes // self._shard_size)
+            rows = max(1, block.num_rows // max(1, parts))
+            for start in range(0, block.num_rows, rows):
+                yield _stream(block.slice(start, rows))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -59,3 +60,10 @@ class DatasetSource:
             "fingerprint": source.fingerprint,
             "source": source.manifest.get("provenance"),
         }
+
+
+def _stream(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue().to_pybytes())
