@@ -6,6 +6,8 @@ PHOTOS ?= build/photos
 COUNT  ?= 3000
 # Options of `make bench-peers`, such as PEERS="--short --tracks train".
 PEERS  ?=
+# Seconds for each target of `make fuzz`.
+FUZZ   ?= 60
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -25,7 +27,7 @@ PACKAGES := $(VENV)/.packages
 CORE := target/.core
 EXTENSION := $(VENV)/.extension
 
-.PHONY: help demo test lint bench bench-short bench-peers wheel pin clean tools
+.PHONY: help demo test fuzz lint bench bench-short bench-peers wheel pin clean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +48,9 @@ demo: $(EXTENSION) ## Pack photos, look at them, train from them, and compare wi
 test: $(EXTENSION) ## Run the tests of the Rust core, its documentation, and of the Python package
 	+cargo test --workspace --exclude fastshard-python
 	python -m pytest -q
+
+fuzz: $(EXTENSION) ## Feed the parsers broken input, FUZZ seconds each
+	scripts/fuzz $(FUZZ)
 
 lint: $(EXTENSION) ## Check format, lints, types, the stub, licences and banned crates
 	cargo fmt --all --check

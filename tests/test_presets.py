@@ -21,6 +21,16 @@ def test_keras_contrast():
     assert contrast == fs.ColorJitter(contrast=0.2)
 
 
+def test_keras_shear():
+    (shear,) = fs.presets.keras_augment(flip=None, shear=1.0)
+    assert shear == fs.RandomAffine(0, shear=(-45, 45, -45, 45), interpolation="bilinear", padding_mode="symmetric")
+
+
+def test_everything_at_once_is_one_resampling():
+    steps = fs.presets.keras_augment(rotation=0.45, contrast=0.2, zoom=0.1, shear=0.1)
+    assert [type(step) for step in steps] == [*map(type, FLIPS), fs.RandomAffine, fs.ColorJitter]
+
+
 def test_image_data_generator():
     found = fs.presets.image_data_generator(
         zoom_range=0.1, rotation_range=45, shear_range=0.1, horizontal_flip=True, vertical_flip=True

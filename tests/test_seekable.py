@@ -421,11 +421,11 @@ class TestDatasets:
         shutil.copytree(mixed, source)
         for target in (source, source / "new", source.parent):
             with pytest.raises(
-                (ValueError, FileExistsError), match="expected another place|there is a dataset already"
+                (ValueError, FileExistsError), match=r"expected another place|there is a dataset already"
             ):
                 fs.pack(source, target, overwrite=overwrite)
             with pytest.raises(
-                (ValueError, FileExistsError), match="expected another place|there is a dataset already"
+                (ValueError, FileExistsError), match=r"expected another place|there is a dataset already"
             ):
                 fs.pack(fs.open(source)[3:5], target, overwrite=overwrite)
         assert names(source) == ["manifest.json", "shard-00000.arrow"]

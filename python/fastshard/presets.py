@@ -7,6 +7,7 @@ They are plain lists: look at them, change them, put more before and after. All 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from . import _check
@@ -28,23 +29,27 @@ def keras_augment(
     rotation: Range = 0.0,
     zoom: Range = 0.0,
     contrast: float = 0.0,
+    shear: float = 0.0,
     fill_mode: str = "reflect",
     fill_value: int = 0,
 ) -> list[Transform]:
-    """Keras's layers ``RandomFlip``, ``RandomRotation``, ``RandomZoom`` and ``RandomContrast`` with these arguments.
+    """Keras's layers ``RandomFlip``, ``RandomRotation``, ``RandomZoom``, ``RandomShear`` and ``RandomContrast``.
 
     ``rotation`` is a fraction of a full turn, ``zoom`` a fraction of the size, positive outwards; a number is the range
-    to either side of 0, a pair the range itself. ``contrast`` is the range of the factor around 1. ``fill_mode`` is
+    to either side of 0, a pair the range itself. ``contrast`` is the range of the factor around 1. ``shear`` is the
+    most that a pixel moves along either axis, as a fraction of its distance on the other. ``fill_mode`` is
     ``"reflect"``, ``"nearest"`` or ``"constant"``, with Keras's meaning.
 
-    What differs: contrast comes last, wherever it stood, so that rotation and zoom are resampled once, and is taken
-    around the mean of the gray image instead of each channel's; factors of zoom are uniform in size, not its inverse.
+    What differs: contrast comes last, wherever it stood, so that all geometry is resampled once, and is taken around
+    the mean of the gray image instead of each channel's; factors of zoom are uniform in size, not its inverse; shears
+    keep the middle in place, and their angle is what is uniform.
     """
     turns, zooms = _around(0.0, "rotation", rotation), _around(1.0, "zoom", zoom)
     steps = _flips("horizontal" in (_check.one_of("flip", flip, _FLIPS) or ""), "vertical" in (flip or ""))
     # Keras turns the other way.
     degrees = (-360 * turns[1], -360 * turns[0])
-    steps += _affine(degrees, zooms, fill_mode, fill_value)
+    angle = math.degrees(math.atan(_check.number("shear", shear, 0.0, 1.0)))
+    steps += _affine(degrees, zooms, fill_mode, fill_value, shear=(-angle, angle, -angle, angle) if angle else 0.0)
     if _check.number("contrast", contrast, 0.0, 1.0):
         steps.append(ColorJitter(contrast=contrast))
     return steps
@@ -115,7 +120,7 @@ def _affine(
     fill_mode: str,
     fill: int,
     shift: tuple[float, float] = (0.0, 0.0),
-    shear: float = 0.0,
+    shear: Range = 0.0,
 ) -> list[Transform]:
     """One transform for all; zooms are factors on the way from the result to the image, so 2 makes it half as large."""
     padding_mode = _FILL_MODES[_check.one_of("fill_mode", fill_mode, tuple(_FILL_MODES))]

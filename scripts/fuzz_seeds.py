@@ -1,0 +1,91 @@
+"""What the fuzz targets start from: small files of every kind, manifests and transforms that are sound.
+
+scripts/fuzz_seeds.py FOLDER
+"""
+
+import io
+import itertools
+import json
+import struct
+import sys
+import tempfile
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+
+import fastshard as fs
+from fastshard._transforms import to_json
+
+CHAINS = (
+    [
+        fs.RandomResizedCrop(224),
+        fs.RandomHorizontalFlip(),
+        fs.ToDtype(),
+        fs.Normalize(fs.IMAGENET_MEAN, fs.IMAGENET_STD),
+    ],
+    [fs.Decode("L", "uint16"), fs.ResizePad(64), fs.RandomCrop(32)],
+    [
+        fs.RandomRotation(30, expand=True),
+        fs.RandomAffine(10, (0.1, 0.2), (0.5, 2), 15),
+        fs.Resize(40),
+        fs.CenterCrop(32),
+    ],
+    [fs.RandomPerspective(), fs.ColorJitter(0.4, 0.4, 0.4, 0.1), fs.RandomGrayscale(), fs.GaussianBlur(5)],
+    [fs.RandAugment(), fs.RandomApply([fs.TrivialAugmentWide()], 0.5), fs.AutoAugment(), fs.RandomErasing()],
+    fs.presets.keras_augment(rotation=0.45, contrast=0.2, zoom=0.1, shear=0.1),
+)
+
+
+def encode(picture: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def jpegs(picture: Image.Image) -> list[bytes]:
+    sampled = [
+        encode(picture, subsampling=subsampling, **options)
+        for subsampling in ("4:4:4", "4:2:2", "4:2:0")
+        for options in ({}, {"progressive": True}, {"restart_marker_blocks": 3})
+    ]
+    others = [encode(picture.convert(mode), optimize=True) for mode in ("L", "CMYK")]
+    return [*sampled, *others]
+
+
+def with_index(file: bytes, tiles: list[int], flags: int) -> bytes:
+    """The input of the target `jpeg`: a part that is asked for, flags, the index, the file."""
+    return struct.pack(f"<6H{len(tiles)}I", 21, 13, 30, 40, flags, len(tiles), *tiles) + file
+
+
+def main(folder: Path) -> None:
+    picture = Image.fromarray(skimage.data.astronaut()).resize((100, 76))
+    files = jpegs(picture)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    files.append(encode(picture, exif=turned, comment=b"a comment"))
+    with tempfile.TemporaryDirectory() as made:
+        fs.pack([{"image": file} for file in files], Path(made) / "ds", seekable=True, progress=False)
+        dataset = fs.open(Path(made) / "ds")
+        index = dataset.to_arrow().column("_image_tiles").to_pylist()
+        stored = [dataset.encoded(row)[0] for row in range(len(dataset))]
+        manifest = (Path(made) / "ds/manifest.json").read_bytes()
+    seeds = {
+        "jpeg": [with_index(*one, flags) for flags, one in enumerate(zip(stored, index, strict=True))],
+        "image": [
+            *files,
+            *(encode(picture, kind) for kind in ("PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")),
+            *(encode(picture.convert(mode), "PNG") for mode in ("L", "LA", "P", "1", "RGBA")),
+        ],
+        "manifest": [manifest],
+        "transforms": [json.dumps(json.loads(to_json(chain))).encode() for chain in CHAINS],
+    }
+    seeds["jpeg"] += [with_index(file, [], flags) for flags, file in zip(itertools.count(), files)]
+    for target, inputs in seeds.items():
+        (folder / target).mkdir(parents=True, exist_ok=True)
+        for number, data in enumerate(inputs):
+            (folder / target / f"{number:02}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
