@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from ffcv.fields.rgb_image import CenterCropRGBImageDecoder, RandomResizedCropRGBImageDecoder
 from ffcv.loader import Loader, OrderOption
+from ffcv.reader import Reader
 from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, ToTensor, ToTorchImage
 
 from job import EVAL_SIDE, MEAN, RATIO, SCALE, SIDE, STD, Images, Job, Stream
@@ -23,9 +24,15 @@ def raw(job: Job) -> Stream:
     return _stream(job, "ffcv-raw")
 
 
+# An epoch costs FFCV tenths of a second by itself, which would be most of one over so few pictures.
+EPOCHS_IN_ONE = 32
+
+
 def _stream(job: Job, name: str) -> Stream:
+    path = f"{job.formats}/{name}.beton"
     loader = Loader(
-        f"{job.formats}/{name}.beton",
+        path,
+        indices=np.tile(np.arange(Reader(path).num_samples, dtype=np.uint64), EPOCHS_IN_ONE),
         batch_size=job.batch,
         num_workers=job.workers,
         os_cache=True,
