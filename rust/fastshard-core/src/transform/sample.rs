@@ -7,6 +7,9 @@
 //! Borders of a bilinear warp are torchvision's: what is inside is blended with black, and that, once more in proportion to
 //! what is inside, with the fill.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
 use std::ops::Range;
 
 use bytemuck::Pod;
@@ -35,12 +38,26 @@ trait Channel: Pod {
     fn to_f64(self) -> f64;
     fn from_f64(value: f64) -> Self;
     fn from_u16(value: u16) -> Self;
+
+    /// Blends the first pixels of a run in vector code, where there is any, and says how many. All of the run have
+    /// their four neighbours.
+    fn blend_run<const N: usize>(
+        _pixels: &[[Self; N]],
+        _pitch: usize,
+        _start: [i64; 2],
+        _step: [i64; 2],
+        _out: &mut [[Self; N]],
+    ) -> usize {
+        0
+    }
 }
 
 impl Channel for u8 {
     #[inline]
     fn blend(values: [Self; 4], weights: [u32; 4]) -> Self {
-        let sum: u32 = (0..4).map(|at| u32::from(values[at]) * weights[at]).sum();
+        let [a, b, c, d] = values.map(u32::from);
+        let [wa, wb, wc, wd] = weights;
+        let sum = a * wa + b * wb + c * wc + d * wd;
         ((sum + WHOLE / 2) >> (2 * WEIGHT_BITS)) as Self
     }
 
@@ -55,14 +72,33 @@ impl Channel for u8 {
     fn from_u16(value: u16) -> Self {
         value as Self
     }
+
+    #[cfg(target_arch = "x86_64")]
+    fn blend_run<const N: usize>(
+        pixels: &[[Self; N]],
+        pitch: usize,
+        start: [i64; 2],
+        step: [i64; 2],
+        out: &mut [[Self; N]],
+    ) -> usize {
+        if N != 3 || !is_x86_feature_detected!("avx2") {
+            return 0;
+        }
+        let (pixels, out) = (pixels.as_flattened(), out.as_flattened_mut());
+        // SAFETY: the feature was detected.
+        #[expect(unsafe_code, reason = "a call to code for a detected feature")]
+        unsafe {
+            avx2::blend_rgb(pixels, N * pitch, start, step, out)
+        }
+    }
 }
 
 impl Channel for u16 {
     #[inline]
     fn blend(values: [Self; 4], weights: [u32; 4]) -> Self {
-        let sum: u64 = (0..4)
-            .map(|at| u64::from(values[at]) * u64::from(weights[at]))
-            .sum();
+        let [a, b, c, d] = values.map(u64::from);
+        let [wa, wb, wc, wd] = weights.map(u64::from);
+        let sum = a * wa + b * wb + c * wc + d * wd;
         ((sum + u64::from(WHOLE / 2)) >> (2 * WEIGHT_BITS)) as Self
     }
 
@@ -218,14 +254,18 @@ impl<'a, C: Channel, const N: usize> Picture<'a, C, N> {
         for at in (seen.start..safe.start).chain(safe.end..seen.end) {
             out[at] = self.careful(line.at(at));
         }
-        let [mut u, mut v] = line.at(safe.start);
         let [du, dv] = line.step;
         if self.smooth {
-            for pixel in &mut out[safe] {
+            let out = &mut out[safe.clone()];
+            let start = line.at(safe.start);
+            let done = C::blend_run(self.pixels, self.pitch, start, line.step, out);
+            let [mut u, mut v] = line.at(safe.start + done);
+            for pixel in &mut out[done..] {
                 *pixel = self.blend([u, v]);
                 (u, v) = (u + du, v + dv);
             }
         } else {
+            let [mut u, mut v] = line.at(safe.start);
             for pixel in &mut out[safe] {
                 *pixel = self.pixels[(v >> BITS) as usize * self.pitch + (u >> BITS) as usize];
                 (u, v) = (u + du, v + dv);
@@ -268,13 +308,16 @@ impl<'a, C: Channel, const N: usize> Picture<'a, C, N> {
     #[inline]
     fn blend(&self, [u, v]: [i64; 2]) -> [C; N] {
         let at = (v >> BITS) as usize * self.pitch + (u >> BITS) as usize;
-        let (above, below) = (&self.pixels[at..at + 2], &self.pixels[at + self.pitch..]);
+        let &[a, b] = self.pixels[at..].first_chunk().expect("a safe place");
+        let &[c, d] = self.pixels[at + self.pitch..]
+            .first_chunk()
+            .expect("a safe place");
         let weights = weights([u, v]);
-        let below = &below[..2];
-        std::array::from_fn(|channel| {
-            let values = [above[0], above[1], below[0], below[1]].map(|pixel| pixel[channel]);
-            C::blend(values, weights)
-        })
+        let mut blended = [C::zeroed(); N];
+        for (channel, value) in blended.iter_mut().enumerate() {
+            *value = C::blend([a[channel], b[channel], c[channel], d[channel]], weights);
+        }
+        blended
     }
 
     /// The pixel at a place, wherever that is.

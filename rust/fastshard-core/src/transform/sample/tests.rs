@@ -368,3 +368,42 @@ fn crops_after_warps_need_less() {
     canvas.crop(0, 0, 1, 1);
     assert_eq!(canvas.stages().len(), 1);
 }
+
+#[test]
+fn vector_code_blends_as_plain_code() {
+    const SIDE: i64 = 23;
+    let bytes = noise(SIDE as u32, SIDE as u32, format(3, Depth::Eight));
+    let pixels: &[[u8; 3]] = bytemuck::cast_slice(&bytes);
+    let mut seed = 1u64;
+    let mut draw = |most: i64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 20) as i64 % most
+    };
+    let mut vectors = 0;
+    for _ in 0..500 {
+        // From one safe place to another, both anywhere; the last pixel of the image is among the neighbours of some.
+        let ends = [0; 2].map(|_| [0; 2].map(|_| draw((SIDE - 1) * ONE)));
+        let step = [0, 1].map(|axis| (ends[1][axis] - ends[0][axis]) / 40);
+        let mut out = [[0; 3]; 41];
+        let done = u8::blend_run(pixels, SIDE as usize, ends[0], step, &mut out);
+        vectors += done;
+        for (at, found) in out[..done].iter().enumerate() {
+            let place = [0, 1].map(|axis| ends[0][axis] + step[axis] * at as i64);
+            let [x, y] = place.map(|place| (place >> BITS) as usize);
+            let near = [(0, 0), (1, 0), (0, 1), (1, 1)]
+                .map(|(right, below)| pixels[(y + below) * SIDE as usize + x + right]);
+            for channel in 0..3 {
+                let values = near.map(|pixel| pixel[channel]);
+                assert_eq!(
+                    found[channel],
+                    u8::blend(values, weights(place)),
+                    "{place:?}"
+                );
+            }
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        assert!(vectors > 19_000, "vector code made only {vectors} pixels");
+    }
+}
