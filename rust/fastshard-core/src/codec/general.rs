@@ -1,10 +1,10 @@
-//! PNG, WebP, BMP, GIF (first frame) and TIFF through the `image` crate.
+//! PNG, WebP, BMP, GIF (first frame) and TIFF through the `image` crate; gray PNG faster where it can be.
 
 use std::io::Cursor;
 
 use image::{ColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
 
-use super::{Format, Header};
+use super::{Format, Header, png_gray};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Scratch};
 
@@ -73,18 +73,29 @@ pub(super) fn decode(
     scratch: &mut Scratch,
     out: &mut Scratch,
 ) -> Result<()> {
+    let size = (header.width as usize, header.height as usize);
+    let plain =
+        header.format == Format::Png && (format.channels, format.depth) == (1, Depth::Eight);
+    if plain && png_gray::decode(bytes, size, scratch, out.bytes(size.0 * size.1)).is_some() {
+        return Ok(());
+    }
     let decoder = open(bytes, header.format, max_pixels)?;
     if decoder.dimensions() != (header.width, header.height) {
         return Err(Error::decode("the size changed while decoding"));
     }
     let color = decoder.color_type();
-    let count = header.width as usize * header.height as usize;
+    let count = size.0 * size.1;
     let length = usize::try_from(decoder.total_bytes()).unwrap_or(usize::MAX);
     if length != count * usize::from(color.bytes_per_pixel()) {
         return Err(Error::decode(format!(
             "{}: {length} bytes for {count} pixels",
             header.format.name()
         )));
+    }
+    if (color, format.channels, format.depth) == (ColorType::Rgb8, 3, Depth::Eight) {
+        return decoder
+            .read_image(out.bytes(length))
+            .map_err(failed(header.format));
     }
     let source = scratch.bytes(length);
     decoder.read_image(source).map_err(failed(header.format))?;

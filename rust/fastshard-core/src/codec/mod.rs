@@ -8,6 +8,7 @@ mod jpeg;
 mod jpeg_encode;
 mod jpeg_frame;
 mod orient;
+mod png_gray;
 mod seekable;
 
 use serde::{Deserialize, Serialize};
