@@ -236,6 +236,28 @@ def test_png_16_bits_equal_tensorflow(path, wide, color, channels):
     assert difference(ours, np.repeat(wide[..., :1], 3, axis=2) if channels < 3 else wide) == 0
 
 
+def test_gray_png_equals_pil(photo, path):
+    gray = photo[..., 1]
+    files = [
+        save(np.ascontiguousarray(gray[:height, :width]), "PNG", compress_level=level)
+        for height, width in [(1, 1), (9, 1), (1, 9), (40, 7), (40, 8), (41, 9), (7, 100), ODD]
+        for level in (0, 1, 6, 9)
+    ]
+    files += [save(np.zeros(ODD, np.uint8), "PNG"), save(photo[..., 0], "PNG", transparency=7)]
+    for encoded, ours in zip(files, decode(path, files, fs.Decode("L")), strict=True):
+        assert difference(ours, pil(encoded, "L")) == 0
+    for encoded, ours in zip(files, decode(path, files), strict=True):
+        assert difference(ours, pil(encoded)) == 0
+
+
+def test_damaged_gray_png_is_refused(photo, path):
+    sound = save(photo[..., 1], "PNG")
+    middle = len(sound) // 2
+    for broken in (sound[:middle], sound[:middle] + bytes([sound[middle] ^ 1]) + sound[middle + 1 :]):
+        with pytest.raises(fs.FastshardError, match="png"):
+            decode(path, [broken], fs.Decode("L"))
+
+
 def test_png_alpha_and_transparency(photo, path):
     alpha = np.dstack([photo, photo[..., 0]])
     palette = Image.fromarray(photo).quantize(50)

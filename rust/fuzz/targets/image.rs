@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use fastshard_core::codec::{Decoder, Request, orient};
+use fastshard_core::codec::{Decoder, Header, Request, orient};
 use fastshard_core::pixels::{Depth, PixelFormat, Scratch};
 use libfuzzer_sys::fuzz_target;
 
@@ -14,6 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!((1..=8).contains(&header.orientation));
     let mut out = Scratch::default();
     let _ = decoder.check_whole(bytes, &header, &mut out);
+    check_gray(&mut decoder, bytes, &header);
     for (channels, depth) in [(3, Depth::Eight), (1, Depth::Sixteen)] {
         let format = PixelFormat { channels, depth };
         let request = Request::whole(&header, format);
@@ -27,3 +28,19 @@ fuzz_target!(|bytes: &[u8]| {
         orient(pixels, width, height, format.bytes(), header.orientation, &mut upright);
     }
 });
+
+/// A gray image has a way of its own, in some formats; as RGB it goes the general one.
+fn check_gray(decoder: &mut Decoder, bytes: &[u8], header: &Header) {
+    if header.channels != 1 {
+        return;
+    }
+    let count = header.width as usize * header.height as usize;
+    let [gray, color] = [1, 3].map(|channels| {
+        let format = PixelFormat { channels, depth: Depth::Eight };
+        let mut out = Scratch::default();
+        let done = decoder.decode(bytes.into(), header, &Request::whole(header, format), &mut out);
+        done.ok().map(|_| out.bytes(count * channels).to_vec())
+    });
+    let spread = |pixels: Vec<u8>| -> Vec<u8> { pixels.into_iter().flat_map(|value| [value; 3]).collect() };
+    assert!(gray.map(spread) == color);
+}

@@ -64,6 +64,7 @@ pub(super) fn across(weights: &Weights, channels: usize, source: &[u8], out: &mu
         weights.fits(source.len(), channels) && out.len() >= weights.outputs() * channels + SLACK
     );
     match (channels, weights.pairs()) {
+        (1, 4) if weights.outputs() >= 8 => across_gray_eights(weights, source, out),
         (1, _) => across_gray(weights, source, out),
         (_, 1) => across_rgb::<1>(weights, source, out),
         (_, 2) => across_rgb::<2>(weights, source, out),
@@ -117,6 +118,38 @@ fn across_rgb<const PAIRS: usize>(weights: &Weights, source: &[u8], out: &mut [u
     }
     if weights.outputs() < 8 {
         plain::across(weights, 3, source, out);
+    }
+}
+
+/// Eight taps and eight outputs at a time, two in each vector.
+#[target_feature(enable = "avx2")]
+fn across_gray_eights(weights: &Weights, source: &[u8], out: &mut [u8]) {
+    let outputs = weights.outputs();
+    let half = _mm256_set1_epi32(HALF);
+    for at in (0..outputs).step_by(8) {
+        // The last eight overlap the ones before, where the number is no multiple of eight.
+        let at = at.min(outputs - 8);
+        let (starts, words) = weights.eight_of_four(at);
+        let mut sums = [_mm256_setzero_si256(); 4];
+        for (n, sum) in sums.iter_mut().enumerate() {
+            let pixels = _mm256_cvtepu8_epi16(_mm_unpacklo_epi64(
+                load8(source, starts[2 * n] as usize),
+                load8(source, starts[2 * n + 1] as usize),
+            ));
+            *sum = _mm256_madd_epi16(pixels, load_words(&words[n]));
+        }
+        // Even outputs gather in the lower half, odd ones in the upper.
+        let sum = _mm256_hadd_epi32(
+            _mm256_hadd_epi32(sums[0], sums[1]),
+            _mm256_hadd_epi32(sums[2], sums[3]),
+        );
+        let sum = _mm256_srai_epi32::<FRACTION>(_mm256_add_epi32(sum, half));
+        let bytes = _mm256_packus_epi16(_mm256_packs_epi32(sum, sum), sum);
+        let bytes = _mm_unpacklo_epi8(
+            _mm256_castsi256_si128(bytes),
+            _mm256_extracti128_si256::<1>(bytes),
+        );
+        out[at..at + 8].copy_from_slice(&_mm_cvtsi128_si64(bytes).to_le_bytes());
     }
 }
 

@@ -166,6 +166,13 @@ impl Weights {
         (self.starts[output] as usize, weights)
     }
 
+    /// Starts and weights of eight outputs with four pairs each: two outputs a vector.
+    pub(super) fn eight_of_four(&self, first: usize) -> (&[u32; 8], &[[i32; 8]; 4]) {
+        let starts = self.starts[first..].first_chunk();
+        let words = self.values[4 * first..].as_chunks().0.first_chunk();
+        starts.zip(words).expect("eight outputs from there on")
+    }
+
     pub(super) fn outputs(&self) -> usize {
         self.starts.len()
     }
