@@ -1,6 +1,6 @@
 """The comparison with every peer. `make bench-peers` calls it in the environment that install.py makes.
 
-PYTHONPATH=benches .venv-peers/bin/python -m peers            # all; an hour on two cores (estimated)
+PYTHONPATH=benches .venv-peers/bin/python -m peers            # all; an hour and a half on two cores (estimated)
 PYTHONPATH=benches .venv-peers/bin/python -m peers --short    # fewer pictures, two repeats
 ... --tracks train eval --only fs-original tf ffcv --repeats 1
 """
@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS), metavar="LOADER", help="these only")
     parser.add_argument("--tracks", nargs="+", choices=PEER_TRACKS, default=PEER_TRACKS, metavar="TRACK")
     parser.add_argument("--repeats", type=int, help="processes per loader and track (5; short: 2)")
+    parser.add_argument("--minutes", type=float, default=inf, help="begin no repeat that would take longer in all")
     parser.add_argument("--count", type=int, help="photos (1,024; short: 512); the other kinds in proportion")
     parser.add_argument("--workers", type=int, default=available_cores(), help="threads or worker processes each")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "peers", help="pictures and shards, kept")
@@ -173,9 +174,17 @@ def check_pixels(pairs: Sequence[tuple[str, str]], options: argparse.Namespace) 
 
 
 def measure(pairs: Sequence[tuple[str, str]], options: argparse.Namespace) -> Iterator[Result]:
-    """Every pair once, then once more in the opposite order, and so on; a pair that failed is not tried again."""
+    """Every pair once, then once more in the opposite order, and so on; a pair that failed is not tried again.
+
+    Ends before a repeat for which `--minutes` leaves no time, and says in `options` how many there were.
+    """
     broken: set[tuple[str, str]] = set()
+    begun = time.perf_counter()
     for repeat in range(options.repeats):
+        passed = time.perf_counter() - begun
+        if repeat and passed * (repeat + 1) / repeat > 60 * options.minutes:
+            options.repeats = repeat
+            return
         for number, (track, name) in enumerate(pairs if repeat % 2 == 0 else pairs[::-1], 1):
             if (track, name) in broken:
                 continue
