@@ -1,12 +1,12 @@
-//! A JPEG with an index that may be anything: a part, decoded with the index, without it, and out of the re-coded file,
-//! is the same pixels or an error.
+//! A JPEG with an index that may be anything: a part, decoded with the index, without it, out of the re-coded file, and
+//! by libjpeg-turbo alone, is the same pixels or an error.
 //!
 //! Input: x, y, width, height, flags, and how many starts of tiles follow (16 bits each); the starts (32 bits); the file.
 
 #![no_main]
 
 use fastshard_core::codec::{
-    Decoded, Decoder, Encoded, Header, Request, Transcoding, seekable_jpeg,
+    Decoded, Decoder, Encoded, Format, Header, Request, Transcoding, seekable_jpeg,
 };
 use fastshard_core::pixels::{Depth, PixelFormat, Rect, Scratch};
 use libfuzzer_sys::fuzz_target;
@@ -40,6 +40,9 @@ fn compare(bytes: &[u8], tiles: &[u32], place: [u16; 4], flags: u16) {
         return;
     };
     assert!(indexed.as_ref() == Some(&plain), "the index changes pixels");
+    if header.format == Format::Jpeg {
+        compare_with_library(&mut decoder, bytes, &header, request);
+    }
     let transcoding = Transcoding {
         max_pixels: MAX_PIXELS,
         drop_metadata: flags & 16 != 0,
@@ -55,6 +58,20 @@ fn compare(bytes: &[u8], tiles: &[u32], place: [u16; 4], flags: u16) {
         let stored = part(&mut decoder, stored, &header, &request);
         assert!(stored.as_ref() == Some(&plain), "re-coding changes pixels");
     }
+}
+
+fn compare_with_library(
+    decoder: &mut Decoder,
+    bytes: &[u8],
+    header: &Header,
+    mut request: Request,
+) {
+    request.format.depth = Depth::Eight;
+    let mut out = Scratch::default();
+    let decoded = decoder.decode_by_library(bytes, &request, &mut out).unwrap();
+    let library = cut(decoded, &mut out, &request);
+    let ours = part(decoder, bytes.into(), header, &request);
+    assert!(ours == Some(library), "the library has other pixels");
 }
 
 fn request(header: &Header, [x, y, width, height]: [u16; 4], flags: u16) -> Request {
@@ -82,7 +99,11 @@ fn part(
     request: &Request,
 ) -> Option<Vec<u8>> {
     let mut out = Scratch::default();
-    let Decoded { area, reduce } = decoder.decode(source, header, request, &mut out).ok()?;
+    let decoded = decoder.decode(source, header, request, &mut out).ok()?;
+    Some(cut(decoded, &mut out, request))
+}
+
+fn cut(Decoded { area, reduce }: Decoded, out: &mut Scratch, request: &Request) -> Vec<u8> {
     let Rect { x, y, width, height } = request.region;
     let size = request.format.bytes();
     let (left, right) = (x / reduce - area.x, (x + width).div_ceil(reduce) - area.x);
@@ -90,5 +111,5 @@ fn part(
     assert!(right <= area.width && bottom <= area.height, "less than was asked for");
     let pixels = out.bytes(area.area() * size);
     let row = |y: u32| &pixels[(y * area.width + left) as usize * size..][..(right - left) as usize * size];
-    Some((top..bottom).flat_map(row).copied().collect())
+    (top..bottom).flat_map(row).copied().collect()
 }

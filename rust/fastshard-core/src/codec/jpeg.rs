@@ -8,6 +8,7 @@
 
 use turbojpeg_sys as tj;
 
+use super::baseline::Baseline;
 use super::jpeg_frame::{Frame, ends_properly};
 use super::seekable::Tiles;
 use super::{Decoded, Encoded, Format, Header, Request};
@@ -21,6 +22,7 @@ pub(super) const MAX_SCANS: i32 = 500;
 #[derive(Debug)]
 pub(super) struct Decompressor {
     handle: tj::tjhandle,
+    baseline: Baseline,
     patched: Vec<u8>,
     max_pixels: u64,
     /// Warnings are errors: somebody wants to know whether a file is sound.
@@ -34,11 +36,7 @@ unsafe impl Send for Decompressor {}
 
 impl Drop for Decompressor {
     fn drop(&mut self) {
-        // SAFETY: the handle came from `tj3Init` and is not used afterwards.
-        #[expect(unsafe_code, reason = "C interface")]
-        unsafe {
-            tj::tj3Destroy(self.handle);
-        }
+        self.destroy();
     }
 }
 
@@ -79,20 +77,33 @@ pub(super) fn set(handle: tj::tjhandle, parameter: tj::TJPARAM, value: i32) -> R
 
 impl Decompressor {
     pub(super) fn new(max_pixels: u64) -> Result<Self> {
-        let handle = new_handle(tj::TJINIT_TJINIT_DECOMPRESS)?;
-        let this = Self {
-            handle,
+        let mut this = Self {
+            handle: new_handle(tj::TJINIT_TJINIT_DECOMPRESS)?,
+            baseline: Baseline::default(),
             patched: Vec::new(),
             max_pixels,
             strict: false,
         };
-        set(handle, tj::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS)?;
-        let limit = i32::try_from(max_pixels).unwrap_or(i32::MAX);
-        set(handle, tj::TJPARAM_TJPARAM_MAXPIXELS, limit)?;
+        this.prepare()?;
         Ok(this)
     }
 
+    fn prepare(&mut self) -> Result<()> {
+        set(self.handle, tj::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS)?;
+        let limit = i32::try_from(self.max_pixels).unwrap_or(i32::MAX);
+        set(self.handle, tj::TJPARAM_TJPARAM_MAXPIXELS, limit)
+    }
+
+    fn destroy(&mut self) {
+        // SAFETY: the handle came from `tj3Init` and is not used afterwards.
+        #[expect(unsafe_code, reason = "C interface")]
+        unsafe {
+            tj::tj3Destroy(self.handle);
+        }
+    }
+
     pub(super) fn shrink(&mut self, keep: usize) {
+        self.baseline.shrink(keep);
         if self.patched.capacity() > keep {
             self.patched = Vec::new();
         }
@@ -118,12 +129,35 @@ impl Decompressor {
         Err(Error::decode(format!("JPEG: {}", last_error(self.handle))))
     }
 
-    fn read_header(&self, bytes: &[u8]) -> Result<()> {
+    fn read_header(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.try_header(bytes) == 0 {
+            return Ok(());
+        }
+        // The library calls it a warning, too, when an error follows one, and a header that breaks off leaves it in the
+        // middle of that header, where the next image would go on. A new instance tells: it knows no size yet.
+        let message = last_error(self.handle);
+        self.renew()?;
+        self.try_header(bytes);
+        if self.get(tj::TJPARAM_TJPARAM_JPEGWIDTH) > 0 {
+            return Ok(());
+        }
+        self.renew()?;
+        Err(Error::decode(format!("JPEG: {message}")))
+    }
+
+    fn try_header(&mut self, bytes: &[u8]) -> i32 {
         // SAFETY: pointer and length are those of a live slice.
         #[expect(unsafe_code, reason = "C interface")]
-        let code =
-            unsafe { tj::tj3DecompressHeader(self.handle, bytes.as_ptr(), bytes.len() as u64) };
-        self.call(true, code)
+        unsafe {
+            tj::tj3DecompressHeader(self.handle, bytes.as_ptr(), bytes.len() as u64)
+        }
+    }
+
+    fn renew(&mut self) -> Result<()> {
+        let fresh = new_handle(tj::TJINIT_TJINIT_DECOMPRESS)?;
+        self.destroy();
+        self.handle = fresh;
+        self.prepare()
     }
 
     /// Reads the markers only; what can't be decoded for another reason shows when it is.
@@ -140,7 +174,7 @@ impl Decompressor {
     }
 
     /// Checks the header's tables too, which [`Self::header`] passes over.
-    pub(super) fn check_header(&self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn check_header(&mut self, bytes: &[u8]) -> Result<()> {
         self.read_header(bytes)
     }
 
@@ -160,10 +194,17 @@ impl Decompressor {
                 frame.precision
             )));
         }
-        if !tiles.is_empty()
-            && !self.strict
-            && let Some(tiles) = Tiles::new(bytes, &frame, tiles)
-        {
+        if self.strict {
+            return self.decode_rows(bytes, &frame, request, out);
+        }
+        let tiles = Tiles::new(bytes, &frame, tiles);
+        if let Some(decoded) = self.baseline.decode(bytes, &frame, tiles, request, out) {
+            if request.format.depth == Depth::Sixteen {
+                widen_in_place(out.bytes(decoded.area.area() * request.format.bytes()));
+            }
+            return Ok(decoded);
+        }
+        if let Some(tiles) = tiles {
             let mut cut = std::mem::take(&mut self.patched);
             let decoded = self.decode_tiles(tiles, &frame, &mut cut, request, out);
             self.patched = cut;
@@ -176,7 +217,7 @@ impl Decompressor {
     }
 
     fn decode_tiles(
-        &self,
+        &mut self,
         tiles: Tiles<'_>,
         frame: &Frame,
         cut: &mut Vec<u8>,
@@ -205,6 +246,18 @@ impl Decompressor {
             ..decoded.area
         };
         Ok(Decoded { area, ..decoded })
+    }
+
+    /// Decodes without the decoder of our own, which tests compare with this one.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn decode_by_library(
+        &mut self,
+        bytes: &[u8],
+        request: &Request,
+        out: &mut Scratch,
+    ) -> Result<Decoded> {
+        let frame = Frame::of(bytes).ok_or_else(|| Error::decode("no JPEG"))?;
+        self.decode_rows(bytes, &frame, request, out)
     }
 
     /// Decodes the rows of a region of a file that is its own beginning: with a smaller height where that ends it early.
@@ -268,7 +321,7 @@ impl Decompressor {
     }
 
     fn decode_whole_or_part(
-        &self,
+        &mut self,
         bytes: &[u8],
         frame: &Frame,
         request: &Request,
@@ -365,6 +418,10 @@ impl Decompressor {
             3
         };
         let pitch = width as i32 * channels;
+        if forgive {
+            // Where decoding ends early, pixels are gray rather than those of an earlier image.
+            out.fill(0x80);
+        }
         // SAFETY: `out` holds as many rows of `pitch` bytes as the cropping region (or the image, without one) has,
         // by construction in `decode_area`; the input is a live slice.
         #[expect(unsafe_code, reason = "C interface")]
@@ -532,6 +589,20 @@ mod tests {
             }
         }
         assert!(Decoder::new(64 * 64 - 1).unwrap().header(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_broken_header_harms_no_later_image() {
+        let good = encode_jpeg(&photo(64, 64, 3), 64, 64, 3, 90).unwrap();
+        let mut decompressor = Decompressor::new(MAX_PIXELS).unwrap();
+        let mut broken = 0;
+        for at in 2..Frame::of(&good).unwrap().scan_at {
+            let mut bad = good.clone();
+            bad[at] ^= 0xFF;
+            broken += usize::from(decompressor.check_header(&bad).is_err());
+            assert!(decompressor.check_header(&good).is_ok(), "byte {at}");
+        }
+        assert!(broken > 20, "{broken}");
     }
 
     #[test]

@@ -12,13 +12,35 @@ pub(super) fn encode(
     channels: usize,
     quality: u8,
 ) -> Result<Vec<u8>> {
+    let subsampling = match channels {
+        1 => tj::TJSAMP_TJSAMP_GRAY,
+        _ => tj::TJSAMP_TJSAMP_420,
+    };
+    encode_sampled(pixels, (width, height), channels, quality, subsampling)
+}
+
+/// Encodes with another of the library's ways to sample chroma.
+pub(super) fn encode_sampled(
+    pixels: &[u8],
+    (width, height): (u32, u32),
+    channels: usize,
+    quality: u8,
+    subsampling: i32,
+) -> Result<Vec<u8>> {
     assert_eq!(
         pixels.len(),
         width as usize * height as usize * channels,
         "pixels do not fill the image"
     );
     let handle = new_handle(tj::TJINIT_TJINIT_COMPRESS)?;
-    let encoded = encode_with(handle, pixels, width, height, channels, quality);
+    let encoded = encode_with(
+        handle,
+        pixels,
+        (width, height),
+        channels,
+        quality,
+        subsampling,
+    );
     // SAFETY: the handle came from `tj3Init` and is not used afterwards.
     #[expect(unsafe_code, reason = "C interface")]
     unsafe {
@@ -30,14 +52,14 @@ pub(super) fn encode(
 fn encode_with(
     handle: tj::tjhandle,
     pixels: &[u8],
-    width: u32,
-    height: u32,
+    (width, height): (u32, u32),
     channels: usize,
     quality: u8,
+    subsampling: i32,
 ) -> Result<Vec<u8>> {
-    let (kind, subsampling) = match channels {
-        1 => (tj::TJPF_TJPF_GRAY, tj::TJSAMP_TJSAMP_GRAY),
-        _ => (tj::TJPF_TJPF_RGB, tj::TJSAMP_TJSAMP_420),
+    let kind = match channels {
+        1 => tj::TJPF_TJPF_GRAY,
+        _ => tj::TJPF_TJPF_RGB,
     };
     if width > 65_500 || height > 65_500 {
         return Err(Error::decode(format!(

@@ -27,13 +27,13 @@ pub(super) struct Frame {
 }
 
 /// A marker segment: its marker, and where it lies, marker included.
-struct Segment {
-    marker: u8,
-    place: Range<usize>,
+pub(super) struct Segment {
+    pub(super) marker: u8,
+    pub(super) place: Range<usize>,
 }
 
 /// The segments between the start of the image and its first scan; `None` where they are damaged.
-fn segments(bytes: &[u8]) -> impl Iterator<Item = Option<Segment>> {
+pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = Option<Segment>> {
     let mut at = 2;
     let mut over = false;
     std::iter::from_fn(move || {

@@ -3,6 +3,7 @@
 //! JPEG goes through libjpeg-turbo, which can leave out what lies outside of the region; the other formats go through
 //! the `image` crate and are decoded whole. A [`Decoder`] belongs to one thread and keeps its handles and scratch.
 
+mod baseline;
 mod general;
 mod jpeg;
 mod jpeg_encode;
@@ -209,6 +210,17 @@ impl Decoder {
                 reduce: 1,
             })
         }
+    }
+
+    /// Decodes a JPEG by the library alone.
+    #[cfg(fuzzing)]
+    pub fn decode_by_library(
+        &mut self,
+        bytes: &[u8],
+        request: &Request,
+        out: &mut Scratch,
+    ) -> Result<Decoded> {
+        self.jpeg.decode_by_library(bytes, request, out)
     }
 
     /// Checks that a file is whole: cheaply by its structure where that settles it, by decoding where it doesn't.

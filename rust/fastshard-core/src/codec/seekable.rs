@@ -120,7 +120,8 @@ impl<'a> Tiles<'a> {
         })
     }
 
-    fn data(&self, tile: usize) -> &'a [u8] {
+    /// A tile's entropy-coded data.
+    pub(super) fn data(&self, tile: usize) -> &'a [u8] {
         let start = self.starts[tile] as usize;
         let end = self
             .starts

@@ -1,0 +1,140 @@
+//! A decoder for the sequential JPEG of every camera and of seekable shards, made for parts of images.
+//!
+//! Two thirds of the time that a JPEG takes go into its Huffman codes, and libjpeg-turbo reads those of images with
+//! restart markers, which all seekable ones are, bit by bit with its slower routine. Here codes are read from data whose
+//! stuffed zeros were taken out first, blocks outside of the region are passed over without being stored, and what is
+//! decoded goes through the same integers as in libjpeg, so that pixels are the same.
+//!
+//! Whatever is unusual or wrong, be it a marker, a colour space, a sampling or a code, is left to libjpeg-turbo, which also
+//! has the words for what is wrong.
+
+#![allow(
+    clippy::inline_always,
+    reason = "vector code only reaches what is inlined into the functions that may use it"
+)]
+
+mod blocks;
+mod huffman;
+mod idct;
+#[cfg(target_arch = "x86_64")]
+mod idct_avx2;
+mod plan;
+mod rows;
+#[cfg(target_arch = "x86_64")]
+mod rows_avx2;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use super::jpeg_frame::Frame;
+use super::seekable::Tiles;
+use super::{Decoded, Request};
+use crate::pixels::Scratch;
+use blocks::Part;
+use plan::Plan;
+use rows::Rows;
+use scan::Scan;
+
+/// Which code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    Plain,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+}
+
+impl Kernel {
+    fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+        {
+            return Self::Avx2;
+        }
+        Self::Plain
+    }
+}
+
+/// What a thread keeps from one image to the next.
+#[derive(Debug)]
+pub(super) struct Baseline {
+    kernel: Kernel,
+    scan: Scan,
+    samples: [Scratch; 3],
+    /// Entropy-coded data without stuffed zeros.
+    data: Vec<u8>,
+    rows: Rows,
+}
+
+impl Default for Baseline {
+    fn default() -> Self {
+        Self {
+            kernel: Kernel::best(),
+            scan: Scan::default(),
+            samples: Default::default(),
+            data: Vec::new(),
+            rows: Rows::default(),
+        }
+    }
+}
+
+impl Baseline {
+    /// Decodes a region. `None` if libjpeg-turbo has to.
+    pub(super) fn decode(
+        &mut self,
+        bytes: &[u8],
+        frame: &Frame,
+        tiles: Option<Tiles<'_>>,
+        request: &Request,
+        out: &mut Scratch,
+    ) -> Option<Decoded> {
+        // Without vector code, libjpeg-turbo's transforms are worth more than what is saved here; single samples need none.
+        if !frame.single_scan
+            || frame.precision != 8
+            || (self.kernel == Kernel::Plain && request.reduce < 8)
+        {
+            return None;
+        }
+        self.scan.read(bytes)?;
+        // Their table takes as long to make as a few hundred blocks to read.
+        let stride = request.reduce == 8 || tiles.is_none();
+        let plan = Plan::new(frame, &self.scan.components, request)?;
+        let [first, second, third] = &mut self.samples;
+        let parts = [first, second, third];
+        let mut parts = (self.scan.components.iter().zip(&plan.shapes).zip(parts))
+            .map(|((component, shape), samples)| {
+                let (multipliers, dc, ac) = self.scan.coding(component)?;
+                Some(Part {
+                    shape,
+                    multipliers,
+                    dc,
+                    ac,
+                    steps: stride.then(|| ac.steps()),
+                    samples: samples.bytes(shape.pitch * shape.height),
+                })
+            })
+            .collect::<Option<Vec<_>>>()?;
+        for run in plan.runs(bytes, frame, tiles)? {
+            blocks::unstuff(run.data, &mut self.data)?;
+            blocks::decode(self.kernel, &self.data, &run, &plan, &mut parts)?;
+        }
+        let (pixels, format) = (plan.area.area(), request.format);
+        let narrow = &mut out.bytes(pixels * format.bytes())[..pixels * format.channels];
+        self.rows
+            .write(self.kernel, &plan, &parts, format.channels, narrow);
+        Some(Decoded {
+            area: plan.area,
+            reduce: request.reduce,
+        })
+    }
+
+    pub(super) fn shrink(&mut self, keep: usize) {
+        self.samples
+            .iter_mut()
+            .for_each(|samples| samples.shrink(keep));
+        if self.data.capacity() > keep {
+            self.data = Vec::new();
+        }
+    }
+}

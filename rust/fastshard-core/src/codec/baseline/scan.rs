@@ -1,0 +1,199 @@
+//! What a scan's data means: quantisation, Huffman codes, components and colours (ITU-T T.81, annex B).
+
+use super::super::jpeg_frame::{Segment, segments};
+use super::huffman::{Codes, Kind};
+
+/// The place in a block of each coefficient in the order of the data.
+pub(super) const NATURAL: [u8; 64] = [
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20,
+    13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59,
+    52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+];
+
+/// A block's coefficients or their multipliers, row by row.
+pub(super) type Block = [i16; 64];
+
+/// A component of the image: brightness, or one of two differences in colour.
+#[derive(Clone, Debug)]
+pub(super) struct Component {
+    id: u8,
+    /// Blocks in a minimum coded unit, across and down.
+    pub(super) blocks: (u32, u32),
+    quantisation: u8,
+    /// Numbers of its Huffman codes.
+    pub(super) dc: usize,
+    pub(super) ac: usize,
+}
+
+/// Tables of an image, kept from one to the next: many share theirs.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    pub(super) components: Vec<Component>,
+    quantisations: [Option<Box<Block>>; 4],
+    dc: [Option<Codes>; 4],
+    ac: [Option<Codes>; 4],
+}
+
+impl Scan {
+    /// Reads the markers before a sequential scan of all components. `None` for what is unusual or wrong.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<()> {
+        bytes.starts_with(&[0xFF, 0xD8]).then_some(())?;
+        self.components.clear();
+        // Codes stay until others take their number; `seen` tells those of this image from those of earlier ones.
+        let mut seen = Seen::default();
+        let mut colours = Colours::default();
+        for segment in segments(bytes) {
+            let Segment { marker, place } = segment?;
+            let body = &bytes[place.start + 4..place.end];
+            match marker {
+                0xC0 | 0xC1 => self.read_frame(body)?,
+                0xC4 => self.read_codes(body, &mut seen)?,
+                0xDA => {
+                    self.read_scan(body)?;
+                    return (self.is_complete(&seen) && colours.are_usual(&self.components))
+                        .then_some(());
+                }
+                0xDB => self.read_quantisations(body, &mut seen)?,
+                0xE0 => colours.jfif |= body.len() >= 14 && body.starts_with(b"JFIF\0"),
+                0xEE if body.len() >= 12 && body.starts_with(b"Adobe") => {
+                    colours.adobe = Some(body[11]);
+                }
+                // Known from elsewhere; and metadata.
+                0xDD if body.len() == 2 => {}
+                0xE0..=0xEF | 0xFE => {}
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn read_frame(&mut self, body: &[u8]) -> Option<()> {
+        self.components = body
+            .get(6..)?
+            .chunks_exact(3)
+            .map(|entry| Component {
+                id: entry[0],
+                blocks: (u32::from(entry[1] >> 4), u32::from(entry[1] & 15)),
+                quantisation: entry[2],
+                dc: 0,
+                ac: 0,
+            })
+            .collect();
+        // The one component of a gray image comes a block at a time, whatever its factors.
+        if let [only] = &mut self.components[..] {
+            only.blocks = (1, 1);
+        }
+        (body.len() == 6 + 3 * usize::from(body[5])).then_some(())
+    }
+
+    fn read_scan(&mut self, body: &[u8]) -> Option<()> {
+        let (&count, rest) = body.split_first()?;
+        let (selectors, rest) = rest.split_at_checked(2 * usize::from(count))?;
+        if usize::from(count) != self.components.len() || rest != [0, 63, 0] {
+            return None;
+        }
+        for (component, selector) in self.components.iter_mut().zip(selectors.chunks_exact(2)) {
+            (component.id == selector[0]).then_some(())?;
+            (component.dc, component.ac) = (
+                usize::from(selector[1] >> 4 & 3),
+                usize::from(selector[1] & 3),
+            );
+            (selector[1] & 0xCC == 0).then_some(())?;
+        }
+        Some(())
+    }
+
+    fn read_quantisations(&mut self, mut body: &[u8], seen: &mut Seen) -> Option<()> {
+        while let Some((&kind, rest)) = body.split_first() {
+            let (number, wide) = (usize::from(kind & 15), kind >> 4 == 1);
+            (kind >> 4 < 2).then_some(())?;
+            let (values, rest) = rest.split_at_checked(if wide { 128 } else { 64 })?;
+            let table = self
+                .quantisations
+                .get_mut(number)?
+                .get_or_insert_with(|| Box::new([0; 64]));
+            for (at, &place) in NATURAL.iter().enumerate() {
+                table[usize::from(place)] = if wide {
+                    i16::from_be_bytes([values[2 * at], values[2 * at + 1]])
+                } else {
+                    values[at].into()
+                };
+            }
+            seen.quantisations[number] = true;
+            body = rest;
+        }
+        Some(())
+    }
+
+    fn read_codes(&mut self, mut body: &[u8], seen: &mut Seen) -> Option<()> {
+        while let Some((&class, rest)) = body.split_first() {
+            let counts: &[u8; 16] = rest.first_chunk()?;
+            let total = counts
+                .iter()
+                .map(|&count| usize::from(count))
+                .sum::<usize>();
+            let (spec, rest) = rest.split_at_checked(16 + total)?;
+            let number = usize::from(class & 15);
+            let (codes, seen, kind) = match class >> 4 {
+                0 => (&mut self.dc, &mut seen.dc, Kind::Dc),
+                1 => (&mut self.ac, &mut seen.ac, Kind::Ac),
+                _ => return None,
+            };
+            let codes = codes.get_mut(number)?;
+            if codes.as_ref().is_none_or(|known| !known.is_of(spec)) {
+                *codes = Some(Codes::new(spec, kind)?);
+            }
+            seen[number] = true;
+            body = rest;
+        }
+        Some(())
+    }
+
+    fn is_complete(&self, seen: &Seen) -> bool {
+        self.components.iter().all(|component| {
+            let quantisation = usize::from(component.quantisation);
+            seen.quantisations.get(quantisation) == Some(&true)
+                && seen.dc[component.dc]
+                && seen.ac[component.ac]
+        })
+    }
+
+    /// What a component is coded with: multipliers, codes of first coefficients, codes of the others.
+    pub(super) fn coding(&self, component: &Component) -> Option<(&Block, &Codes, &Codes)> {
+        Some((
+            self.quantisations[usize::from(component.quantisation)].as_deref()?,
+            self.dc[component.dc].as_ref()?,
+            self.ac[component.ac].as_ref()?,
+        ))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    quantisations: [bool; 4],
+    dc: [bool; 4],
+    ac: [bool; 4],
+}
+
+/// What tells the colour space.
+#[derive(Debug, Default)]
+struct Colours {
+    jfif: bool,
+    adobe: Option<u8>,
+}
+
+impl Colours {
+    /// Gray, or brightness and two differences; three components may also be red, green and blue.
+    fn are_usual(&self, components: &[Component]) -> bool {
+        match components {
+            [_] => true,
+            [a, b, c] => {
+                self.jfif
+                    || self
+                        .adobe
+                        .map_or([a.id, b.id, c.id] == [1, 2, 3], |transform| transform == 1)
+            }
+            _ => false,
+        }
+    }
+}
