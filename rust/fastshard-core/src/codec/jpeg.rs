@@ -27,6 +27,8 @@ pub(super) struct Decompressor {
     max_pixels: u64,
     /// Warnings are errors: somebody wants to know whether a file is sound.
     pub(super) strict: bool,
+    /// Whether a warning was forgiven.
+    warned: bool,
 }
 
 // SAFETY: a TurboJPEG instance has no ties to the thread that made it; it must only not be used by two at once, which
@@ -83,6 +85,7 @@ impl Decompressor {
             patched: Vec::new(),
             max_pixels,
             strict: false,
+            warned: false,
         };
         this.prepare()?;
         Ok(this)
@@ -273,7 +276,7 @@ impl Decompressor {
         // Ending early leaves unread data, which the library warns of; so the end of the file must vouch for it.
         let forgive = !self.strict && ends_properly(bytes);
         if !frame.single_scan || height == frame.height {
-            return self.decode_whole_or_part(bytes, frame, request, forgive, out);
+            return self.decode_whole_file(bytes, frame, request, forgive, out);
         }
         let mut patched = std::mem::take(&mut self.patched);
         patched.clear();
@@ -283,8 +286,31 @@ impl Decompressor {
             height,
             ..frame.clone()
         };
+        // The end that is missing is a warning, behind which a damage hides: see `decode_whole_file`.
+        self.renew()?;
         let decoded = self.decode_whole_or_part(&patched, &shorter, request, true, out);
         self.patched = patched;
+        decoded
+    }
+
+    /// Decodes a file as it is. What the library makes of a damaged one depends on images that it saw before, so that
+    /// an instance that saw none has to, and isn't used again.
+    fn decode_whole_file(
+        &mut self,
+        bytes: &[u8],
+        frame: &Frame,
+        request: &Request,
+        forgive: bool,
+        out: &mut Scratch,
+    ) -> Result<Decoded> {
+        self.warned = false;
+        let decoded = self.decode_whole_or_part(bytes, frame, request, forgive, out)?;
+        if !self.warned {
+            return Ok(decoded);
+        }
+        self.renew()?;
+        let decoded = self.decode_whole_or_part(bytes, frame, request, forgive, out);
+        self.renew()?;
         decoded
     }
 
@@ -354,7 +380,7 @@ impl Decompressor {
     }
 
     fn decode_area(
-        &self,
+        &mut self,
         bytes: &[u8],
         area: Rect,
         forgive: bool,
@@ -403,7 +429,7 @@ impl Decompressor {
     }
 
     fn decompress(
-        &self,
+        &mut self,
         bytes: &[u8],
         out: &mut [u8],
         kind: tj::TJPF,
@@ -435,6 +461,7 @@ impl Decompressor {
                 kind,
             )
         };
+        self.warned |= code != 0;
         self.call(forgive, code)
     }
 }

@@ -124,17 +124,14 @@ impl Part<'_> {
         };
         let out = &mut self.samples[y * size * pitch + x * size..];
         if size == 1 {
-            out[0] = idct::honest_flat(first, self.multipliers[0])?;
+            out[0] = idct::flat(first, self.multipliers[0])?;
             return self.skip(bits);
         }
         let mut block = [0; 64];
         let count = bits.ac(self.ac, &mut block)?;
         block[0] = first;
         if count == 1 {
-            let sample = match size {
-                8 => idct::flat(first, self.multipliers[0]),
-                _ => idct::honest_flat(first, self.multipliers[0])?,
-            };
+            let sample = idct::flat(first, self.multipliers[0])?;
             for row in out.chunks_mut(pitch).take(size) {
                 row[..size].fill(sample);
             }
@@ -147,16 +144,15 @@ impl Part<'_> {
                 // SAFETY: the processor has AVX2, or this wouldn't run.
                 unsafe {
                     if count <= idct::LOW {
-                        super::idct_avx2::whole::<true>(&block, self.multipliers, out, pitch);
+                        super::idct_avx2::whole::<true>(&block, self.multipliers, out, pitch)
                     } else {
-                        super::idct_avx2::whole::<false>(&block, self.multipliers, out, pitch);
+                        super::idct_avx2::whole::<false>(&block, self.multipliers, out, pitch)
                     }
                 }
             }
             8 => idct::whole(&block, self.multipliers, out, pitch),
-            4 => idct::halved(&block, self.multipliers, out, pitch)?,
-            _ => idct::quartered(&block, self.multipliers, out, pitch)?,
+            4 => idct::halved(&block, self.multipliers, out, pitch),
+            _ => idct::quartered(&block, self.multipliers, out, pitch),
         }
-        Some(())
     }
 }

@@ -59,9 +59,10 @@ pub(super) const ODD: Odd = {
 /// Shifts after the first and the second pass of the full transform.
 pub(super) const SHIFTS: [u32; 2] = [CONST_BITS - PASS_BITS, CONST_BITS + PASS_BITS + 3];
 
-/// Pixels make coefficients of up to 1024, and rounding adds up to 128; up to here no sum of a smaller transform
-/// overflows, in whatever order and registers it is computed.
-const HONEST: i32 = 1550;
+/// Pixels make coefficients of up to 1024, and rounding adds up to 128. Up to here no sum of a smaller transform
+/// overflows, in whatever order and registers it is computed, nor does the full one where libjpeg takes a shorter way to
+/// the same samples, which is where nothing lies below the first row.
+pub(super) const HONEST: i32 = 1550;
 
 /// So many coefficients, in the order of the data, lie in the first four rows and columns.
 pub(super) const LOW: usize = 10;
@@ -76,16 +77,10 @@ fn descale(value: i32, bits: u32) -> i32 {
     (value + (1 << (bits - 1))) >> bits
 }
 
-/// A sample of a block without other coefficients than the first: an eighth of it.
+/// A sample of a block without other coefficients than the first: an eighth of it. `None` for what no encoder makes of
+/// pixels.
 #[inline(always)]
-pub(super) fn flat(first: i16, multiplier: i16) -> u8 {
-    let scaled = first.wrapping_mul(multiplier) << PASS_BITS;
-    sample(descale(scaled.into(), 3 + PASS_BITS))
-}
-
-/// The same where only honest coefficients will do.
-#[inline(always)]
-pub(super) fn honest_flat(first: i16, multiplier: i16) -> Option<u8> {
+pub(super) fn flat(first: i16, multiplier: i16) -> Option<u8> {
     let coefficient = i32::from(first) * i32::from(multiplier);
     (coefficient.abs() <= HONEST).then(|| sample(descale(coefficient, 3)))
 }
@@ -123,8 +118,18 @@ fn full(values: [i32; 8], shift: u32) -> [i32; 8] {
     })
 }
 
-/// 8x8 samples, their rows `pitch` apart.
-pub(super) fn whole(block: &Block, multipliers: &Block, out: &mut [u8], pitch: usize) {
+/// 8x8 samples, their rows `pitch` apart. `None` where the first row isn't [`HONEST`].
+pub(super) fn whole(
+    block: &Block,
+    multipliers: &Block,
+    out: &mut [u8],
+    pitch: usize,
+) -> Option<()> {
+    let first_row = block.iter().zip(multipliers).take(8);
+    let mut products = first_row.map(|(&value, &by)| value.wrapping_mul(by));
+    if products.any(|product| i32::from(product).abs() > HONEST) {
+        return None;
+    }
     let mut between = [[0; 8]; 8];
     for x in 0..8 {
         let column = std::array::from_fn(|y| {
@@ -137,6 +142,7 @@ pub(super) fn whole(block: &Block, multipliers: &Block, out: &mut [u8], pitch: u
     for (row, out) in between.into_iter().zip(out.chunks_mut(pitch)) {
         out[..8].copy_from_slice(&full(row, SHIFTS[1]).map(sample));
     }
+    Some(())
 }
 
 /// Four values out of eight coefficients, of which the fifth has no say.

@@ -3,13 +3,13 @@
 #[allow(clippy::wildcard_imports, reason = "two dozen intrinsics")]
 use std::arch::x86_64::*;
 
-use super::idct::{CONST_BITS, EVEN, ODD, SHIFTS};
+use super::idct::{CONST_BITS, EVEN, HONEST, ODD, SHIFTS};
 use super::scan::Block;
 
 /// Rows of eight 16-bit values.
 type Rows = [__m128i; 8];
 
-/// 8x8 samples, their rows `pitch` apart; `LOW` where only the first four rows and columns of coefficients aren't zero.
+/// 8x8 samples, their rows `pitch` apart, if the first row is [`HONEST`]; `LOW` where only the first four rows and columns of coefficients aren't zero.
 /// No closures: what they do would be compiled without AVX2.
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -18,12 +18,17 @@ pub(super) fn whole<const LOW: bool>(
     multipliers: &Block,
     out: &mut [u8],
     pitch: usize,
-) {
+) -> Option<()> {
     let mut rows = [_mm_setzero_si128(); 8];
     let blocks = block.as_chunks().0.iter().zip(multipliers.as_chunks().0);
     for (row, (coefficients, by)) in rows.iter_mut().zip(blocks) {
         let [coefficients, by]: [[i16; 8]; 2] = [*coefficients, *by];
         *row = _mm_mullo_epi16(bytemuck::cast(coefficients), bytemuck::cast(by));
+    }
+    // Unsigned, because the smallest number has no positive twin.
+    let beyond = _mm_subs_epu16(_mm_abs_epi16(rows[0]), _mm_set1_epi16(HONEST as i16));
+    if _mm_testz_si128(beyond, beyond) == 0 {
+        return None;
     }
     let columns = transpose(pass::<{ SHIFTS[0] as i32 }, LOW>(rows));
     let rows = transpose(pass::<{ SHIFTS[1] as i32 }, LOW>(columns));
@@ -39,6 +44,7 @@ pub(super) fn whole<const LOW: bool>(
         out[..8].copy_from_slice(&above);
         out[pitch..pitch + 8].copy_from_slice(&below);
     }
+    Some(())
 }
 
 /// Transforms the columns.

@@ -1,9 +1,10 @@
 //! A decoder for the sequential JPEG of every camera and of seekable shards, made for parts of images.
 //!
 //! Two thirds of the time that a JPEG takes go into its Huffman codes, and libjpeg-turbo reads those of images with
-//! restart markers, which all seekable ones are, bit by bit with its slower routine. Here codes are read from data whose
-//! stuffed zeros were taken out first, blocks outside of the region are passed over without being stored, and what is
-//! decoded goes through the same integers as in libjpeg, so that pixels are the same.
+//! restart markers, which all seekable ones are, by the slower of its two routines. Here codes are read from data whose
+//! stuffed zeros were taken out first, values come out of the same table as their codes, and blocks outside of the region
+//! are passed over without being stored. What is decoded goes through the same integers as in libjpeg, so that pixels are
+//! the same.
 //!
 //! Whatever is unusual or wrong, be it a marker, a colour space, a sampling or a code, is left to libjpeg-turbo, which also
 //! has the words for what is wrong.
@@ -34,6 +35,9 @@ use blocks::Part;
 use plan::Plan;
 use rows::Rows;
 use scan::Scan;
+
+/// The library's limit.
+const MAX_SIDE: u32 = 65_500;
 
 /// Which code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,32 +93,12 @@ impl Baseline {
         request: &Request,
         out: &mut Scratch,
     ) -> Option<Decoded> {
-        // Without vector code, libjpeg-turbo's transforms are worth more than what is saved here; single samples need none.
-        if !frame.single_scan
-            || frame.precision != 8
-            || (self.kernel == Kernel::Plain && request.reduce < 8)
-        {
-            return None;
-        }
+        self.can_decode(frame, request).then_some(())?;
         self.scan.read(bytes)?;
+        let plan = Plan::new(frame, &self.scan.components, request)?;
         // Their table takes as long to make as a few hundred blocks to read.
         let stride = request.reduce == 8 || tiles.is_none();
-        let plan = Plan::new(frame, &self.scan.components, request)?;
-        let [first, second, third] = &mut self.samples;
-        let parts = [first, second, third];
-        let mut parts = (self.scan.components.iter().zip(&plan.shapes).zip(parts))
-            .map(|((component, shape), samples)| {
-                let (multipliers, dc, ac) = self.scan.coding(component)?;
-                Some(Part {
-                    shape,
-                    multipliers,
-                    dc,
-                    ac,
-                    steps: stride.then(|| ac.steps()),
-                    samples: samples.bytes(shape.pitch * shape.height),
-                })
-            })
-            .collect::<Option<Vec<_>>>()?;
+        let mut parts = parts(&self.scan, &plan, &mut self.samples, stride)?;
         for run in plan.runs(bytes, frame, tiles)? {
             blocks::unstuff(run.data, &mut self.data)?;
             blocks::decode(self.kernel, &self.data, &run, &plan, &mut parts)?;
@@ -129,6 +113,15 @@ impl Baseline {
         })
     }
 
+    fn can_decode(&self, frame: &Frame, request: &Request) -> bool {
+        frame.single_scan
+            && frame.precision == 8
+            && frame.width.max(frame.height) <= MAX_SIDE
+            // Without vector code, libjpeg-turbo's transforms are worth more than what is saved here; single samples
+            // need none.
+            && (self.kernel != Kernel::Plain || request.reduce == 8)
+    }
+
     pub(super) fn shrink(&mut self, keep: usize) {
         self.samples
             .iter_mut()
@@ -137,4 +130,32 @@ impl Baseline {
             self.data = Vec::new();
         }
     }
+}
+
+/// The components with their tables and places for their samples. `stride` is for passing over many blocks.
+fn parts<'a>(
+    scan: &'a Scan,
+    plan: &'a Plan,
+    samples: &'a mut [Scratch; 3],
+    stride: bool,
+) -> Option<Vec<Part<'a>>> {
+    let components = scan.components.iter().zip(&plan.shapes).zip(samples);
+    components
+        .map(|((component, shape), samples)| {
+            let (multipliers, dc, ac) = scan.coding(component)?;
+            let length = if shape.wanted {
+                shape.pitch * shape.height
+            } else {
+                0
+            };
+            Some(Part {
+                shape,
+                multipliers,
+                dc,
+                ac,
+                steps: stride.then(|| ac.steps()),
+                samples: samples.bytes(length),
+            })
+        })
+        .collect()
 }

@@ -46,7 +46,7 @@ impl Scan {
             let Segment { marker, place } = segment?;
             let body = &bytes[place.start + 4..place.end];
             match marker {
-                0xC0 | 0xC1 => self.read_frame(body)?,
+                0xC0 | 0xC1 if self.components.is_empty() => self.read_frame(body)?,
                 0xC4 => self.read_codes(body, &mut seen)?,
                 0xDA => {
                     self.read_scan(body)?;
@@ -79,11 +79,20 @@ impl Scan {
                 ac: 0,
             })
             .collect();
+        let ids: Vec<u8> = self
+            .components
+            .iter()
+            .map(|component| component.id)
+            .collect();
+        let once = (1..ids.len()).all(|at| !ids[..at].contains(&ids[at]));
+        let factors = 1..=4;
+        let usual = (self.components.iter().map(|component| component.blocks))
+            .all(|(h, v)| factors.contains(&h) && factors.contains(&v));
         // The one component of a gray image comes a block at a time, whatever its factors.
         if let [only] = &mut self.components[..] {
             only.blocks = (1, 1);
         }
-        (body.len() == 6 + 3 * usize::from(body[5])).then_some(())
+        (once && usual && body.len() == 6 + 3 * usize::from(body[5])).then_some(())
     }
 
     fn read_scan(&mut self, body: &[u8]) -> Option<()> {
