@@ -1,4 +1,5 @@
-//! JPEG through libjpeg-turbo's C interface, which keeps its `setjmp` to itself.
+//! JPEG: what the decoder of our own leaves over goes through libjpeg-turbo's C interface, which keeps its `setjmp` to
+//! itself.
 //!
 //! A region costs less than the image. Columns outside of it are left out by libjpeg-turbo (entropy decoding aside);
 //! rows above it are skipped by it; rows below it are not even entropy-decoded: a single-scan image is handed over with

@@ -90,7 +90,7 @@ fn units<const AVX2: bool>(
             (row, column) = (row + 1, 0);
         }
     }
-    (!all || bits.is_at_end()).then_some(())
+    bits.ends_within(all).then_some(())
 }
 
 impl Part<'_> {

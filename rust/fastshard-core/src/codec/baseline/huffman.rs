@@ -297,9 +297,10 @@ impl<'a> Bits<'a> {
         8 * self.at - self.count as usize
     }
 
-    /// Whether the data is used up, but for what fills the last byte.
-    pub(super) fn is_at_end(&self) -> bool {
-        self.position().div_ceil(8) == self.data.len() - PADDING
+    /// Whether as much was read as there is: all of it, but for what fills the last byte, or less.
+    pub(super) fn ends_within(&self, all: bool) -> bool {
+        let (used, there) = (self.position().div_ceil(8), self.data.len() - PADDING);
+        used == there || (!all && used < there)
     }
 
     /// Reads a first coefficient: what it adds to the one of the block before.

@@ -192,6 +192,43 @@ fn damage_is_left_to_the_library_or_decoded_alike() {
     );
 }
 
+#[test]
+fn data_that_ends_early_is_left_to_the_library() {
+    let size = (128, 64);
+    let (bytes, starts) = seekable_jpeg(&photo(size, 3, tj::TJSAMP_TJSAMP_420), &ANY)
+        .unwrap()
+        .unwrap();
+    let mut baseline = Baseline::default();
+    let request = |width: u32, reduce: u32| Request {
+        region: Rect::of_size(width, 8),
+        format: PixelFormat {
+            channels: 3,
+            depth: Depth::Eight,
+        },
+        reduce,
+    };
+    let tile = starts[1] as usize - 2 - starts[0] as usize;
+    for cut in 0..tile {
+        // The first tile of the first row ends after so many bytes.
+        let mut short = bytes.clone();
+        short.drain(starts[0] as usize + cut..starts[1] as usize - 2);
+        let moved: Vec<u32> = (starts.iter().enumerate())
+            .map(|(at, start)| {
+                if at == 0 {
+                    *start
+                } else {
+                    start - (tile - cut) as u32
+                }
+            })
+            .collect();
+        for (width, reduce) in [(64, 8), (16, 8), (64, 1), (16, 1)] {
+            let needed = ours(&mut baseline, &bytes, &starts, &request(width, reduce));
+            let found = ours(&mut baseline, &short, &moved, &request(width, reduce));
+            assert!(found.is_none() || (width == 16 && found == needed), "{cut}");
+        }
+    }
+}
+
 /// Coefficients of all sizes, in a block's first so many places.
 fn random_block(draws: &mut Draws, count: usize) -> Block {
     let mut block = [0; 64];
