@@ -31,6 +31,7 @@ CHAINS = (
         fs.Resize(40),
         fs.CenterCrop(32),
     ],
+    [fs.RandomRotation(30, expand=True)],
     [fs.RandomPerspective(), fs.ColorJitter(0.4, 0.4, 0.4, 0.1), fs.RandomGrayscale(), fs.GaussianBlur(5)],
     [fs.RandAugment(), fs.RandomApply([fs.TrivialAugmentWide()], 0.5), fs.AutoAugment(), fs.RandomErasing()],
     fs.presets.keras_augment(rotation=0.45, contrast=0.2, zoom=0.1, shear=0.1),
