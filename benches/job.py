@@ -19,6 +19,7 @@ Stream = Callable[[], Iterator[Images]]
 TRACKS = {
     "train": "RandomResizedCrop(224) + flip, uint8 NHWC",
     "eval": "Resize(256) + CenterCrop(224), uint8 NHWC",
+    "cached-train": "Resize(256) + RandomResizedCrop(224) + flip, uint8 NHWC",
     "resize": "Resize((224, 224)) + flip, uint8 NHWC",
     "float": "train + normalise, float32 NCHW",
     "raw": "224x224x3 uint8 shards, shuffled, no transform",

@@ -51,6 +51,12 @@ LOADERS = {
 }
 ADAPTERS = ("fastshard-torch", "fastshard-tf")
 
+# What trials.py measures besides some of those.
+TRIALS = {
+    "fastshard-cached": Loader("fastshard, cached", "own:cached", ("eval", "cached-train")),
+    "take": Loader("np.take from np.memmap", "own:take", ("eval",)),
+}
+
 _JPEG = ("decode", "train", "eval", "float", "large", "large-eval")
 _OURS = ("train", "eval", "float", "large", "large-eval", "augment", "randaugment")
 _SCALED = ("train", "eval", "large", "large-eval")
@@ -199,7 +205,7 @@ PEERS = {
 
 def open_loader(name: str, job: Job) -> Stream:
     """Import and build the loader called `name`; nothing is read before the stream is called."""
-    loader = (LOADERS | PEERS)[name]
+    loader = (LOADERS | PEERS | TRIALS)[name]
     if job.track not in loader.tracks:
         raise ValueError(f"{name} has no track {job.track!r}, only {', '.join(loader.tracks)}")
     module, _, function = loader.opener.partition(":")

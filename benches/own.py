@@ -55,6 +55,27 @@ def raw(job: Job) -> Stream:
     return _stream(_loader(job, job.raw, transforms(job.track)))
 
 
+def cached(job: Job) -> Stream:
+    """The same pixels as `bare`, from a cache that `cache warm` has filled."""
+    return _stream(_loader(job, job.packed, transforms(job.track), cache=f"{job.formats}/cache"))
+
+
+def take(job: Job) -> Stream:
+    """What NumPy alone needs for a shuffled batch of raw pixels: one `take` into one buffer."""
+    pixels = np.load(f"{job.formats}/{job.track}.npy", mmap_mode="r")
+
+    def stream() -> Iterator[Images]:
+        random = np.random.default_rng(job.seed)
+        out = np.empty((job.batch, *pixels.shape[1:]), np.uint8)
+        while True:
+            order = random.permutation(len(pixels))
+            for start in range(0, len(order) - job.batch + 1, job.batch):
+                np.take(pixels, order[start : start + job.batch], axis=0, out=out, mode="clip")
+                yield out
+
+    return stream
+
+
 def torch_adapter(job: Job) -> Stream:
     from torch.utils.data import DataLoader
 
@@ -94,7 +115,7 @@ def _read(job: Job, shards: str, scaled: bool = False) -> Stream:
     return _stream(_loader(job, shards, [decode, *transforms(job.track)]))
 
 
-def _loader(job: Job, shards: str, steps: list[fs.Transform]) -> fs.Loader:
+def _loader(job: Job, shards: str, steps: list[fs.Transform], cache: str = "off") -> fs.Loader:
     return fs.Loader(
         fs.open(shards),
         batch_size=job.batch,
@@ -104,6 +125,7 @@ def _loader(job: Job, shards: str, steps: list[fs.Transform]) -> fs.Loader:
         transforms={"image": steps} if steps else None,
         layout="NCHW" if job.track == "float" else "NHWC",
         num_threads=job.workers,
+        cache=cache,
     )
 
 
@@ -134,6 +156,7 @@ def transforms(track: str) -> list[fs.Transform]:
     if track in ("eval", "large-eval"):
         return [fs.Resize(EVAL_SIDE), fs.CenterCrop(SIDE)]
     return {
+        "cached-train": lambda: [fs.Resize(EVAL_SIDE), *_crop(), fs.RandomHorizontalFlip()],
         "resize": lambda: [fs.Resize((SIDE, SIDE)), fs.RandomHorizontalFlip()],
         "float": lambda: [*_crop(), fs.RandomHorizontalFlip(), fs.ToDtype(), fs.Normalize(MEAN, STD)],
         "raw": list,

@@ -101,7 +101,7 @@ class TestOrder:
         loader.set_epoch(epoch)
         order = flat(loader)
         assert sorted(order) == list(range(ROWS))
-        assert order == _fastshard.permutation(ROWS, seed, epoch, 0, ROWS)
+        assert order == np.frombuffer(_fastshard.permutation(ROWS, seed, epoch, 0, ROWS), np.int64).tolist()
 
     def test_seeds_and_epochs_differ(self, raw):
         orders = set()
@@ -612,3 +612,30 @@ class TestErrors:
             fs.Loader(raw, 4, transforms={"half": fs.Resize(3)})
         with pytest.raises(ValueError, match="raw pixels"):
             fs.Loader(raw, 4, transforms={"pixels": fs.Decode()})
+
+
+class TestStats:
+    def test_counts(self, raw):
+        loader = fs.Loader(raw, 8, shuffle=True, fields=["id", "pixels"])
+        assert loader.stats()["samples"] == loader.stats()["samples_per_second"] == 0
+        batches = list(loader)
+        stats = loader.stats()
+        assert (stats["samples"], stats["batches"]) == (ROWS, len(batches))
+        assert stats["bytes"] == sum(array.nbytes for batch in batches for array in batch.values())
+        assert stats["cache_hits"] == stats["cache_misses"] == 0
+
+    def test_times(self, spoilt):
+        """A consumer that is slow waits little; one that does nothing else waits most of the time."""
+        steps = {"image": [fs.Resize((200, 200)), fs.GaussianBlur(9)]}
+        loader = fs.Loader(spoilt, 4, transforms=steps, on_error="skip", num_threads=1)
+        for _ in range(5):
+            list(loader)
+        busy = loader.stats()
+        assert busy["stall_percent"] > 50
+        assert busy["decode_seconds"] > 0
+        assert busy["resample_seconds"] > busy["copy_seconds"] > 0
+        assert 0 < busy["first_batch_ms"] < 1000 * busy["seconds"]
+        slow = fs.Loader(spoilt, 4, transforms=steps, on_error="skip", num_threads=1)
+        for _ in slow:
+            time.sleep(0.05)
+        assert slow.stats()["stall_percent"] < busy["stall_percent"]

@@ -213,3 +213,21 @@ def test_collating_samples_gives_the_same(raw):
     samples = default_collate([{name: dataset[i][name] for name in names} for i in range(6)])
     batch = next(iter(fs.torch.ShardDataset(fs.Loader(dataset, 6, fields=names))))
     same([batch], [samples])
+
+
+def test_batches_on_a_device(raw):
+    loader = fs.Loader(raw, 16, shuffle=True)
+    moved = list(fs.torch.to_device(fs.torch.ShardDataset(loader), "cpu"))
+    wanted = epoch_of(loader, 0)
+    assert [batch["id"].tolist() for batch in moved] == [batch["id"].tolist() for batch in wanted]
+    assert isinstance(moved[0]["text"], list)
+    on_meta = next(fs.torch.to_device(fs.torch.ShardDataset(loader), "meta"))
+    assert on_meta["pixels"].device.type == "meta"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_batches_on_a_gpu(raw):
+    wanted = epoch_of(fs.Loader(raw, 16, shuffle=True), 0)
+    moved = list(fs.torch.to_device(fs.torch.ShardDataset(fs.Loader(raw, 16, shuffle=True)), "cuda"))
+    assert all(batch["pixels"].is_cuda for batch in moved)
+    same([{"pixels": batch["pixels"].cpu()} for batch in moved], [{"pixels": batch["pixels"]} for batch in wanted])

@@ -35,7 +35,8 @@ from ._augment import (
 )
 from ._augment_geometry import RandomAffine, RandomPerspective, RandomRotation
 from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
-from ._dataset import Dataset, Field, Problem, open
+from ._cache import Cache, CacheEntry
+from ._dataset import Dataset, Field, Problem, concat, mix, open
 from ._fastshard import (
     CorruptionError,
     DecodeError,
@@ -77,6 +78,8 @@ __all__ = [
     "BatchField",
     "BatchTransform",
     "Batches",
+    "Cache",
+    "CacheEntry",
     "CenterCrop",
     "ColorJitter",
     "CorruptionError",
@@ -123,6 +126,8 @@ __all__ = [
     "TrivialAugmentWide",
     "__version__",
     "build_info",
+    "concat",
+    "mix",
     "open",
     "pack",
 ]

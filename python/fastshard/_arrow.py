@@ -28,7 +28,9 @@ def read_schema(dataset: Dataset) -> pa.Schema:
 def read_table(dataset: Dataset, columns: list[str] | None = None) -> pa.Table:
     """The rows of a dataset or view; ``columns`` picks some."""
     tables = [pa.ipc.open_file(pa.memory_map(path)).read_all() for path in _shards(dataset)]
-    table = pa.concat_tables(tables if columns is None else [table.select(columns) for table in tables])
+    picked = tables if columns is None else [table.select(columns) for table in tables]
+    # Concatenated datasets may be of different versions of the format, and the older lack a column of fastshard's own.
+    table = pa.concat_tables(picked, promote_options="default")
     if dataset._is_whole():
         return table
     rows = dataset._rows
@@ -40,18 +42,17 @@ def read_table(dataset: Dataset, columns: list[str] | None = None) -> pa.Table:
 def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
     """One column of a dataset or view as an array of shape ``[rows, ...]``."""
     if name not in dataset.schema.names:
-        raise KeyError(f"column {name!r}: {dataset.path} has {', '.join(dataset.schema.names)}")
+        raise KeyError(f"column {name!r}: {dataset._opened.name} has {', '.join(dataset.schema.names)}")
     field = dataset._opened.fields.get(name)
     if field is not None and field.type == "image":
         raise ValueError(f"column {name!r}: images have different sizes; use a Loader, or encoded(i) for the bytes")
-    whole = dataset._view(range(dataset._opened.native.num_rows))
-    chunks = read_table(whole, [name]).column(0).chunks
+    chunks = read_table(dataset._whole(), [name]).column(0).chunks
     values = np.concatenate([_numpy(chunk, field) for chunk in chunks]) if chunks else np.empty(0)
     return values[dataset._row_numbers()]
 
 
 def _shards(dataset: Dataset) -> list[str]:
-    return [str(dataset.path / shard["file"]) for shard in dataset.manifest["shards"]]
+    return dataset._opened.shards
 
 
 def _numpy(chunk: pa.Array, field: Field | None) -> NDArray[Any]:

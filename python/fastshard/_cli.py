@@ -13,10 +13,13 @@ import typer
 from rich.console import Console
 
 from . import _fastshard
+from ._cache import Cache
 from ._dataset import Dataset
 from ._fastshard import FastshardError
+from ._loader import Loader
 from ._pack import pack as pack_dataset
 from ._parse import parse_transform
+from ._transforms import RandomCrop
 
 __all__ = ["app", "main"]
 
@@ -24,12 +27,14 @@ P = ParamSpec("P")
 
 INTERRUPTED = 130
 
+_HELP = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="fastshard",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_HELP,
     help="Packs images and their labels once, and then feeds them to training at the speed of the machine.\n\n"
     "[bold]Start here[/bold]\n\n"
     "  fastshard pack photos/ pets/                 a folder for each class\n\n"
@@ -37,6 +42,14 @@ app = typer.Typer(
     "  fastshard preview pets/ grid.png             a picture of some samples\n\n"
     "  fastshard bench pets/                        how fast this machine reads it",
 )
+
+
+cache_app = typer.Typer(
+    no_args_is_help=True,
+    context_settings=_HELP,
+    help="The decoded images that loaders keep for each other: list them, fill in ahead, clear.",
+)
+app.add_typer(cache_app, name="cache")
 
 
 def main() -> None:
@@ -62,9 +75,11 @@ def _guarded(command: Callable[P, None], hint: str = "") -> Callable[P, None]:
     return run
 
 
-def _command(hint: str = "", example: str = "") -> Callable[[Callable[P, None]], Callable[P, None]]:
+def _command(
+    hint: str = "", example: str = "", of: typer.Typer = app
+) -> Callable[[Callable[P, None]], Callable[P, None]]:
     epilog = f"[bold]For example[/bold]\n\n{example}"
-    return lambda command: app.command(epilog=epilog)(_guarded(command, hint))
+    return lambda command: of.command(epilog=epilog)(_guarded(command, hint))
 
 
 def _show_version(wanted: bool) -> None:
@@ -262,3 +277,57 @@ def bench(
         print(json.dumps(result, indent=2))
     else:
         show(result, Console())
+
+
+CacheFolder = Annotated[
+    Path | None, typer.Option("--folder", help="Of the cache; by default $FASTSHARD_CACHE or ~/.cache/fastshard.")
+]
+
+
+@_command(example="fastshard cache ls", of=cache_app)
+def ls(folder: CacheFolder = None, as_json: AsJson = False) -> None:
+    """Show what is kept: dataset, field, operations, size, last use."""
+    entries = Cache(folder).entries()
+    if as_json:
+        print(json.dumps([vars(entry) for entry in entries], indent=2, default=str))
+        return
+    for entry in entries:
+        size = f"{entry.bytes / 2**20:,.1f} of {entry.full_bytes / 2**20:,.1f} MiB"
+        used = "in use" if entry.in_use else f"used {entry.used:%Y-%m-%d %H:%M}"
+        print(f"{' + '.join(entry.datasets)} {entry.field}: {entry.transforms or 'decode'}: {size}, {used}")
+    total = sum(entry.bytes for entry in entries)
+    print(f"{Cache(folder).folder}: {len(entries):,} entries, {total / 2**20:,.1f} MiB")
+
+
+@_command(
+    hint=": what is decoded already stays", example="fastshard cache warm pets/ --transform 'Resize(256)'", of=cache_app
+)
+def warm(
+    dataset: DatasetArgument,
+    transform: Transforms = None,
+    folder: CacheFolder = None,
+    max_bytes: Annotated[str | None, typer.Option(help="The most that the cache may take, such as 50GB.")] = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Decode every image once, up to the first random operation, so that every trial finds it done."""
+    steps = [parse_transform(text) for text in transform or ()]
+    opened = Dataset(dataset)
+    images = [field.name for field in opened.fields if field.type == "image"]
+    if not images:
+        raise ValueError(f"{dataset}: holds no encoded images to decode")
+    # One pixel of each image, so that images of all sizes fit in a batch.
+    transforms = {name: [*steps, RandomCrop(1)] for name in images}
+    options: dict[str, Any] = {"fields": images, "transforms": transforms, "num_threads": threads}
+    loader = Loader(opened, 64, cache=Cache(folder, max_bytes), **options)
+    stored = loader.warm(progress=False if quiet else None)
+    if not quiet:
+        print(f"{stored:,} of {len(opened) * len(images):,} images are in {Cache(folder).folder}")
+
+
+@_command(example="fastshard cache clear", of=cache_app)
+def clear(folder: CacheFolder = None, quiet: Quiet = False) -> None:
+    """Remove all that no process is using."""
+    count, size = Cache(folder).clear()
+    if not quiet:
+        print(f"removed {count:,} entries, {size / 2**20:,.1f} MiB")

@@ -6,7 +6,7 @@ import functools
 import json
 import operator
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     import datasets
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
     from numpy.typing import ArrayLike, NDArray
 
     Rows = range | NDArray[np.int64]
 
-__all__ = ["Dataset", "Field", "Problem", "open"]
+__all__ = ["Dataset", "Field", "Problem", "concat", "mix", "open"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,44 @@ class Problem(NamedTuple):
 class _Opened:
     """What a dataset and all its views share."""
 
-    def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
-        self.native = _fastshard.Dataset(path)
+    def __init__(self, native: _fastshard.Dataset, paths: tuple[str, ...], parts: tuple[_Opened, ...] = ()) -> None:
+        self.native = native
+        self.paths = paths
+        self._parts = parts
+
+    @classmethod
+    def folder(cls, path: str) -> _Opened:
+        return cls(_fastshard.Dataset(path), (os.path.abspath(path),))
+
+    @classmethod
+    def join(cls, parts: Sequence[_Opened]) -> _Opened:
+        """Folders behind each other; a single one as it is."""
+        if len(parts) == 1:
+            return parts[0]
+        native = _fastshard.Dataset.concat([part.native for part in parts])
+        return cls(native, tuple(path for part in parts for path in part.paths), tuple(parts))
+
+    @property
+    def parts(self) -> tuple[_Opened, ...]:
+        """The folders; itself if it is one."""
+        return self._parts or (self,)
+
+    @functools.cached_property
+    def sources(self) -> list[tuple[str, str]]:
+        """Folder and fingerprint of each part."""
+        fingerprints = (fingerprint for _, fingerprint in self.native.sources())
+        return list(zip(self.paths, fingerprints, strict=True))
+
+    @functools.cached_property
+    def shards(self) -> list[str]:
+        """The shards' files."""
+        if self._parts:
+            return [file for part in self._parts for file in part.shards]
+        return [str(Path(self.paths[0], shard["file"])) for shard in self.manifest["shards"]]
+
+    @property
+    def name(self) -> str:
+        return " + ".join(self.paths)
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:
@@ -93,27 +129,45 @@ class _Opened:
 class Dataset:
     """A packed dataset, memory-mapped; made by ``fastshard.open``.
 
-    ``ds[i]`` is one sample, ``ds[a:b]`` and ``ds[[1, 5, 7]]`` are views on the same data, without copies.
+    ``ds[i]`` is one sample, ``ds[a:b]`` and ``ds[[1, 5, 7]]`` are views on the same data, without copies. So are
+    ``split``, ``kfold``, ``subset``, ``filter``, ``where``, ``balanced``, ``weighted``, and ``fastshard.concat`` and
+    ``mix``: views of views, all of which a ``Loader`` takes.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._opened = _Opened(os.fspath(path))
+        self._opened = _Opened.folder(os.fspath(path))
         self._rows: Rows = range(self._opened.native.num_rows)
+        self._weights: NDArray[np.float64] | None = None
+        self._num_samples: int | None = None
 
     @property
     def path(self) -> Path:
-        """The folder of the dataset."""
-        return Path(self._opened.path)
+        """The folder of the dataset. ValueError if it is several, concatenated: see ``paths``."""
+        if len(self.paths) > 1:
+            raise ValueError(f"path of {self._opened.name}: several folders; use paths")
+        return self.paths[0]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The folders that the rows lie in: one, or those that were concatenated."""
+        return tuple(Path(path) for path in self._opened.paths)
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest: fields, shards, fingerprint and where the data came from."""
+        """The manifest of the whole dataset: fields, shards, fingerprint and where the data came from."""
         return self._opened.manifest
 
     @property
+    def num_samples(self) -> int:
+        """Samples an epoch: the rows, unless ``weighted``, ``balanced`` or ``mix`` set another number."""
+        return len(self) if self._num_samples is None else self._num_samples
+
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash that changes when any sample or the schema changes."""
-        return str(self.manifest["fingerprint"])
+        """A hash that changes when any sample, the schema, or the rows of the view and their weights change."""
+        from . import _views
+
+        return str(self.manifest["fingerprint"]) if self._is_plain() else _views.fingerprint(self)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -123,7 +177,7 @@ class Dataset:
     def field(self, name: str) -> Field:
         """The field called ``name``; KeyError if there is none."""
         if name not in self._opened.fields:
-            raise KeyError(f"field {name!r}: {self.path} has {', '.join(self._opened.fields)}")
+            raise KeyError(f"field {name!r}: {self._opened.name} has {', '.join(self._opened.fields)}")
         return self._opened.fields[name]
 
     @property
@@ -135,7 +189,9 @@ class Dataset:
         named = [field for field in self.fields if field.class_names is not None]
         if len(named) != 1:
             listed = ", ".join(field.name for field in named) or "none"
-            raise ValueError(f"class_names needs one field with classes, {self.path} has {listed}; use field(name)")
+            raise ValueError(
+                f"class_names needs one field with classes, {self._opened.name} has {listed}; use field(name)"
+            )
         return named[0].class_names or ()
 
     @functools.cached_property
@@ -154,9 +210,10 @@ class Dataset:
         Images are uint8 ``[height, width, channels]``, tensors arrays of their dtype and shape, numbers NumPy scalars.
         """
         if isinstance(key, slice):
-            return self._view(self._rows[key])
+            weights = None if self._weights is None else self._weights[key]
+            return self._view(self._rows[key], weights)
         if isinstance(key, Sequence) or getattr(key, "ndim", 0) == 1:
-            return self._view(self._select(key))
+            return self._take(self._picks(key))
         return self._sample(self._row(key))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -171,7 +228,7 @@ class Dataset:
             raise IndexError(f"index {position}: the dataset has {len(self)} rows")
         return int(self._rows[position])
 
-    def _select(self, key: ArrayLike) -> NDArray[np.int64]:
+    def _picks(self, key: ArrayLike) -> NDArray[np.int64]:
         import numpy as np
 
         picks = np.asarray(key)
@@ -185,7 +242,12 @@ class Dataset:
         if outside.any():
             raise IndexError(f"index {picks[outside][0]}: the dataset has {len(self)} rows")
         picks = picks.astype(np.int64)
-        return self._row_numbers()[np.where(picks < 0, picks + len(self), picks)]
+        return np.where(picks < 0, picks + len(self), picks)
+
+    def _take(self, picks: NDArray[np.int64]) -> Dataset:
+        rows = self._rows
+        taken = rows.start + rows.step * picks if isinstance(rows, range) else rows[picks]
+        return self._view(taken, None if self._weights is None else self._weights[picks])
 
     def _row_numbers(self) -> NDArray[np.int64]:
         import numpy as np
@@ -195,13 +257,17 @@ class Dataset:
             return np.arange(rows.start, rows.stop, rows.step, dtype=np.int64)
         return rows
 
-    def _view(self, rows: Rows) -> Dataset:
-        view: Dataset = object.__new__(Dataset)
-        view._opened, view._rows = self._opened, rows
-        return view
+    def _view(self, rows: Rows, weights: NDArray[np.float64] | None = None, num_samples: int | None = None) -> Dataset:
+        return _make(self._opened, rows, weights, num_samples)
+
+    def _whole(self) -> Dataset:
+        return self._view(range(self._opened.native.num_rows))
 
     def _is_whole(self) -> bool:
         return isinstance(self._rows, range) and self._rows == range(self._opened.native.num_rows)
+
+    def _is_plain(self) -> bool:
+        return self._is_whole() and self._weights is None
 
     def _native_rows(self) -> tuple[int, int, int] | bytes | None:
         """The rows of this view in the form that the native loader takes."""
@@ -210,6 +276,9 @@ class Dataset:
         if isinstance(self._rows, range) and self._rows.step > 0:
             return self._rows.start, self._rows.step, len(self._rows)
         return self._row_numbers().astype("<i8").tobytes()
+
+    def _native_weights(self) -> tuple[bytes, int] | None:
+        return None if self._weights is None else (self._weights.astype("<f8").tobytes(), self.num_samples)
 
     def _sample(self, row: int) -> dict[str, Any]:
         import numpy as np
@@ -231,6 +300,88 @@ class Dataset:
         if self.field(field).type != "image":
             raise ValueError(f"field={field!r}: expected an image field, this one is {self.field(field).type}")
         return self._opened.native.encoded(self._row(index), field)
+
+    def split(
+        self,
+        parts: Sequence[float] | Mapping[str, float],
+        stratify: str | None = None,
+        seed: int = 0,
+    ) -> tuple[Dataset, ...] | dict[str, Dataset]:
+        """Cuts the rows into random parts that share none: ``train, val = ds.split([0.9, 0.1], stratify="label")``.
+
+        ``parts``: fractions that add up to 1, or numbers of rows that add up to all; as a list, which gives a tuple, or
+        by name, which gives a dict. ``stratify`` names a field whose values come in every part as often as in the whole
+        (as scikit-learn's ``train_test_split`` does it). The same for the same rows and seed. Rows keep their order.
+        """
+        from . import _views
+
+        return _views.split(self, parts, stratify, seed)
+
+    def kfold(self, k: int, stratify: str | None = None, seed: int = 0) -> list[tuple[Dataset, Dataset]]:
+        """``k`` pairs (train, validation) for cross-validation; each row is in one validation part.
+
+        With ``stratify``, parts get as many of each value as scikit-learn's ``StratifiedKFold`` gives them.
+        """
+        from . import _views
+
+        return _views.kfold(self, k, stratify, seed)
+
+    def subset(self, size: float, stratify: str | None = None, seed: int = 0) -> Dataset:
+        """A random part: a fraction (a float up to 1.0) or a number of rows (an int). Rows keep their order.
+
+        Nested: with the same seed and ``stratify``, a smaller subset lies inside every larger one.
+        """
+        from . import _views
+
+        return _views.subset(self, size, stratify, seed)
+
+    def filter(self, condition: pc.Expression | ArrayLike) -> Dataset:
+        """The rows for which a pyarrow expression (``pc.field("label") == 3``) or a mask is true.
+
+        Only the columns that the expression names are read.
+        """
+        from . import _views
+
+        return _views.keep(self, condition)
+
+    def where(self, **values: Any) -> Dataset:
+        """The rows that hold these values: ``ds.where(label="cat")``, ``ds.where(label=["cat", "dog"], source=3)``.
+
+        Classes go by name or number. ValueError for a class that does not exist.
+        """
+        from . import _views
+
+        return _views.where(self, values)
+
+    def select(self, indices: ArrayLike) -> Dataset:
+        """The rows at these indices, in this order, as often as they are named; the same as ``ds[indices]``."""
+        return self._take(self._picks(indices))
+
+    def weighted(self, weights: ArrayLike, num_samples: int | None = None) -> Dataset:
+        """A view whose rows a ``Loader`` draws in proportion to ``weights``, one for each row, anew every epoch.
+
+        An epoch has ``num_samples`` samples, by default as many as there are rows. They are stratified draws: a row
+        comes as often as its weight says, give or take one, and its augmentation differs each time. With shuffle=False
+        they come in the order of the rows. Views of this view keep the weights.
+        """
+        from . import _views
+
+        return _views.weighted(self, weights, num_samples)
+
+    def balanced(self, field: str | None = None, num_samples: int | None = None) -> Dataset:
+        """A view of which a ``Loader`` draws every class equally often: see ``weighted``. Its rows are sorted by class.
+
+        ``field``: by default the one with classes.
+        """
+        from . import _views
+
+        return _views.balanced(self, field, num_samples)
+
+    def concat(self, *others: Dataset) -> Dataset:
+        """This dataset or view, and others of the same fields behind it; see ``fastshard.concat``."""
+        from . import _views
+
+        return _views.concat([self, *others])
 
     def column(self, name: str) -> NDArray[Any]:
         """All values of a column that holds no images, as an array of shape ``[rows, ...]``: to count classes, say."""
@@ -273,20 +424,36 @@ class Dataset:
         return [Problem(*problem) for problem in job.problems()]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._opened.path, self.fingerprint, None if self._is_whole() else self._rows)
+        rows = None if self._is_whole() else self._rows
+        return _reopen, (self._opened.sources, rows, self._weights, self._num_samples)
 
     def __repr__(self) -> str:
         fields = "".join(f"\n  {field}" for field in self.fields)
         whole = "" if self._is_whole() else f" of {self._opened.native.num_rows:,}"
-        return f"<fastshard.Dataset {str(self.path)!r}, {len(self):,}{whole} rows{fields}>"
+        drawn = "" if self._weights is None else f", {self.num_samples:,} weighted samples an epoch"
+        return f"<fastshard.Dataset {self._opened.name!r}, {len(self):,}{whole} rows{drawn}{fields}>"
 
 
-def _reopen(path: str, fingerprint: str, rows: Rows | None) -> Dataset:
-    dataset = Dataset(path)
-    if dataset.fingerprint != fingerprint:
-        message = f"{path}: changed since it was opened: fingerprint {dataset.fingerprint}, expected {fingerprint}"
-        raise _fastshard.FormatError(message)
-    return dataset if rows is None else dataset._view(rows)
+def _make(opened: _Opened, rows: Rows, weights: NDArray[np.float64] | None, num_samples: int | None) -> Dataset:
+    view: Dataset = object.__new__(Dataset)
+    view._opened, view._rows, view._weights, view._num_samples = opened, rows, weights, num_samples
+    return view
+
+
+def _reopen(
+    sources: list[tuple[str, str]],
+    rows: Rows | None,
+    weights: NDArray[np.float64] | None,
+    num_samples: int | None,
+) -> Dataset:
+    parts = [_Opened.folder(path) for path, _ in sources]
+    for part, (path, expected) in zip(parts, sources, strict=True):
+        found = part.sources[0][1]
+        if found != expected:
+            message = f"{path}: changed since it was opened: fingerprint {found}, expected {expected}"
+            raise _fastshard.FormatError(message)
+    opened = _Opened.join(parts)
+    return _make(opened, range(opened.native.num_rows) if rows is None else rows, weights, num_samples)
 
 
 def open(path: str | os.PathLike[str]) -> Dataset:
@@ -296,3 +463,24 @@ def open(path: str | os.PathLike[str]) -> Dataset:
     version, and CorruptionError if a shard is missing or has another size than its manifest says.
     """
     return Dataset(path)
+
+
+def concat(datasets: Iterable[Dataset]) -> Dataset:
+    """Datasets or views of the same fields behind each other, as one; nothing is copied.
+
+    Parts of one dataset become one view of it. Raises ValueError if the fields, or the names of their classes, differ.
+    """
+    from . import _views
+
+    return _views.concat(datasets)
+
+
+def mix(datasets: Sequence[Dataset], weights: Sequence[float], num_samples: int | None = None) -> Dataset:
+    """Datasets of the same fields, of which a ``Loader`` draws in these proportions: see ``Dataset.weighted``.
+
+    ``mix([photos, renderings], [0.8, 0.2])``: of an epoch's ``num_samples`` (by default as many as there are rows in
+    all), 80 % are photos. Within a dataset, rows are drawn equally often, or as its own weights say.
+    """
+    from . import _views
+
+    return _views.mix(datasets, weights, num_samples)

@@ -4,6 +4,7 @@ Options cross as JSON so that a loader or a pack is described by plain data; tab
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, final
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "__version__",
     "available_threads",
     "build_info",
+    "clear_cache",
     "image_format",
+    "list_cache",
     "permutation",
 ]
 
@@ -60,8 +63,11 @@ class Dataset:
     """A packed dataset, mapped."""
 
     def __new__(cls, path: str) -> Dataset: ...
-    @property
-    def path(self) -> str: ...
+    @staticmethod
+    def concat(parts: list[Dataset]) -> Dataset:
+        """Datasets of the same fields behind each other."""
+    def sources(self) -> list[tuple[Path, str]]:
+        """Folder and fingerprint of each part."""
     @property
     def num_rows(self) -> int: ...
     def manifest(self) -> str:
@@ -80,17 +86,35 @@ class Dataset:
 class Loader:
     """A sample order and a pipeline over a dataset."""
 
-    def __new__(cls, dataset: Dataset, rows: tuple[int, int, int] | bytes | None, spec: str) -> Loader:
-        """``rows``: all (None), ``(start, step, count)``, or little-endian int64 row numbers."""
-    def __len__(self) -> int:
-        """Batches an epoch."""
+    def __new__(
+        cls, dataset: Dataset, rows: tuple[int, int, int] | bytes | None, weights: tuple[bytes, int] | None, spec: str
+    ) -> Loader:
+        """``rows``: all (None), ``(start, step, count)``, or little-endian int64 row numbers.
+
+        ``weights``: none, or a little-endian float64 for each row and the samples an epoch.
+        """
+    @property
+    def num_samples(self) -> int:
+        """Samples an epoch, of all ranks together."""
+    def batches(self, start: int) -> int:
+        """Batches of this rank, of an epoch of which ``start`` samples were taken before by all ranks together."""
     def outputs(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """``(field, dtype, shape of one sample)``; the dtype of text and bytes fields is ``"str"`` and ``"bytes"``."""
-    def iterate(self, epoch: int, first: int, step: int, views: bool) -> BatchIterator:
-        """Batches ``first, first + step, ...`` of an epoch.
+    def iterate(self, epoch: int, start: int, first: int, step: int, views: bool) -> BatchIterator:
+        """Batches ``first, first + step, ...`` of what follows the first ``start`` samples of an epoch.
 
         Without ``views`` every array is writable and the batch's own.
         """
+    def keeping(self) -> str:
+        """JSON, with a cache: for each image field ``field``, ``prefix``, ``path``, ``bytes`` and ``reason``."""
+    def stats(self) -> str:
+        """JSON: counts and seconds since the loader was made."""
+    def cache_filled(self) -> list[int]:
+        """Rows that are in the cache, for each image field that is kept."""
+    def cache_counts(self) -> tuple[int, int]:
+        """Rows that were found in the cache, and that were not."""
+    def take_cache_problems(self) -> list[str]:
+        """Why rows are no longer stored; each reason once."""
     def skipped(self) -> list[str]:
         """What ``on_error="skip"`` left out so far, one message a sample (the first 1,000)."""
     def num_skipped(self) -> int: ...
@@ -99,6 +123,9 @@ class Loader:
 class BatchIterator:
     """Native threads that fill batches ahead of the consumer."""
 
+    @property
+    def handed_over(self) -> int:
+        """Batches gone through, those included of which every sample was skipped."""
     def next(self) -> dict[str, Array | list[str] | list[bytes]] | None:
         """The next batch, or None at the end. Waits without the interpreter lock; Ctrl-C interrupts."""
     def close(self) -> None:
@@ -143,11 +170,17 @@ class VerifyJob:
 def image_format(data: bytes) -> str | None:
     """``"jpeg"``, ``"png"``, ``"webp"``, ``"bmp"``, ``"gif"`` or ``"tiff"`` by the first bytes; else None."""
 
+def list_cache(folder: str) -> list[tuple[str, str, int, int, float, bool]]:
+    """``(file, description, bytes, bytes when full, seconds since 1970 when last used, whether in use)``."""
+
+def clear_cache(folder: str) -> tuple[int, int]:
+    """Entries removed, and their bytes."""
+
 def available_threads() -> int:
     """The cores this process may use: affinity and cgroup limits respected."""
 
-def permutation(count: int, seed: int, epoch: int, start: int, length: int) -> list[int]:
-    """Positions ``start .. start + length`` of the shuffled order of ``count`` rows."""
+def permutation(count: int, seed: int, epoch: int, start: int, length: int) -> bytes:
+    """Positions ``start .. start + length`` of the shuffled order of ``count`` rows, as int64."""
 
 def build_info() -> dict[str, str]:
     """``version``, ``profile`` (release or debug), ``libjpeg_turbo``, ``simd``."""

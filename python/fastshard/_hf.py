@@ -20,14 +20,13 @@ __all__ = ["to_hf"]
 
 def to_hf(dataset: Dataset) -> datasets.Dataset:
     """The rows of a dataset or view; see ``Dataset.to_hf``."""
-    whole = dataset._view(range(dataset._opened.native.num_rows))
-    table = _arrow.read_table(whole, [field.name for field in dataset.fields])
+    table = _arrow.read_table(dataset._whole(), [field.name for field in dataset.fields])
     features = {field.name: _feature(field) for field in dataset.fields}
     columns = [_column(table.column(name), feature) for name, feature in features.items()]
     plain = pa.Table.from_arrays(columns, names=list(features))
     info = datasets.DatasetInfo(features=datasets.Features(features))
     # Without a fingerprint, datasets would hash all data to make one; it takes letters and digits only.
-    fingerprint = re.sub(r"\W", "", dataset.fingerprint)[:64]
+    fingerprint = re.sub(r"\W", "", dataset.manifest["fingerprint"])[:64]
     result = datasets.Dataset(InMemoryTable(plain), info=info, fingerprint=fingerprint)
     return result if dataset._is_whole() else result.select(dataset._row_numbers())
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _arrays, _check, _fastshard
+from . import _arrays, _check, _fastshard, _ranks
 from ._batch_transforms import BatchTransform, Lambda, batch_transform_lists
+from ._cache import Cache, native_cache
 from ._dataset import Dataset
 from ._transforms import Transform, transform_list
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["BatchField", "Batches", "Loader"]
 
 TransformsOption = Mapping[str, Transform | Iterable[Transform]]
+_SHUFFLES = {False: "none", True: "uniform", "block": "block"}
+_STATE = 1  # version of what state_dict gives
+
 BatchTransformsOption = BatchTransform | Lambda | Iterable[BatchTransform | Lambda]
 
 
@@ -33,13 +38,27 @@ class BatchField:
     dtype: str
 
 
-class Batches(Iterator[dict[str, Any]]):
-    """One pass over a loader. Threads fill batches ahead; ``close()``, or dropping it, stops and joins them."""
+class _Begin(NamedTuple):
+    """Where a pass begins: an epoch, and how many of its samples all ranks together have had."""
 
-    def __init__(self, loader: Loader, native: _fastshard.BatchIterator, epoch: int, bits: Collection[str]) -> None:
+    epoch: int
+    samples: int
+
+
+class Batches(Iterator[dict[str, Any]]):
+    """One pass over a loader. Threads fill batches ahead; ``close()``, or dropping it, stops and joins them.
+
+    ``position``: batches gone through, those included of which every sample was skipped.
+    """
+
+    def __init__(
+        self, loader: Loader, native: _fastshard.BatchIterator, begin: _Begin, counts: bool, bits: Collection[str]
+    ) -> None:
         self._native: _fastshard.BatchIterator | None = native
         self._loader = loader
-        self._epoch = epoch
+        self.position = 0
+        self._begin = begin
+        self._counts = counts  # whether this is what the loader's state speaks of
         self._bits = bits  # names of fields
 
     def __next__(self) -> dict[str, NDArray[Any]]:
@@ -52,8 +71,12 @@ class Batches(Iterator[dict[str, Any]]):
             raise
         if batch is None:
             self.close()
-            self._loader._finished(self._epoch)
+            self._loader._finished(self._begin.epoch)
             raise StopIteration
+        self.position = self._native.handed_over
+        self._loader._warn()
+        if self._counts:
+            self._loader._state = self._loader._after(self._begin, self.position)
         arrays = {name: _arrays.to_numpy(values, name in self._bits) for name, values in batch.items()}
         try:
             for function in self._loader._functions:
@@ -83,8 +106,9 @@ class Loader:
 
     - ``dataset``: a ``Dataset``, a view of one, or the path of one.
     - ``batch_size``: samples a batch; the last one is smaller unless ``drop_last``.
-    - ``shuffle``, ``seed``: a different order every epoch, the same for the same seed, whatever the
-      threads or the machine.
+    - ``shuffle``, ``seed``: True for a different order every epoch, the same for the same seed, whatever the threads or
+      the machine. ``"block"`` for datasets larger than memory: blocks of the dataset change places, and rows are mixed
+      within windows of 16 blocks (256 MiB), so that what is read lies together.
     - ``transforms``: per image field one transform or a list; random ones depend on (seed, epoch, sample) alone.
     - ``batch_transforms``: for whole batches: ``MixUp`` and ``CutMix``, and after them Python functions wrapped in
       ``Lambda``. Random ones depend on (seed, epoch, place of the batch), and so on the batch size.
@@ -93,7 +117,17 @@ class Loader:
     - ``fields``: names of the fields to load; all by default.
     - ``on_error``: ``"raise"`` a DecodeError that names the sample, or ``"skip"`` it (see ``skipped``); its batch is
       smaller then.
+    - ``rank``, ``world_size``: which part of each epoch this process gets: every ``world_size``-th sample of one common
+      order. By default what torch.distributed, Ray Train or torchrun's environment say; ``world_size=1`` for all.
+      All ranks make equally many steps: with ``drop_last`` what does not fill a batch on every rank is left out;
+      without, the last ranks begin the epoch anew to fill up.
     - ``verify``: compares each sample with its checksum before it is decoded.
+    - ``cache``: a folder, or ``Cache(folder, max_bytes)``, in which decoded pixels are kept for later epochs and for
+      other loaders of the same images: what an image field's transforms begin with, up to the first random one.
+      ``"auto"`` keeps them in the default folder, if they take at most half of the free disk space and half of the
+      memory; ``"off"`` nowhere. Pixels are the same with and without. See ``plan`` and ``warm``.
+
+    ``state_dict()`` and ``load_state_dict()`` stop and go on at any batch, on other numbers of ranks and threads too.
 
     Each ``iter()`` is an independent pass over epoch ``loader.epoch``, which goes up by one when a pass reaches its
     end; a pass left half way is repeated. ``set_epoch`` sets it. Arrays of contiguous raw tensors are read-only views
@@ -105,7 +139,7 @@ class Loader:
         self,
         dataset: Dataset | str | os.PathLike[str],
         batch_size: int,
-        shuffle: bool = False,
+        shuffle: bool | str = False,
         seed: int = 0,
         drop_last: bool = False,
         transforms: TransformsOption | None = None,
@@ -116,18 +150,24 @@ class Loader:
         on_error: str = "raise",
         verify: bool = True,
         batch_transforms: BatchTransformsOption = (),
+        rank: int | None = None,
+        world_size: int | None = None,
+        cache: str | os.PathLike[str] | Cache = "off",
     ) -> None:
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
         self.batch_size = _check.integer("batch_size", batch_size, 1)
-        self.epoch = 0
+        self._next = self._state = _Begin(0, 0)
+        rank, world_size = _ranks.rank_and_world_size(rank, world_size)
         names = _field_names(self.dataset, fields)
         loaded = [self.dataset.field(name) for name in names]
         native, self._functions = batch_transform_lists(batch_transforms, loaded)
         self._spec: dict[str, Any] = {
             "batch_size": self.batch_size,
-            "shuffle": _check.boolean("shuffle", shuffle),
+            "shuffle": _SHUFFLES["block" if shuffle == "block" else _check.boolean("shuffle", shuffle)],
             "seed": _check.integer("seed", seed, 0, 2**64 - 1),
             "drop_last": _check.boolean("drop_last", drop_last),
+            "rank": rank,
+            "world_size": world_size,
             "fields": names,
             "transforms": _transforms(self.dataset, transforms or {}),
             "batch_transforms": native,
@@ -136,19 +176,34 @@ class Loader:
             "prefetch": _check.integer("prefetch", prefetch, 1),
             "on_error": _check.one_of("on_error", on_error, ("raise", "skip")),
             "verify": _check.boolean("verify", verify),
+            "cache": native_cache(cache),
         }
         self._start()
 
+    @classmethod
+    def _of(cls, dataset: Dataset, spec: dict[str, Any], functions: tuple[Lambda, ...]) -> Loader:
+        loader: Loader = object.__new__(cls)
+        loader.dataset, loader.batch_size, loader._spec, loader._functions = (
+            dataset,
+            spec["batch_size"],
+            spec,
+            functions,
+        )
+        loader._next = loader._state = _Begin(0, 0)
+        loader._start()
+        return loader
+
     def _start(self) -> None:
+        dataset = self.dataset
         self._native = _fastshard.Loader(
-            self.dataset._opened.native, self.dataset._native_rows(), json.dumps(self._spec)
+            dataset._opened.native, dataset._native_rows(), dataset._native_weights(), json.dumps(self._spec)
         )
         self._open: weakref.WeakSet[Batches] = weakref.WeakSet()
         self._bfloat16 = tuple(name for name, dtype, _ in self._native.outputs() if dtype == "bfloat16")
 
     def __len__(self) -> int:
-        """Batches an epoch."""
-        return len(self._native)
+        """Batches an epoch, on this rank."""
+        return self._native.batches(0)
 
     def __iter__(self) -> Batches:
         return self.iterate()
@@ -161,34 +216,137 @@ class Loader:
         """
         _check.integer("first", first)
         _check.integer("step", step, 1)
-        epoch = self.epoch if epoch is None else _check.integer("epoch", epoch)
-        return self._iterate(first, step, views, epoch, bits=False)
+        begin = self._next if epoch is None else _Begin(_check.integer("epoch", epoch), 0)
+        return self._iterate(first, step, views, begin, bits=False)
 
-    def _iterate(self, first: int, step: int, views: bool, epoch: int, bits: bool) -> Batches:
+    def _iterate(self, first: int, step: int, views: bool, begin: _Begin, bits: bool) -> Batches:
         """With ``bits``, bfloat16 comes as the uint16 that it lies in, unless a Lambda is to see it."""
         names = self._bfloat16 if bits and not self._functions else ()
         for name in set(self._bfloat16).difference(names):
             _arrays.bfloat16(f"field {name!r}")
-        native = self._native.iterate(epoch, first, step, views and not self._functions)
-        batches = Batches(self, native, epoch, names)
+        native = self._native.iterate(*begin, first, step, views and not self._functions)
+        whole = (first, step) == (0, 1)
+        batches = Batches(self, native, begin, whole, names)
         self._open.add(batches)
+        # Only one pass goes on where a state says; the next begins the epoch anew.
+        self._next = _Begin(self._next.epoch, 0)
+        if whole:
+            self._state = begin
         return batches
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next pass."""
+        return self._next.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.set_epoch(epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the passes that start from now on."""
-        self.epoch = _check.integer("epoch", epoch)
+        self._next = self._state = _Begin(_check.integer("epoch", epoch), 0)
 
     def _finished(self, epoch: int) -> None:
         # Passes over the same epoch that run side by side move the loader on by one, not by one each.
         if self.epoch == epoch:
-            self.epoch += 1
+            self._next = self._state = _Begin(epoch + 1, 0)
+
+    def _after(self, begin: _Begin, batches: int) -> _Begin:
+        """Where the batches of a pass lead that began there."""
+        samples = begin.samples + batches * self.batch_size * self._spec["world_size"]
+        return _Begin(begin.epoch, min(samples, self._native.num_samples))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the newest pass stands, as plain values for JSON; the same on all ranks after as many batches.
+
+        Counts the batches that were handed out; what was only prefetched comes again.
+        """
+        return self._state_of(self._state)
+
+    def _state_of(self, begin: _Begin) -> dict[str, Any]:
+        return {"version": _STATE, **begin._asdict(), **self._identity()}
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a state to mean the same samples."""
+        shuffle = next(name for name, native in _SHUFFLES.items() if native == self._spec["shuffle"])
+        return {"dataset": self.dataset.fingerprint, "shuffle": shuffle, "seed": self._spec["seed"]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Lets the next pass go on where ``state`` was taken: the same samples, bit for bit, in the same order.
+
+        Threads, prefetch, ranks and batch size may be others (what is drawn for whole batches, as by ``MixUp``, follows
+        the batches). Costs nothing, wherever it was. Raises ValueError if dataset, view, shuffle or seed are not those
+        of the state.
+        """
+        self._next = self._state = self._read_state(state)
+
+    def _read_state(self, state: Mapping[str, Any]) -> _Begin:
+        if not hasattr(state, "get") or state.get("version") != _STATE:
+            raise ValueError(f"state={state!r}: expected what state_dict() of this version gives")
+        for name, own in self._identity().items():
+            if state.get(name) != own:
+                raise ValueError(f"state has {name}={state.get(name)!r}, expected {own!r}, this loader's")
+        epoch = _check.integer("epoch of state", state.get("epoch"))
+        samples = _check.integer("samples of state", state.get("samples"), 0, self._native.num_samples)
+        # At the end of an epoch the next one begins; drop_last may leave too little for another batch.
+        return _Begin(epoch, samples) if self._native.batches(samples) else _Begin(epoch + 1, 0)
+
+    def for_rank(self, rank: int, world_size: int) -> Loader:
+        """A loader like this one for one of several processes; see ``rank``."""
+        rank, world_size = _ranks.rank_and_world_size(rank, world_size)
+        spec = self._spec | {"rank": rank, "world_size": world_size}
+        return _rebuild(self.dataset, spec, self._next, self._functions)
 
     @property
     def batch_spec(self) -> dict[str, BatchField]:
         """Shape and dtype of every field of a batch, without loading one; what a ``Lambda`` changes is not in it."""
-        partial = len(self.dataset) % self.batch_size != 0 and not self._spec["drop_last"]
+        share = -(-self._native.num_samples // self._spec["world_size"])
+        partial = share % self.batch_size != 0 and not self._spec["drop_last"]
         size = None if partial or self.skips else self.batch_size
         return {name: BatchField((size, *shape), dtype) for name, dtype, shape in self._native.outputs()}
+
+    def stats(self) -> dict[str, float]:
+        """What this loader did so far, in all passes, for logs.
+
+        ``samples``, ``batches``, ``bytes`` (of batches), ``seconds`` (from the start of each pass to its last batch),
+        ``samples_per_second``, ``stall_percent`` (of these seconds, those in which the consumer waited for a batch),
+        ``first_batch_ms`` (of the newest pass), ``decode_seconds``, ``resample_seconds`` (with augmentation) and
+        ``copy_seconds`` (the rest), each added up over threads, ``cache_hits`` and ``cache_misses`` (rows). Counting is
+        always on. Worker processes of torch count for themselves.
+        """
+        counts: dict[str, float] = json.loads(self._native.stats())
+        hits, misses = self._native.cache_counts()
+        seconds = counts["seconds"]
+        waited, first = counts.pop("wait_seconds"), counts.pop("first_batch_seconds")
+        return counts | {
+            "samples_per_second": counts["samples"] / seconds if seconds else 0.0,
+            "stall_percent": 100 * min(1.0, waited / seconds) if seconds else 0.0,
+            "first_batch_ms": 1000 * first,
+            "cache_hits": hits,
+            "cache_misses": misses,
+        }
+
+    def plan(self) -> str:
+        """What is decoded, cached and computed each epoch, in words and numbers, for ``print``."""
+        from ._plan import describe
+
+        return describe(self)
+
+    def warm(self, progress: bool | None = None) -> int:
+        """Fills the cache with all rows of the dataset or view, ahead of training; how many rows are there then.
+
+        Without it the first epoch does the same in passing. Images that cannot be decoded are left out. ``progress``
+        shows a bar; by default if stderr is a terminal.
+        """
+        from ._cache import warm
+
+        return warm(self, progress)
+
+    def _warn(self) -> None:
+        if self._spec["cache"] is not None:
+            for problem in self._native.take_cache_problems():
+                warnings.warn(f"cache: {problem}", RuntimeWarning, stacklevel=4)
 
     @property
     def skips(self) -> bool:
@@ -209,7 +367,7 @@ class Loader:
         """A loader like this one with its share of the threads, for one of several processes on this machine."""
         threads = self._spec["num_threads"] or _fastshard.available_threads()
         share = self._spec | {"num_threads": max(1, threads // processes)}
-        return _rebuild(self.dataset, share, self.epoch, self._functions)
+        return _rebuild(self.dataset, share, self._next, self._functions)
 
     def close(self) -> None:
         """Closes the passes that are still open. The loader stays usable."""
@@ -225,18 +383,16 @@ class Loader:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.dataset, self._spec, self.epoch, self._functions)
+        return _rebuild, (self.dataset, self._spec, self._next, self._functions)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._spec.items() if "transforms" not in name)
-        return f"<fastshard.Loader {str(self.dataset.path)!r}, {len(self):,} batches, {options}>"
+        return f"<fastshard.Loader {self.dataset._opened.name!r}, {len(self):,} batches, {options}>"
 
 
-def _rebuild(dataset: Dataset, spec: dict[str, Any], epoch: int, functions: tuple[Lambda, ...]) -> Loader:
-    loader: Loader = object.__new__(Loader)
-    loader.dataset, loader.batch_size, loader.epoch, loader._spec = dataset, spec["batch_size"], epoch, spec
-    loader._functions = functions
-    loader._start()
+def _rebuild(dataset: Dataset, spec: dict[str, Any], begin: _Begin, functions: tuple[Lambda, ...]) -> Loader:
+    loader = Loader._of(dataset, spec, functions)
+    loader._next = loader._state = begin
     return loader
 
 
@@ -260,6 +416,6 @@ def _transforms(dataset: Dataset, transforms: TransformsOption) -> dict[str, Any
     for name, steps in transforms.items():
         if name not in images:
             listed = ", ".join(images) or "none"
-            raise ValueError(f"transforms for {name!r}: expected an image field, {dataset.path} has {listed}")
+            raise ValueError(f"transforms for {name!r}: expected an image field, {dataset._opened.name} has {listed}")
         specs[name] = [step._spec() for step in transform_list(f"transforms[{name!r}]", steps)]
     return specs

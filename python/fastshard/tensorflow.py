@@ -13,7 +13,11 @@ from ._loader import BatchField, Loader
 __all__ = ["dataset"]
 
 
-def dataset(loader: Loader, as_tuple: Sequence[str] | None = None) -> tf.data.Dataset:
+def dataset(
+    loader: Loader,
+    as_tuple: Sequence[str] | None = None,
+    input_context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
     """The batches of ``loader`` as a ``tf.data.Dataset`` of dicts, with static shapes and dtypes.
 
     ``as_tuple=("image", "label")`` gives tuples instead, as ``model.fit`` wants them. Text and bytes become
@@ -21,7 +25,12 @@ def dataset(loader: Loader, as_tuple: Sequence[str] | None = None) -> tf.data.Da
     new iteration takes the loader's epoch, which goes up by one at the end of each. The batch dimension is static
     unless the last batch is smaller or samples may be skipped. A ``Lambda`` must leave shapes and dtypes as they are;
     change those with ``.map()``.
+
+    ``input_context``: what ``strategy.distribute_datasets_from_function`` hands to its function; each input pipeline
+    then gets its part of every epoch, as with the loader's ``rank``. The batch size is that of one pipeline.
     """
+    if input_context is not None:
+        loader = loader.for_rank(input_context.input_pipeline_id, input_context.num_input_pipelines)
     spec = loader.batch_spec
     names = tuple(spec) if as_tuple is None else tuple(as_tuple)
     if as_tuple is not None and (not names or not set(names) <= set(spec)):
@@ -40,7 +49,9 @@ def dataset(loader: Loader, as_tuple: Sequence[str] | None = None) -> tf.data.Da
     if as_tuple is not None:
         signature = tuple(signature.values())
     result = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    return result if loader.skips else result.apply(tf.data.experimental.assert_cardinality(len(loader)))
+    # Neither with skipped samples nor in a resumed epoch are there as many batches as in others.
+    varies = loader.skips or loader._next.samples > 0
+    return result if varies else result.apply(tf.data.experimental.assert_cardinality(len(loader)))
 
 
 def _signature(field: BatchField) -> tf.TensorSpec:

@@ -7,16 +7,16 @@ only for Python code of your own that is slow; each then takes its own share of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ._loader import Batches, Loader
+from ._loader import Loader, _Begin
 
-__all__ = ["ShardDataset"]
+__all__ = ["ShardDataset", "to_device"]
 
 _MAX_WORKERS = 1024
 
@@ -30,6 +30,9 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
 
     Each full pass moves on to the next epoch, in workers too; ``set_epoch`` (of this object, not of the loader) before
     a pass chooses it.
+
+    ``state_dict()`` and ``load_state_dict()`` go on at any batch: directly without workers, and with workers through
+    torchdata's ``StatefulDataLoader(dataset, batch_size=None, num_workers=n)``, which keeps one state a worker.
     """
 
     def __init__(self, loader: Loader) -> None:
@@ -42,6 +45,8 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         # has yet to start.
         self._epochs = torch.full((_MAX_WORKERS,), loader.epoch, dtype=torch.int64)
         self._epochs.share_memory_()  # type: ignore[no-untyped-call]
+        self._place = _Place(loader._next, 0, 1)
+        self._resumed: _Place | None = None
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -51,20 +56,107 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         """Sets the epoch of the passes that start from now on, in workers too."""
         self.loader.set_epoch(epoch)
         self._epochs.fill_(epoch)
+        self._resumed = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the newest pass stands in this process, as ``Loader.state_dict`` says it; in a worker for its share."""
+        begin, batches, workers = self._place
+        if workers == 1:
+            begin, batches = self.loader._after(begin, batches), 0
+        return self.loader._state_of(begin) | {"batches": batches, "workers": workers}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Lets the next pass go on there: see ``Loader.load_state_dict``. In a worker, among as many workers."""
+        begin = self.loader._read_state(state)
+        first, step = _share()
+        batches, workers = state.get("batches", 0), state.get("workers", 1)
+        if batches and workers != step:
+            raise ValueError(f"state was taken in one of {workers} workers, expected as many as now: {step}")
+        self.loader._next = begin
+        self._epochs[first::step] = begin.epoch
+        self._resumed = self._place = _Place(begin, batches, step)
+
+    def _begin(self, loader: Loader, step: int) -> _Place:
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            return resumed
+        epoch = int(self._epochs.min())
+        begin = loader._next if loader.epoch >= epoch else _Begin(epoch, 0)
+        # Only one pass goes on in the middle of an epoch.
+        self.loader._next = _Begin(self.loader.epoch, 0)
+        return _Place(begin, 0, step)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        first, step = _share()
         loader = self.loader if step == 1 else self.loader.share_threads(step)
-        epoch = max(loader.epoch, int(self._epochs.min()))
-        with loader._iterate(first, step, views=False, epoch=epoch, bits=True) as batches:
-            yield from _tensors(batches)
-        self._epochs[first::step] = epoch + 1
+        self._place = place = self._begin(loader, step)
+        begin, done, _ = place
+        with loader._iterate(first + done * step, step, views=False, begin=begin, bits=True) as batches:
+            for batch in batches:
+                self._place = _Place(begin, done + batches.position, step)
+                yield {name: _tensor(values, name in batches._bits) for name, values in batch.items()}
+        self._epochs[first::step] = begin.epoch + 1
+        self._place = _Place(_Begin(begin.epoch + 1, 0), 0, step)
 
 
-def _tensors(batches: Batches) -> Iterator[dict[str, Any]]:
+def to_device(batches: Iterable[dict[str, Any]], device: torch.device | str | int) -> Iterator[dict[str, Any]]:
+    """Moves the tensors of batches to a device.
+
+        for batch in fs.torch.to_device(fs.torch.ShardDataset(loader), "cuda"):
+            ...
+
+    For a GPU, each batch is pinned and copied on a stream of its own while the one before is worked on; what computes
+    with a batch waits for its copy. Text and bytes stay lists. Tensors on the CPU are handed on as they are.
+    """
+    target = torch.device(device)
+    if target.type == "cuda":
+        return _copied_ahead(batches, target)
+    return ({name: _moved(value, target) for name, value in batch.items()} for batch in batches)
+
+
+def _moved(value: Any, device: torch.device, *, pin: bool = False) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return (value.pin_memory() if pin else value).to(device, non_blocking=pin)
+
+
+def _copied_ahead(batches: Iterable[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    ahead = None
     for batch in batches:
-        yield {name: _tensor(values, name in batches._bits) for name, values in batch.items()}
+        with torch.cuda.stream(stream):
+            # The pinned memory stays until its copy is done: torch's allocator sees to it.
+            copying = {name: _moved(value, device, pin=True) for name, value in batch.items()}
+        done = stream.record_event()
+        if ahead is not None:
+            yield _arrived(*ahead, device)
+        ahead = copying, done
+    if ahead is not None:
+        yield _arrived(*ahead, device)
+
+
+def _arrived(batch: dict[str, Any], done: torch.cuda.Event, device: torch.device) -> dict[str, Any]:
+    stream = torch.cuda.current_stream(device)
+    stream.wait_event(done)
+    for value in batch.values():
+        if isinstance(value, torch.Tensor):
+            # The memory came from another stream's pool and must not go back to it while this one still reads.
+            value.record_stream(stream)
+    return batch
+
+
+class _Place(NamedTuple):
+    """Where a pass stands: where it began, and how many batches this one of so many workers has had since."""
+
+    begin: _Begin
+    batches: int
+    workers: int
+
+
+def _share() -> tuple[int, int]:
+    """The number of this worker, and how many there are."""
+    worker = get_worker_info()
+    return (0, 1) if worker is None else (worker.id, worker.num_workers)
 
 
 def _tensor(values: Any, bits: bool) -> Any:

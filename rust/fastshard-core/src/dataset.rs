@@ -1,21 +1,32 @@
 //! A dataset: many shards, one index space.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 
 use crate::error::{Error, Result};
-use crate::format::{Block, Manifest, arrow_schema};
+use crate::format::{Block, Manifest, ShardEntry, arrow_schema};
 use crate::schema::Field;
 use crate::shard::Shard;
+
+/// A folder that was opened, and what was in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The folder.
+    pub path: PathBuf,
+    /// The fingerprint in its manifest.
+    pub fingerprint: String,
+}
 
 /// An open dataset. Opening reads the manifest and looks at the files' lengths; shards are mapped when first touched.
 #[derive(Debug)]
 pub struct Dataset {
-    path: PathBuf,
+    /// One folder, or those that were put behind each other.
+    sources: Vec<Source>,
     manifest: Manifest,
-    schema: SchemaRef,
-    shards: Vec<Shard>,
+    /// Each with the schema that its version of the format has.
+    shards: Vec<(Arc<Shard>, SchemaRef)>,
     /// First row, shard and block of each block, in order.
     starts: Vec<(u64, u32, u32)>,
 }
@@ -27,6 +38,8 @@ pub struct Place<'a> {
     pub block: &'a Block,
     /// Its row in the block.
     pub row: usize,
+    /// Its row in the dataset.
+    pub number: u64,
     shard: usize,
 }
 
@@ -36,11 +49,19 @@ impl Dataset {
         let path = path.as_ref();
         let manifest = Manifest::read(path)?;
         let path = path.canonicalize().map_err(Error::io(path))?;
-        let shards = manifest
-            .shards
-            .iter()
-            .map(|entry| Shard::open(&path, entry.clone()))
-            .collect::<Result<Vec<_>>>()?;
+        let schema = arrow_schema(&manifest.fields, manifest.source_paths, manifest.version);
+        let open =
+            |entry: &ShardEntry| Ok((Arc::new(Shard::open(&path, entry.clone())?), schema.clone()));
+        let shards = manifest.shards.iter().map(open).collect::<Result<_>>()?;
+        let fingerprint = manifest.fingerprint.clone();
+        Ok(Self::of(
+            vec![Source { path, fingerprint }],
+            manifest,
+            shards,
+        ))
+    }
+
+    fn of(sources: Vec<Source>, manifest: Manifest, shards: Vec<(Arc<Shard>, SchemaRef)>) -> Self {
         let mut starts = Vec::new();
         let mut row = 0;
         for (shard, entry) in manifest.shards.iter().enumerate() {
@@ -49,20 +70,44 @@ impl Dataset {
                 row += entry.rows;
             }
         }
-        let schema = arrow_schema(&manifest.fields, manifest.source_paths, manifest.version);
-        Ok(Self {
-            path,
+        Self {
+            sources,
             manifest,
-            schema,
             shards,
             starts,
-        })
+        }
     }
 
-    /// The folder.
+    /// Datasets of the same fields behind each other, as one; they share what is mapped.
+    pub fn concat(parts: &[Arc<Self>]) -> Result<Self> {
+        let manifests: Vec<_> = parts.iter().map(|part| &part.manifest).collect();
+        for part in &parts[1.min(parts.len())..] {
+            check_alike(&parts[0], part)?;
+        }
+        let sources = parts.iter().flat_map(|part| part.sources.clone()).collect();
+        let shards = parts.iter().flat_map(|part| part.shards.clone()).collect();
+        Ok(Self::of(sources, Manifest::concat(&manifests)?, shards))
+    }
+
+    /// Opens the same folders once more.
+    pub fn reopen(&self) -> Result<Self> {
+        let open = |source: &Source| {
+            let dataset = Self::open(&source.path)?;
+            if dataset.manifest.fingerprint == source.fingerprint {
+                return Ok(Arc::new(dataset));
+            }
+            let path = source.path.display();
+            Err(Error::State {
+                reason: format!("{path}: replaced by another dataset since it was opened"),
+            })
+        };
+        Self::concat(&self.sources.iter().map(open).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// The folders, of which there is more than one for what was concatenated.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
     }
 
     /// The manifest.
@@ -77,16 +122,28 @@ impl Dataset {
         self.manifest.rows
     }
 
+    /// Blocks, of all shards.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.starts.len() as u64
+    }
+
     /// The fields.
     #[must_use]
     pub fn fields(&self) -> &[Field] {
         &self.manifest.fields
     }
 
-    /// The shards.
+    /// How many shards there are.
     #[must_use]
-    pub fn shards(&self) -> &[Shard] {
-        &self.shards
+    pub fn num_shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// A shard.
+    #[must_use]
+    pub fn shard(&self, at: usize) -> &Shard {
+        &self.shards[at].0
     }
 
     /// The place of a field in the schema.
@@ -100,7 +157,8 @@ impl Dataset {
 
     /// A block of a shard.
     pub(crate) fn block(&self, shard: usize, block: usize) -> Result<&Block> {
-        let block = self.shards[shard].block(block, &self.schema, self.fields())?;
+        let (shard, schema) = &self.shards[shard];
+        let block = shard.block(block, schema, self.fields())?;
         Ok(block)
     }
 
@@ -114,6 +172,7 @@ impl Dataset {
         Ok(Place {
             block: self.block(shard as usize, block as usize)?,
             row: (row - first) as usize,
+            number: row,
             shard: shard as usize,
         })
     }
@@ -130,7 +189,7 @@ impl Dataset {
             other => other.to_string(),
         };
         Error::Sample {
-            dataset: self.path.clone(),
+            dataset: self.folder(place).to_owned(),
             shard: self.manifest.shards[place.shard].file.clone(),
             row,
             source_path: place.block.source_path(place.row).to_owned(),
@@ -138,13 +197,44 @@ impl Dataset {
         }
     }
 
+    /// The folder that a row lies in.
+    #[must_use]
+    pub fn folder(&self, place: &Place<'_>) -> &Path {
+        let shard = self.shard(place.shard).path();
+        shard.parent().unwrap_or(shard)
+    }
+
     /// The error of a row whose checksum doesn't match.
     #[must_use]
     pub fn corrupt_row(&self, row: u64, place: &Place<'_>, reason: &str) -> Error {
         let source = place.block.source_path(place.row);
         Error::corrupt(
-            self.shards[place.shard].path(),
+            self.shard(place.shard).path(),
             format!("row {row} (source {source:?}): {reason}"),
         )
     }
+}
+
+fn check_alike(first: &Dataset, other: &Dataset) -> Result<()> {
+    let (ours, theirs) = (first.fields(), other.fields());
+    let differing = ours.iter().zip(theirs).find(|(a, b)| a != b);
+    let reason = match differing {
+        Some((a, b)) if a.name == b.name && a.kind == b.kind => {
+            format!("field {:?} has other classes, or another shape", b.name)
+        }
+        Some((a, b)) => format!(
+            "field {:?} ({:?}), expected {:?} ({:?})",
+            b.name, b.kind, a.name, a.kind
+        ),
+        None if ours.len() != theirs.len() => {
+            format!("{} fields, expected {}", theirs.len(), ours.len())
+        }
+        None => return Ok(()),
+    };
+    let path = |dataset: &Dataset| dataset.sources[0].path.display().to_string();
+    Err(Error::option(format!(
+        "{} can't be put behind {}: {reason}",
+        path(other),
+        path(first)
+    )))
 }

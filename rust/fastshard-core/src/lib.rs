@@ -1,5 +1,6 @@
 //! fastshard's core: packed, memory-mapped datasets and ready batches for model training, without any Python.
 
+pub mod cache;
 pub mod codec;
 pub mod dataset;
 pub mod error;

@@ -12,6 +12,12 @@ pub fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// The upper 53 bits as a number in `[0, 1)`.
+#[must_use]
+pub fn unit(bits: u64) -> f64 {
+    (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+}
+
 fn mul(a: u64, b: u64) -> (u64, u64) {
     let product = u128::from(a) * u128::from(b);
     ((product >> 64) as u64, product as u64)
@@ -44,7 +50,7 @@ pub struct Key {
     pub seed: u64,
     /// The epoch.
     pub epoch: u64,
-    /// The row in the dataset.
+    /// The row in the dataset, or what else tells samples of an epoch apart.
     pub row: u64,
     /// The field's place in the schema.
     pub field: u64,
@@ -104,7 +110,7 @@ impl Draws {
 
     /// Uniform in `[0, 1)`, 53 bits.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+        unit(self.next())
     }
 
     /// Uniform in `[low, high)`.

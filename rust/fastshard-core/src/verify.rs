@@ -62,19 +62,19 @@ impl Verify {
             total,
             threads: Vec::new(),
         };
-        for _ in 0..threads.clamp(1, dataset.shards().len().max(1)) {
+        for _ in 0..threads.clamp(1, dataset.num_shards().max(1)) {
             let (shared, dataset) = (shared.clone(), dataset.clone());
             let run = move || {
                 loop {
                     let shard = shared.next.fetch_add(1, Ordering::Relaxed);
-                    if shard >= dataset.shards().len() || shared.cancelled.load(Ordering::Relaxed) {
+                    if shard >= dataset.num_shards() || shared.cancelled.load(Ordering::Relaxed) {
                         return;
                     }
                     let check = || check_shard(&shared, &dataset, shard);
                     if catch_unwind(AssertUnwindSafe(check)).is_err() {
                         // A shard that can't even be checked must not pass for sound.
                         shared.report(Problem {
-                            shard: dataset.shards()[shard].entry().file.clone(),
+                            shard: dataset.shard(shard).entry().file.clone(),
                             row: None,
                             reason: "checking it failed unexpectedly".into(),
                         });
@@ -131,7 +131,7 @@ impl Drop for Verify {
 }
 
 fn check_shard(shared: &Shared, dataset: &Dataset, number: usize) {
-    let shard = &dataset.shards()[number];
+    let shard = dataset.shard(number);
     let report = |row, reason: String| {
         shared.report(Problem {
             shard: shard.entry().file.clone(),
@@ -167,12 +167,11 @@ fn check_rows(
     number: usize,
     report: &impl Fn(Option<u64>, String),
 ) -> bool {
-    let mut row = dataset.shards()[..number]
-        .iter()
-        .map(|shard| shard.entry().rows)
+    let mut row = (0..number)
+        .map(|shard| dataset.shard(shard).entry().rows)
         .sum::<u64>();
     let mut bad = false;
-    for (at, entry) in dataset.shards()[number].entry().blocks.iter().enumerate() {
+    for (at, entry) in dataset.shard(number).entry().blocks.iter().enumerate() {
         match dataset.block(number, at) {
             Err(error) => {
                 bad = true;

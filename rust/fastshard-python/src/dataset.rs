@@ -1,6 +1,7 @@
 //! A packed dataset.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fastshard_core::dataset::Place;
@@ -80,16 +81,28 @@ impl PyDataset {
 #[pymethods]
 impl PyDataset {
     #[new]
-    fn new(py: Python<'_>, path: std::path::PathBuf) -> PyResult<Self> {
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let inner = py.detach(|| Dataset::open(path)).map_err(to_python)?;
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
-    #[getter]
-    fn path(&self) -> String {
-        self.inner.path().to_string_lossy().into_owned()
+    #[staticmethod]
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn concat(parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
+        let parts: Vec<_> = parts.iter().map(|part| part.inner.clone()).collect();
+        let inner = Dataset::concat(&parts).map_err(to_python)?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    fn sources(&self) -> Vec<(PathBuf, &str)> {
+        let sources = self.inner.sources().iter();
+        sources
+            .map(|source| (source.path.clone(), source.fingerprint.as_str()))
+            .collect()
     }
 
     #[getter]

@@ -1,6 +1,7 @@
 //! The binding: one wrapper a noun of the core. Each method extracts, works detached from the interpreter, converts.
 
 mod array;
+mod cache;
 mod dataset;
 mod error;
 mod loader;
@@ -10,6 +11,7 @@ mod verify;
 use std::collections::HashMap;
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use fastshard_core::codec::{Format, LIBJPEG_TURBO};
 use fastshard_core::order::Permutation;
@@ -32,7 +34,7 @@ fn permutation(
     epoch: u64,
     start: u64,
     length: u64,
-) -> PyResult<Vec<u64>> {
+) -> PyResult<Bound<'_, PyBytes>> {
     let end = start
         .checked_add(length)
         .filter(|&end| end <= count && count <= 1 << 62);
@@ -42,11 +44,9 @@ fn permutation(
         ))
     })?;
     let permutation = Permutation::new(count, seed, epoch);
-    Ok(py.detach(|| {
-        (start..end)
-            .map(|position| permutation.at(position))
-            .collect()
-    }))
+    let row = |at| permutation.at(at).to_le_bytes();
+    let rows: Vec<u8> = py.detach(|| (start..end).flat_map(row).collect());
+    Ok(PyBytes::new(py, &rows))
 }
 
 #[pyfunction]
@@ -76,6 +76,8 @@ mod _fastshard {
     use super::{available_threads, build_info, image_format, permutation};
     #[pymodule_export]
     use crate::array::PyArray;
+    #[pymodule_export]
+    use crate::cache::{clear_cache, list_cache};
     #[pymodule_export]
     use crate::dataset::PyDataset;
     #[pymodule_export]

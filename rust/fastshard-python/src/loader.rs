@@ -1,12 +1,11 @@
 //! Loader and batch iterator.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fastshard_core::order::Rows;
-use fastshard_core::pipeline::{Batches, Loader, Poll, Spec};
-use fastshard_core::{Dataset, Error};
+use fastshard_core::Dataset;
+use fastshard_core::order::{Rows, View, Weights};
+use fastshard_core::pipeline::{Batches, Loader, Pass, Poll, Spec};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -34,27 +33,32 @@ impl RowsArgument {
         match self {
             Self::Range((start, step, count)) => Ok(Rows::Range { start, step, count }),
             Self::List(bytes) => {
-                let (rows, rest) = bytes.as_chunks::<8>();
-                if !rest.is_empty() {
-                    return Err(PyValueError::new_err(format!(
-                        "{} bytes are no row numbers",
-                        bytes.len()
-                    )));
-                }
-                Ok(Rows::List(
-                    rows.iter().map(|row| u64::from_le_bytes(*row)).collect(),
-                ))
+                let rows = numbers(&bytes)?;
+                Ok(Rows::List(rows.map(u64::from_le_bytes).collect()))
             }
         }
     }
 }
 
+fn numbers(bytes: &[u8]) -> PyResult<impl Iterator<Item = [u8; 8]>> {
+    let (numbers, rest) = bytes.as_chunks::<8>();
+    if !rest.is_empty() {
+        let message = format!("{} bytes are no 64-bit numbers", bytes.len());
+        return Err(PyValueError::new_err(message));
+    }
+    Ok(numbers.iter().copied())
+}
+
+fn weights((bytes, samples): (PyBackedBytes, u64)) -> PyResult<Weights> {
+    let weights: Vec<f64> = numbers(&bytes)?.map(f64::from_le_bytes).collect();
+    Weights::new(&weights, samples).map_err(to_python)
+}
+
 /// A sample order and a pipeline over a dataset.
 #[pyclass(frozen, name = "Loader", module = "fastshard._fastshard")]
 pub(crate) struct PyLoader {
-    path: PathBuf,
-    fingerprint: String,
-    rows: Rows,
+    dataset: Arc<Dataset>,
+    view: View,
     spec: Spec,
     /// The process that made the loader, and the loader. A forked child makes its own, since locks of its parent may
     /// have been held at the fork.
@@ -65,15 +69,8 @@ impl PyLoader {
     fn loader(&self) -> PyResult<Arc<Loader>> {
         let mut inner = lock(&self.inner);
         if inner.0 != std::process::id() {
-            let dataset = Dataset::open(&self.path).map_err(to_python)?;
-            if dataset.manifest().fingerprint != self.fingerprint {
-                let reason = format!(
-                    "{}: replaced by another dataset since it was opened",
-                    self.path.display()
-                );
-                return Err(to_python(Error::State { reason }));
-            }
-            let loader = Loader::new(Arc::new(dataset), self.rows.clone(), self.spec.clone())
+            let dataset = self.dataset.reopen().map_err(to_python)?;
+            let loader = Loader::new(Arc::new(dataset), self.view.clone(), self.spec.clone())
                 .map_err(to_python)?;
             *inner = (std::process::id(), Arc::new(loader));
         }
@@ -84,10 +81,11 @@ impl PyLoader {
 #[pymethods]
 impl PyLoader {
     #[new]
-    #[pyo3(signature = (dataset, rows, spec))]
+    #[pyo3(signature = (dataset, rows, weights, spec))]
     fn new(
         dataset: &Bound<'_, PyDataset>,
         rows: Option<RowsArgument>,
+        weights: Option<(PyBackedBytes, u64)>,
         spec: &str,
     ) -> PyResult<Self> {
         let dataset = dataset.get().inner.clone();
@@ -99,19 +97,25 @@ impl PyLoader {
                 count: dataset.rows(),
             },
         };
+        let weights = weights.map(self::weights).transpose()?;
+        let view = View { rows, weights };
         let spec: Spec = parse("loader options", spec)?;
-        let loader = Loader::new(dataset.clone(), rows.clone(), spec.clone()).map_err(to_python)?;
+        let loader = Loader::new(dataset.clone(), view.clone(), spec.clone()).map_err(to_python)?;
         Ok(Self {
-            path: dataset.path().to_owned(),
-            fingerprint: dataset.manifest().fingerprint.clone(),
-            rows,
+            dataset,
+            view,
             spec,
             inner: Mutex::new((std::process::id(), Arc::new(loader))),
         })
     }
 
-    fn __len__(&self) -> PyResult<usize> {
-        Ok(self.loader()?.batches() as usize)
+    fn batches(&self, start: u64) -> PyResult<u64> {
+        Ok(self.loader()?.batches(start))
+    }
+
+    #[getter]
+    fn num_samples(&self) -> u64 {
+        self.view.samples()
     }
 
     fn outputs<'py>(
@@ -128,14 +132,48 @@ impl PyLoader {
         outputs.collect()
     }
 
-    fn iterate(&self, epoch: u64, first: u64, step: u64, views: bool) -> PyResult<PyBatchIterator> {
-        let batches = self
-            .loader()?
-            .iterate(epoch, first, step, views)
-            .map_err(to_python)?;
+    fn iterate(
+        &self,
+        epoch: u64,
+        start: u64,
+        first: u64,
+        step: u64,
+        views: bool,
+    ) -> PyResult<PyBatchIterator> {
+        let pass = Pass {
+            epoch,
+            start,
+            first,
+            step,
+            views,
+        };
+        let batches = self.loader()?.iterate(pass).map_err(to_python)?;
         Ok(PyBatchIterator {
             inner: Mutex::new(batches),
         })
+    }
+
+    fn keeping(&self) -> PyResult<String> {
+        serde_json::to_string(self.loader()?.keeping())
+            .map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    fn stats(&self) -> PyResult<String> {
+        serde_json::to_string(&self.loader()?.stats())
+            .map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    fn cache_filled(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+        let loader = self.loader()?;
+        Ok(py.detach(|| loader.cache_filled()))
+    }
+
+    fn cache_counts(&self) -> PyResult<(u64, u64)> {
+        Ok(self.loader()?.cache_counts())
+    }
+
+    fn take_cache_problems(&self) -> PyResult<Vec<String>> {
+        Ok(self.loader()?.take_cache_problems())
     }
 
     fn skipped(&self) -> PyResult<Vec<String>> {
@@ -172,6 +210,11 @@ impl PyBatchIterator {
                 }
             }
         }
+    }
+
+    #[getter]
+    fn handed_over(&self) -> u64 {
+        lock(&self.inner).handed_over()
     }
 
     fn close(&self, py: Python<'_>) {

@@ -143,6 +143,35 @@ impl Manifest {
         manifest
     }
 
+    /// What holds of datasets of the same fields behind each other.
+    pub fn concat(parts: &[&Self]) -> Result<Self> {
+        let [first, rest @ ..] = parts else {
+            return Err(Error::option("no dataset, expected at least one"));
+        };
+        if rest.is_empty() {
+            return Ok((*first).clone());
+        }
+        let mut whole = (*first).clone();
+        for part in rest {
+            whole.version = whole.version.max(part.version);
+            whole.rows += part.rows;
+            whole.source_paths |= part.source_paths;
+            whole.shards.extend_from_slice(&part.shards);
+            for (field, sizes) in &part.image_sizes {
+                let both = whole
+                    .image_sizes
+                    .get(field)
+                    .map_or(*sizes, |own| own.union(*sizes));
+                whole.image_sizes.insert(field.clone(), both);
+            }
+        }
+        whole.provenance = parts.iter().map(|part| part.provenance.clone()).collect();
+        let fingerprints = parts.iter().map(|part| part.fingerprint.as_str());
+        let joined = fingerprints.collect::<Vec<_>>().join("+");
+        whole.fingerprint = blake3::hash(joined.as_bytes()).to_hex().to_string();
+        Ok(whole)
+    }
+
     fn content_hash(&self) -> String {
         let content = json!([
             self.version,

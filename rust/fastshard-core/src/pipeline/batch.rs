@@ -70,11 +70,26 @@ pub struct Batch {
     pub fields: Vec<BatchField>,
 }
 
+impl Batch {
+    /// Bytes of its values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let bytes = self.fields.iter().map(|field| match &field.values {
+            Values::Array { dtype, shape, .. } => dtype.size() * shape.iter().product::<usize>(),
+            Values::Text(texts) => texts.iter().map(String::len).sum(),
+            Values::Bytes(values) => values.iter().map(Vec::len).sum(),
+        });
+        bytes.sum()
+    }
+}
+
 /// A batch that is being filled.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
-    /// First position in the epoch's order.
-    pub(super) position: u64,
+    /// The order's index of the first sample.
+    pub(super) first: u64,
+    /// Its position in the epoch.
+    position: u64,
     pub(super) rows: usize,
     pub(super) lease: Arc<Lease>,
     /// Which fields are shown where they lie, and where.
@@ -99,18 +114,19 @@ impl OpenBatch {
     pub(super) fn new(
         plan: &Plan,
         order: &Order<'_>,
-        position: u64,
+        first: u64,
         rows: usize,
         lease: Arc<Lease>,
         views: bool,
     ) -> Result<Self> {
-        let first = views.then(|| order.run(position)).flatten();
-        let views = plan.fields.iter().map(|field| match (&field.work, first) {
-            (Work::Copy, Some(first)) if !field.mixed => view(plan, field, first, rows),
+        let run = views.then(|| order.run(first)).flatten();
+        let views = plan.fields.iter().map(|field| match (&field.work, run) {
+            (Work::Copy, Some(row)) if !field.mixed => view(plan, field, row, rows),
             _ => Ok(None),
         });
         Ok(Self {
-            position,
+            first,
+            position: order.position(first),
             rows,
             lease,
             views: views.collect::<Result<_>>()?,
@@ -209,7 +225,7 @@ impl OpenBatch {
             .collect();
         let fields = plan.fields.iter().zip(&self.views).map(|(field, view)| {
             let values = match (&field.work, view) {
-                (Work::List, _) => list(plan, field, order, self.position, &kept)?,
+                (Work::List, _) => list(plan, field, order, self.first, &kept)?,
                 (_, Some(buffer)) if left_out.is_empty() => array(
                     field,
                     kept.len(),
@@ -268,13 +284,13 @@ fn list(
     plan: &Plan,
     field: &PlannedField,
     order: &Order<'_>,
-    position: u64,
+    first: u64,
     kept: &[usize],
 ) -> Result<Values> {
     let mut texts = Vec::new();
     let mut bytes = Vec::new();
     for row in kept {
-        let place = plan.dataset.locate(order.at(position + *row as u64))?;
+        let place = plan.dataset.locate(order.at(first + *row as u64).row)?;
         match place.block.column(field.index) {
             Column::Text(values) => texts.push(values.value(place.row).to_owned()),
             Column::Bytes(values) => bytes.push(values.value(place.row).to_vec()),

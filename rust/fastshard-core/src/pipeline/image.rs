@@ -1,7 +1,11 @@
 //! One image field: from stored bytes (or raw pixels) to its place in the batch.
 
+use std::time::Instant;
+
 use super::arrange::{Arranged, before_values, check_erasing, only_erases};
 use super::render::Renderer;
+use super::stats::Times;
+use crate::cache::Entry;
 use crate::codec::{Decoded, Decoder, Encoded, Format, Header, MAX_PIXELS, Request, orient};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
@@ -29,7 +33,11 @@ pub(crate) struct ImagePlan {
     origin: Origin,
     pub(super) format: PixelFormat,
     /// The operations of a sample's recipe, with their places in the user's list (which key the random draws).
-    steps: Vec<(usize, Operation)>,
+    pub(super) steps: Vec<(usize, Operation)>,
+    /// How many of them come before anything random, and so are the same each time.
+    pub(super) prefix: usize,
+    /// Where the pixels behind those are kept.
+    pub(super) kept: Option<Kept>,
     pub(super) finish: Finish,
     /// (height, width) of every output, where that is known beforehand.
     size: Option<[u32; 2]>,
@@ -192,7 +200,10 @@ impl ImagePlan {
         } = Arranged::new(operations, format);
         let finish = Finish::new(&values, input, layout)?;
         check_erasing(&steps, format, finish.channels())?;
+        let fixed = |(_, step): &&(usize, Operation)| step.is_fixed_geometry();
         Ok(Self {
+            prefix: steps.iter().take_while(fixed).count(),
+            kept: None,
             name: name.to_owned(),
             index,
             origin,
@@ -246,37 +257,131 @@ impl ImagePlan {
         }
     }
 
-    fn recipe(&self, width: u32, height: u32, key: Key) -> Result<Recipe> {
+    /// What becomes of an image of this size, and how many times smaller it may be decoded for that.
+    fn recipe(&self, width: u32, height: u32, key: Key) -> Result<(Recipe, u32)> {
+        let mut recipe = self.start(width, height)?;
+        let begun = recipe.reduction();
+        self.go_on(&mut recipe, key)?;
+        // Where the beginning resizes, it alone says how: so it gives the same pixels whatever follows.
+        let alone = self.prefix_resizes();
+        let reduction = if alone { begun } else { recipe.reduction() };
+        Ok((recipe, reduction))
+    }
+
+    pub(super) fn prefix_resizes(&self) -> bool {
+        self.steps[..self.prefix]
+            .iter()
+            .any(|(_, step)| step.resizes())
+    }
+
+    /// The recipe of the prefix alone.
+    pub(super) fn start(&self, width: u32, height: u32) -> Result<Recipe> {
         let mut recipe = Recipe::new(width, height);
-        for (at, operation) in &self.steps {
-            operation
-                .apply(&mut recipe, &mut Draws::new(key, *at))
-                .map_err(|error| match error {
-                    Error::Option { reason } => Error::decode(reason),
-                    other => other,
-                })?;
-        }
+        let nobody = Key {
+            seed: 0,
+            epoch: 0,
+            row: 0,
+            field: 0,
+        };
+        apply(&self.steps[..self.prefix], &mut recipe, nobody)?;
         Ok(recipe)
+    }
+
+    /// Adds what follows the prefix.
+    fn go_on(&self, recipe: &mut Recipe, key: Key) -> Result<()> {
+        apply(&self.steps[self.prefix..], recipe, key)
+    }
+
+    /// Whether the pixels of a row need not be decoded.
+    pub(super) fn is_kept(&self, row: u64) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.entry.holds(row))
+    }
+}
+
+fn apply(steps: &[(usize, Operation)], recipe: &mut Recipe, key: Key) -> Result<()> {
+    for (at, operation) in steps {
+        operation
+            .apply(recipe, &mut Draws::new(key, *at))
+            .map_err(|error| match error {
+                Error::Option { reason } => Error::decode(reason),
+                other => other,
+            })?;
+    }
+    Ok(())
+}
+
+/// Where the pixels behind a prefix are kept, and how they are written there: as they are.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) entry: Entry,
+    pub(super) as_they_are: Finish,
+}
+
+/// An image's header, and how it lies when it is turned upright.
+struct Upright {
+    header: Header,
+    turned: bool,
+    width: u32,
+    height: u32,
+}
+
+impl Upright {
+    fn of(header: Header, options: &DecodeOptions) -> Self {
+        let turned = options.exif_orientation && header.orientation > 1;
+        let [height, width] = upright_size(header.height, header.width, header.orientation, turned);
+        Self {
+            header,
+            turned,
+            width,
+            height,
+        }
+    }
+}
+
+/// (height, width) once an image is turned.
+pub(super) fn upright_size(height: u32, width: u32, orientation: u8, turned: bool) -> [u32; 2] {
+    match (turned, orientation) {
+        (true, 5..) => [width, height],
+        _ => [height, width],
     }
 }
 
 /// One thread's tools for one field.
 #[derive(Debug)]
 pub(crate) struct ImageWorker {
+    opener: Opener,
+    /// What goes into the cache.
+    kept: Scratch,
+    renderer: Renderer,
+    /// Since somebody last took them.
+    times: Times,
+}
+
+/// Decodes and turns.
+#[derive(Debug)]
+struct Opener {
     decoder: Decoder,
     decoded: Scratch,
     upright: Scratch,
-    renderer: Renderer,
 }
 
 impl ImageWorker {
     pub(crate) fn new(plan: &ImagePlan) -> Result<Self> {
         Ok(Self {
-            decoder: Decoder::new(plan.max_pixels())?,
-            decoded: Scratch::default(),
-            upright: Scratch::default(),
+            opener: Opener {
+                decoder: Decoder::new(plan.max_pixels())?,
+                decoded: Scratch::default(),
+                upright: Scratch::default(),
+            },
+            kept: Scratch::default(),
             renderer: Renderer::default(),
+            times: Times::default(),
         })
+    }
+
+    /// Where the time went since the last call.
+    pub(super) fn take_times(&mut self) -> Times {
+        std::mem::take(&mut self.times)
     }
 
     /// Produces one sample. `out` is asked for memory once the sample's (height, width) is known.
@@ -293,17 +398,25 @@ impl ImageWorker {
                     bytes: bytes.value(place.row),
                     tiles: tiles.value(place.row),
                 };
-                self.run_encoded(plan, source, options, key, out)
+                match &plan.kept {
+                    Some(kept) => {
+                        self.run_kept(plan, kept, source, options, place.number, key, out)
+                    }
+                    None => self.run_encoded(plan, source, options, key, out),
+                }
             }
             (Column::Fixed { values, row_bytes }, Origin::Raw { width, height }) => {
-                let recipe = plan.recipe(width, height, key)?;
+                let started = Instant::now();
+                let (recipe, _) = plan.recipe(width, height, key)?;
                 let source = Source {
                     pixels: &values[place.row * row_bytes..][..*row_bytes],
                     area: Rect::of_size(width, height),
                     format: plan.format,
                     reduce: 1,
                 };
-                self.renderer.run(plan, &recipe, source, out)
+                let result = (self.renderer).run(plan.format, &plan.finish, &recipe, source, out);
+                self.times.resample += started.elapsed();
+                result
             }
             _ => Err(Error::decode(format!(
                 "field {:?} is not stored as the manifest says",
@@ -314,16 +427,18 @@ impl ImageWorker {
 
     /// The decoder, for looking at headers.
     pub(crate) fn decoder(&mut self) -> &mut Decoder {
-        &mut self.decoder
+        &mut self.opener.decoder
     }
 
     /// Checks that a file is whole: by its structure, or pixel by pixel.
     pub(crate) fn check(&mut self, bytes: &[u8], header: &Header, decode: bool) -> Result<()> {
+        let Opener {
+            decoder, decoded, ..
+        } = &mut self.opener;
         if decode {
-            self.decoder
-                .check_decodes(bytes, header, &mut self.decoded)?;
+            decoder.check_decodes(bytes, header, decoded)?;
         } else {
-            self.decoder.check_whole(bytes, header, &mut self.decoded)?;
+            decoder.check_whole(bytes, header, decoded)?;
         }
         self.shrink();
         Ok(())
@@ -338,65 +453,141 @@ impl ImageWorker {
         key: Key,
         out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
     ) -> Result<()> {
-        let header = self.decoder.header(encoded.bytes)?;
-        let turned = options.exif_orientation && header.orientation > 1;
-        let (width, height) = match (turned, header.orientation) {
-            (true, 5..) => (header.height, header.width),
-            _ => (header.width, header.height),
-        };
-        let recipe = plan.recipe(width, height, key)?;
-        let whole = Rect::of_size(header.width, header.height);
-        let needed = if turned {
-            whole
-        } else {
-            recipe.needed().unwrap_or(whole)
-        };
+        let started = Instant::now();
+        let image = Upright::of(self.opener.decoder.header(encoded.bytes)?, &options);
+        let (recipe, reduction) = plan.recipe(image.width, image.height, key)?;
+        let source =
+            (self.opener).open(encoded, &image, &options, plan.format, &recipe, reduction)?;
+        let decoded = Instant::now();
+        let result = (self.renderer).run(plan.format, &plan.finish, &recipe, source, out);
+        self.times.decode += decoded - started;
+        self.times.resample += decoded.elapsed();
+        self.shrink();
+        result
+    }
+
+    /// The same by way of the cache.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of `run_encoded`, and where the pixels are kept"
+    )]
+    fn run_kept<'a>(
+        &mut self,
+        plan: &ImagePlan,
+        kept: &Kept,
+        encoded: Encoded<'_>,
+        options: DecodeOptions,
+        row: u64,
+        key: Key,
+        out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
+    ) -> Result<()> {
         let Self {
-            decoder,
-            decoded,
-            upright,
+            opener,
+            kept: made,
             renderer,
+            times,
         } = self;
-        let request = Request {
-            region: needed,
-            format: plan.format,
-            reduce: reduction(&options, &recipe, &header, turned),
-        };
-        let Decoded { area, reduce } = decoder.decode(encoded, &header, &request, decoded)?;
-        let decoded = decoded.bytes(area.area() * plan.format.bytes());
-        let (pixels, area) = if turned {
-            turn(decoded, area, header.orientation, plan.format, upright)
+        let mut started = Instant::now();
+        let (pixels, [height, width]) = if let Some(found) = kept.entry.read(row) {
+            (found.pixels, found.size)
         } else {
-            (&*decoded, area)
+            let image = Upright::of(opener.decoder.header(encoded.bytes)?, &options);
+            let recipe = plan.start(image.width, image.height)?;
+            let source = opener.open(
+                encoded,
+                &image,
+                &options,
+                plan.format,
+                &recipe,
+                recipe.reduction(),
+            )?;
+            let decoded = Instant::now();
+            times.decode += decoded - started;
+            started = decoded;
+            let (width, height) = recipe.size();
+            let pixels = made.bytes(Rect::of_size(width, height).area() * plan.format.bytes());
+            renderer.run(plan.format, &kept.as_they_are, &recipe, source, |_| {
+                Ok(&mut *pixels)
+            })?;
+            kept.entry.write(row, [height, width], pixels);
+            (&*pixels, [height, width])
         };
+        let mut recipe = Recipe::new(width, height);
+        plan.go_on(&mut recipe, key)?;
         let source = Source {
             pixels,
-            area,
+            area: Rect::of_size(width, height),
             format: plan.format,
-            reduce,
+            reduce: 1,
         };
-        let result = renderer.run(plan, &recipe, source, out);
+        let result = renderer.run(plan.format, &plan.finish, &recipe, source, out);
+        times.resample += started.elapsed();
         self.shrink();
         result
     }
 
     fn shrink(&mut self) {
-        self.decoder.shrink(KEEP_SCRATCH);
-        self.decoded.shrink(KEEP_SCRATCH);
-        self.upright.shrink(KEEP_SCRATCH);
+        let Opener {
+            decoder,
+            decoded,
+            upright,
+        } = &mut self.opener;
+        decoder.shrink(KEEP_SCRATCH);
+        decoded.shrink(KEEP_SCRATCH);
+        upright.shrink(KEEP_SCRATCH);
+        self.kept.shrink(KEEP_SCRATCH);
         self.renderer.shrink(KEEP_SCRATCH);
     }
 }
 
-/// How many times smaller an image may be decoded. The resize that follows has the rest to do.
-fn reduction(options: &DecodeOptions, recipe: &Recipe, header: &Header, turned: bool) -> u32 {
+impl Opener {
+    /// What a recipe needs of an image, upright.
+    fn open(
+        &mut self,
+        encoded: Encoded<'_>,
+        image: &Upright,
+        options: &DecodeOptions,
+        format: PixelFormat,
+        recipe: &Recipe,
+        reduction: u32,
+    ) -> Result<Source<'_>> {
+        let Upright { header, turned, .. } = image;
+        let whole = Rect::of_size(header.width, header.height);
+        let request = Request {
+            region: if *turned {
+                whole
+            } else {
+                recipe.needed().unwrap_or(whole)
+            },
+            format,
+            reduce: allowed(reduction, options, header, *turned),
+        };
+        let Decoded { area, reduce } =
+            self.decoder
+                .decode(encoded, header, &request, &mut self.decoded)?;
+        let decoded = self.decoded.bytes(area.area() * format.bytes());
+        let (pixels, area) = if *turned {
+            turn(decoded, area, header.orientation, format, &mut self.upright)
+        } else {
+            (&*decoded, area)
+        };
+        Ok(Source {
+            pixels,
+            area,
+            format,
+            reduce,
+        })
+    }
+}
+
+/// How many times smaller an image is decoded. The resize that follows has the rest to do.
+fn allowed(reduction: u32, options: &DecodeOptions, header: &Header, turned: bool) -> u32 {
     if !options.scaled || header.format != Format::Jpeg {
         return 1;
     }
-    let reduce = recipe.reduction();
     // Turned about, a partial last pixel would come first.
-    let whole = header.width.is_multiple_of(reduce) && header.height.is_multiple_of(reduce);
-    if turned && !whole { 1 } else { reduce }
+    let whole = header.width.is_multiple_of(reduction) && header.height.is_multiple_of(reduction);
+    if turned && !whole { 1 } else { reduction }
 }
 
 fn turn<'a>(

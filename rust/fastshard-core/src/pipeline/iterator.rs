@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, OpenBatch};
-use super::plan::{OnError, Plan, Work};
+use super::plan::{OnError, Pass, Plan, Shuffling, Work};
 use super::worker::{Claim, Worker, claim_rows};
 use crate::error::{Error, Result};
 use crate::order::Order;
@@ -42,11 +42,9 @@ struct Queue {
 struct Shared {
     plan: Arc<Plan>,
     pool: Arc<SlotPool>,
-    epoch: u64,
-    first: u64,
-    step: u64,
+    pass: Pass,
+    /// Batches in all.
     count: u64,
-    views: bool,
     queue: Mutex<Queue>,
     work: Condvar,
     done: Condvar,
@@ -55,11 +53,13 @@ struct Shared {
 
 impl Shared {
     fn order(&self) -> Order<'_> {
-        let spec = &self.plan.spec;
+        let plan = &self.plan;
         Order::new(
-            &self.plan.rows,
-            spec.shuffle.then_some(spec.seed),
-            self.epoch,
+            &plan.view,
+            plan.shuffle,
+            plan.share(self.pass.start),
+            plan.spec.seed,
+            self.pass.epoch,
         )
     }
 
@@ -69,15 +69,16 @@ impl Shared {
 
     fn open(&self, order: &Order<'_>, at: u64) -> Result<OpenBatch> {
         let size = self.plan.spec.batch_size as u64;
-        let position = (self.first + at * self.step) * size;
-        let rows = (self.plan.rows.len() - position).min(size) as usize;
+        let first = (self.pass.first + at * self.pass.step) * size;
+        let samples = (self.plan.share(self.pass.start)).samples(self.plan.view.samples());
+        let rows = (samples - first).min(size) as usize;
         OpenBatch::new(
             &self.plan,
             order,
-            position,
+            first,
             rows,
             Arc::new(self.pool.lease()),
-            self.views,
+            self.pass.views,
         )
     }
 
@@ -133,7 +134,7 @@ impl Shared {
     fn work(&self) {
         let order = self.order();
         let rows = claim_rows(&self.plan);
-        let mut worker = Worker::new(&self.plan, &order, self.epoch);
+        let mut worker = Worker::new(&self.plan, &order, self.pass.epoch);
         while let Some(claim) = self.claim(&order, rows) {
             worker.run(&claim);
             if claim.batch.finish_rows(claim.count) {
@@ -152,6 +153,10 @@ pub struct Batches {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     handed_over: u64,
+    /// When the last batch was handed over, or else the pass began.
+    since: Instant,
+    /// Batches that had anything in them.
+    counted: u64,
     process: u32,
     /// Batches are runs of rows as they lie: shown or copied on the spot, which is quicker than waking a thread.
     inline: bool,
@@ -162,25 +167,22 @@ impl Batches {
     pub(super) fn start(
         plan: Arc<Plan>,
         pool: Arc<SlotPool>,
-        epoch: u64,
-        [first, step, count]: [u64; 3],
-        views: bool,
+        pass: Pass,
+        count: u64,
     ) -> Result<Self> {
         let decodes = plan
             .fields
             .iter()
             .any(|field| matches!(field.work, Work::Image(_)));
         let mixes = !plan.spec.batch_transforms.is_empty();
-        let inline = views && !plan.spec.shuffle && !decodes && !mixes;
+        let in_order = plan.spec.shuffle == Shuffling::None;
+        let inline = pass.views && in_order && !decodes && !mixes;
         let threads = if inline { 0 } else { plan.threads };
         let shared = Arc::new(Shared {
             plan,
             pool,
-            epoch,
-            first,
-            step,
+            pass,
             count,
-            views,
             queue: Mutex::default(),
             work: Condvar::new(),
             done: Condvar::new(),
@@ -190,6 +192,8 @@ impl Batches {
             shared: shared.clone(),
             threads: Vec::new(),
             handed_over: 0,
+            since: Instant::now(),
+            counted: 0,
             process: std::process::id(),
             inline,
             over: false,
@@ -239,11 +243,17 @@ impl Batches {
         }
     }
 
+    /// Batches gone through so far, those included of which every sample was left out.
+    #[must_use]
+    pub fn handed_over(&self) -> u64 {
+        self.handed_over
+    }
+
     fn fill_inline(&mut self) -> Result<Arc<OpenBatch>> {
         let order = self.shared.order();
         let batch = Arc::new(self.shared.open(&order, self.handed_over)?);
         if !batch.is_all_views(&self.shared.plan) {
-            let mut worker = Worker::new(&self.shared.plan, &order, self.shared.epoch);
+            let mut worker = Worker::new(&self.shared.plan, &order, self.shared.pass.epoch);
             worker.run(&Claim {
                 batch: batch.clone(),
                 start: 0,
@@ -268,8 +278,10 @@ impl Batches {
                 return Err(error);
             }
             if !waited {
+                let started = Instant::now();
                 let woken = self.shared.done.wait_timeout(queue, timeout);
                 queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+                self.shared.plan.counters.waited(started);
             }
         }
         Ok(None)
@@ -290,9 +302,13 @@ impl Batches {
         if left_out.len() == batch.rows {
             return Ok(None);
         }
-        batch
-            .hand_over(plan, &self.shared.order(), &left_out)
-            .map(Some)
+        let batch = batch.hand_over(plan, &self.shared.order(), &left_out)?;
+        let now = Instant::now();
+        let after = now - std::mem::replace(&mut self.since, now);
+        let first = self.counted == 0;
+        (plan.counters).handed_over(batch.rows, batch.bytes(), after, first);
+        self.counted += 1;
+        Ok(Some(batch))
     }
 
     /// Stops and joins the threads. What was handed over stays valid. A thread in the middle of a huge image is not

@@ -13,10 +13,12 @@ mod batch;
 mod batch_transform;
 mod image;
 mod iterator;
+mod keep;
 mod label;
 mod mix;
 mod plan;
 mod render;
+mod stats;
 mod worker;
 
 pub use batch::{Batch, BatchField, Memory, Values};
@@ -24,7 +26,9 @@ pub use batch_transform::{BatchOperation, Mix};
 pub(crate) use image::{ImagePlan, ImageWorker};
 pub use image::{Sample, read_image};
 pub use iterator::{Batches, Poll};
-pub use plan::{Loader, OnError, Output, Spec};
+pub use keep::{CacheSpec, Keeping};
+pub use plan::{Loader, OnError, Output, Pass, Shuffling, Spec};
+pub use stats::Stats;
 
 /// The cores that this process may use: affinity and cgroup limits respected.
 #[must_use]

@@ -10,11 +10,14 @@ use super::available_threads;
 use super::batch_transform::{BatchOperation, Mix};
 use super::image::{ImagePlan, pixel_tensor};
 use super::iterator::Batches;
+use super::keep::{CacheSpec, Keeping, keep};
 use super::label::Shares;
+use super::stats::{Counters, Stats};
+use crate::cache::Entry;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::format::ALIGNMENT;
-use crate::order::Rows;
+use crate::order::{Cut, Share, Shuffle, View};
 use crate::schema::{Dtype, Field, Kind};
 use crate::slot::SlotPool;
 use crate::transform::{Layout, Operation};
@@ -23,6 +26,8 @@ use crate::transform::{Layout, Operation};
 const MAX_BATCH_BYTES: usize = 1 << 36;
 const MAX_PREFETCH: usize = 1024;
 const MAX_THREADS: usize = 1024;
+/// Far more than there are machines, and no overflow.
+const MAX_WORLD: u64 = 1 << 20;
 /// How many messages about skipped samples are kept.
 const MAX_MESSAGES: usize = 1000;
 
@@ -37,6 +42,22 @@ pub enum OnError {
     Skip,
 }
 
+/// How a loader mixes its samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shuffling {
+    /// Not at all.
+    #[default]
+    None,
+    /// All orders are alike.
+    Uniform,
+    /// Runs as long as a block of the dataset, mixed within windows of several.
+    Block,
+}
+
+/// Runs that lie in memory at a time when blocks are shuffled: with blocks of 16 MiB, 256 MiB.
+const WINDOW: u64 = 16;
+
 /// A loader's options.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,11 +65,15 @@ pub enum OnError {
 pub struct Spec {
     pub batch_size: usize,
     #[serde(default)]
-    pub shuffle: bool,
+    pub shuffle: Shuffling,
     #[serde(default)]
     pub seed: u64,
     #[serde(default)]
     pub drop_last: bool,
+    #[serde(default)]
+    pub rank: u64,
+    #[serde(default = "default_world_size")]
+    pub world_size: u64,
     #[serde(default)]
     pub fields: Option<Vec<String>>,
     #[serde(default)]
@@ -64,9 +89,16 @@ pub struct Spec {
     pub prefetch: usize,
     #[serde(default)]
     pub on_error: OnError,
+    /// Where decoded pixels are kept; nowhere by default.
+    #[serde(default)]
+    pub cache: Option<CacheSpec>,
     /// Hold rows that are decoded or gathered with variable-length fields against their checksum.
     #[serde(default = "default_verify")]
     pub verify: bool,
+}
+
+fn default_world_size() -> u64 {
+    1
 }
 
 fn default_prefetch() -> usize {
@@ -119,11 +151,14 @@ pub(super) struct PlannedField {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) dataset: Arc<Dataset>,
-    pub(super) rows: Rows,
+    pub(super) view: View,
+    pub(super) shuffle: Shuffle,
     pub(super) spec: Spec,
     pub(super) fields: Vec<PlannedField>,
     pub(super) threads: usize,
     pub(super) skipped: Skipped,
+    pub(super) keeping: Vec<Keeping>,
+    pub(super) counters: Counters,
 }
 
 /// What was left out.
@@ -150,6 +185,59 @@ pub struct Loader {
     pool: Arc<SlotPool>,
 }
 
+/// Which batches of an epoch an iterator goes through.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// The epoch.
+    pub epoch: u64,
+    /// Samples of the epoch that were taken before, by all ranks together.
+    pub start: u64,
+    /// The first batch behind `start`.
+    pub first: u64,
+    /// The distance to the next.
+    pub step: u64,
+    /// Show runs of rows that lie in one piece where they are; else every batch is memory of its own.
+    pub views: bool,
+}
+
+impl Plan {
+    pub(super) fn share(&self, start: u64) -> Share {
+        Share {
+            start,
+            rank: self.spec.rank,
+            world: self.spec.world_size,
+        }
+    }
+}
+
+fn check_view(dataset: &Dataset, view: &View) -> Result<()> {
+    if !view.rows.all_below(dataset.rows()) {
+        return Err(Error::option(format!(
+            "a view names rows beyond the dataset's {}",
+            dataset.rows()
+        )));
+    }
+    match &view.weights {
+        Some(weights) if weights.rows() != view.rows.len() => Err(Error::option(format!(
+            "{} weights for {} rows",
+            weights.rows(),
+            view.rows.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn shuffle(dataset: &Dataset, spec: &Spec) -> Shuffle {
+    match spec.shuffle {
+        Shuffling::None => Shuffle::None,
+        Shuffling::Uniform => Shuffle::Uniform,
+        Shuffling::Block => Shuffle::Blockwise(Cut {
+            run: dataset.rows().div_ceil(dataset.blocks().max(1)).max(1),
+            window: WINDOW,
+        }),
+    }
+}
+
 fn number(name: &str, value: usize, low: usize, high: usize) -> Result<()> {
     if (low..=high).contains(&value) {
         return Ok(());
@@ -161,17 +249,19 @@ fn number(name: &str, value: usize, low: usize, high: usize) -> Result<()> {
 
 impl Loader {
     /// Checks the options and lays out the batch.
-    pub fn new(dataset: Arc<Dataset>, rows: Rows, spec: Spec) -> Result<Self> {
+    pub fn new(dataset: Arc<Dataset>, view: View, spec: Spec) -> Result<Self> {
         number("batch_size", spec.batch_size, 1, 1 << 30)?;
         number("prefetch", spec.prefetch, 1, MAX_PREFETCH)?;
         number("num_threads", spec.num_threads, 0, MAX_THREADS)?;
-        if !rows.all_below(dataset.rows()) {
+        if spec.rank >= spec.world_size || spec.world_size > MAX_WORLD {
             return Err(Error::option(format!(
-                "a view names rows beyond the dataset's {}",
-                dataset.rows()
+                "rank {} of {}, expected a rank below a world_size of at most {MAX_WORLD}",
+                spec.rank, spec.world_size
             )));
         }
-        let (fields, bytes) = plan_fields(&dataset, &spec)?;
+        check_view(&dataset, &view)?;
+        let (mut fields, bytes) = plan_fields(&dataset, &spec)?;
+        let keeping = keep_fields(&dataset, &spec, &mut fields)?;
         check_mixes(&dataset, &spec, &fields)?;
         let threads = if spec.num_threads == 0 {
             available_threads()
@@ -180,12 +270,15 @@ impl Loader {
         };
         let pool = SlotPool::new(bytes, spec.prefetch + 2);
         let plan = Plan {
+            shuffle: shuffle(&dataset, &spec),
             dataset,
-            rows,
+            view,
             spec,
             fields,
             threads,
             skipped: Skipped::default(),
+            keeping,
+            counters: Counters::default(),
         };
         Ok(Self {
             plan: Arc::new(plan),
@@ -193,15 +286,22 @@ impl Loader {
         })
     }
 
-    /// Batches an epoch.
+    /// Batches that this rank takes of an epoch of which so many samples were taken before, by all ranks together.
     #[must_use]
-    pub fn batches(&self) -> u64 {
-        let (rows, size) = (self.plan.rows.len(), self.plan.spec.batch_size as u64);
+    pub fn batches(&self, start: u64) -> u64 {
+        let size = self.plan.spec.batch_size as u64;
+        let (share, samples) = (self.plan.share(start), self.plan.view.samples());
         if self.plan.spec.drop_last {
-            rows / size
+            share.full_batches(samples, size)
         } else {
-            rows.div_ceil(size)
+            share.samples(samples).div_ceil(size)
         }
+    }
+
+    /// Samples an epoch, of all ranks together.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.plan.view.samples()
     }
 
     /// What a batch holds.
@@ -214,20 +314,55 @@ impl Loader {
             .collect()
     }
 
-    /// Starts on batches `first`, `first + step`, ... of an epoch. With `views`, runs of rows that lie in one piece are
-    /// shown where they are; without, every batch is memory of its own.
-    pub fn iterate(&self, epoch: u64, first: u64, step: u64, views: bool) -> Result<Batches> {
-        if step == 0 {
+    /// Starts on a pass.
+    pub fn iterate(&self, pass: Pass) -> Result<Batches> {
+        if pass.step == 0 {
             return Err(Error::option("step is 0, expected at least 1"));
         }
-        let count = self.batches().saturating_sub(first).div_ceil(step);
-        Batches::start(
-            self.plan.clone(),
-            self.pool.clone(),
-            epoch,
-            [first, step, count],
-            views,
-        )
+        let batches = self.batches(pass.start);
+        let count = batches.saturating_sub(pass.first).div_ceil(pass.step);
+        Batches::start(self.plan.clone(), self.pool.clone(), pass, count)
+    }
+
+    /// What was decided about keeping decoded pixels, an image field each; nothing without a cache.
+    #[must_use]
+    pub fn keeping(&self) -> &[Keeping] {
+        &self.plan.keeping
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &Entry> {
+        self.plan
+            .fields
+            .iter()
+            .filter_map(|field| match &field.work {
+                Work::Image(image) => image.kept.as_ref().map(|kept| &kept.entry),
+                _ => None,
+            })
+    }
+
+    /// What was done so far, by all passes.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.plan.counters.read()
+    }
+
+    /// Rows that were found in the cache by this loader, and that were not.
+    #[must_use]
+    pub fn cache_counts(&self) -> (u64, u64) {
+        let counts = self.kept().map(Entry::counts);
+        counts.fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1))
+    }
+
+    /// Rows that are in the cache, for each image field that is kept.
+    #[must_use]
+    pub fn cache_filled(&self) -> Vec<u64> {
+        self.kept().map(Entry::filled).collect()
+    }
+
+    /// Why rows are no longer stored in the cache; each reason once.
+    #[must_use]
+    pub fn take_cache_problems(&self) -> Vec<String> {
+        self.kept().filter_map(Entry::take_problem).collect()
     }
 
     /// Samples left out so far.
@@ -285,6 +420,23 @@ fn plan_fields(dataset: &Dataset, spec: &Spec) -> Result<(Vec<PlannedField>, usi
         planned.push(field);
     }
     Ok((planned, bytes))
+}
+
+fn keep_fields(
+    dataset: &Dataset,
+    spec: &Spec,
+    fields: &mut [PlannedField],
+) -> Result<Vec<Keeping>> {
+    let Some(cache) = &spec.cache else {
+        return Ok(Vec::new());
+    };
+    let images = fields.iter_mut().filter_map(|field| match &mut field.work {
+        Work::Image(image) => Some((field.index, image)),
+        _ => None,
+    });
+    images
+        .map(|(index, image)| keep(dataset, &dataset.fields()[index], image, cache))
+        .collect()
 }
 
 fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedField> {

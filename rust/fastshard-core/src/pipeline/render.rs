@@ -1,9 +1,8 @@
 //! Carrying a recipe out: from source pixels to the sample's place in the batch.
 
-use super::image::ImagePlan;
 use crate::error::Result;
-use crate::pixels::{Rect, Scratch};
-use crate::transform::{Effect, Recipe, Resampler, Source};
+use crate::pixels::{PixelFormat, Rect, Scratch};
+use crate::transform::{Effect, Finish, Recipe, Resampler, Source};
 
 /// One thread's tools. Intermediate images go to and fro between two buffers.
 #[derive(Debug, Default)]
@@ -17,7 +16,8 @@ impl Renderer {
     /// Runs the steps and the finish. `out` is asked for memory once the sample's (height, width) is known.
     pub(super) fn run<'a>(
         &mut self,
-        plan: &ImagePlan,
+        mut format: PixelFormat,
+        finish: &Finish,
         recipe: &Recipe,
         source: Source<'_>,
         out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
@@ -29,7 +29,6 @@ impl Renderer {
             staged: [even, odd],
             scratch,
         } = self;
-        let mut format = plan.format;
         let steps = recipe.steps();
         let last = steps.len() - 1;
         let mut area = source.area;
@@ -50,7 +49,7 @@ impl Renderer {
             };
             area = Rect::of_size(stage.view.width, stage.view.height);
             let stays = !effects.contains(&Effect::Luma);
-            if at == last && stays && plan.finish.is_identity() {
+            if at == last && stays && finish.is_identity() {
                 resampler.run(stage, input, out)?;
                 Effect::run(effects, out, width as usize, format.channels, scratch);
                 break;
@@ -63,12 +62,12 @@ impl Renderer {
             }
             if at == last {
                 let pixels = &pixels[..area.area() * format.bytes()];
-                plan.finish.run(pixels, scratch, out);
+                finish.run(pixels, scratch, out);
                 break;
             }
         }
         for erase in recipe.erased() {
-            plan.finish.erase(erase, out, width);
+            finish.erase(erase, out, width);
         }
         Ok(())
     }

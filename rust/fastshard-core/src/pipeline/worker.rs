@@ -2,14 +2,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::batch::OpenBatch;
 use super::image::ImageWorker;
 use super::plan::{Plan, PlannedField, Work};
+use super::stats::Times;
 use crate::dataset::Place;
 use crate::error::{Error, Result};
 use crate::format::Column;
-use crate::order::Order;
+use crate::order::{Drawn, Order};
 use crate::pixels::Scratch;
 use crate::random::Key;
 
@@ -67,6 +69,7 @@ impl<'a> Worker<'a> {
 
     /// Fills the claimed rows; what fails is noted in the batch.
     pub(super) fn run(&mut self, claim: &Claim) {
+        let started = Instant::now();
         for row in claim.start..claim.start + claim.count {
             let filled = catch_unwind(AssertUnwindSafe(|| self.row(&claim.batch, row)));
             let error = match filled {
@@ -76,6 +79,13 @@ impl<'a> Worker<'a> {
             };
             claim.batch.fail(row, error);
         }
+        let mut times = Times::default();
+        for image in self.images.iter_mut().flatten() {
+            let spent = image.take_times();
+            times.decode += spent.decode;
+            times.resample += spent.resample;
+        }
+        self.plan.counters.worked(started, times);
     }
 
     /// What is done to the batch as a whole; for the worker that filled its last row.
@@ -96,7 +106,7 @@ impl<'a> Worker<'a> {
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
         let error = Error::decode(format!("a codec panicked: {text}"));
-        let row = self.order.at(batch.position + row as u64);
+        let row = self.order.at(batch.first + row as u64).row;
         match self.plan.dataset.locate(row) {
             Ok(place) => self.plan.dataset.blame(row, &place, error),
             Err(_) => error,
@@ -105,9 +115,10 @@ impl<'a> Worker<'a> {
 
     fn row(&mut self, batch: &OpenBatch, at: usize) -> Result<()> {
         let (plan, dataset) = (self.plan, &self.plan.dataset);
-        let row = self.order.at(batch.position + at as u64);
+        let drawn = self.order.at(batch.first + at as u64);
+        let row = drawn.row;
         let place = dataset.locate(row)?;
-        if self.check {
+        if self.check && !self.is_kept(row) {
             place
                 .block
                 .check(place.row)
@@ -125,17 +136,26 @@ impl<'a> Worker<'a> {
                     .lease
                     .part(field.offset + at * field.row_bytes, field.row_bytes)
             };
-            self.fill(index, field, row, &place, out)
+            self.fill(index, field, drawn, &place, out)
                 .map_err(|error| dataset.blame(row, &place, error))?;
         }
         Ok(())
+    }
+
+    /// Whether nothing of a row is decoded or handed over as a list.
+    fn is_kept(&self, row: u64) -> bool {
+        self.plan.fields.iter().all(|field| match &field.work {
+            Work::Image(image) => image.is_kept(row),
+            Work::List => false,
+            Work::Copy | Work::Label(_) => true,
+        })
     }
 
     fn fill(
         &mut self,
         index: usize,
         field: &PlannedField,
-        row: u64,
+        drawn: Drawn,
         place: &Place<'_>,
         out: &mut [u8],
     ) -> Result<()> {
@@ -149,7 +169,7 @@ impl<'a> Worker<'a> {
                 let key = Key {
                     seed: spec.seed,
                     epoch: self.epoch,
-                    row,
+                    row: drawn.key,
                     field: field.index as u64,
                 };
                 worker.run(image, place, key, |found| {
@@ -161,8 +181,8 @@ impl<'a> Worker<'a> {
                 shares
                     .write(stored, bytemuck::cast_slice_mut(out))
                     .map_err(|value| Error::Label {
-                        dataset: self.plan.dataset.path().to_owned(),
-                        row,
+                        dataset: self.plan.dataset.folder(place).to_owned(),
+                        row: drawn.row,
                         field: field.output.name.clone(),
                         value,
                         num_classes: field.output.shape[0],

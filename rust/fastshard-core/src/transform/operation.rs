@@ -319,6 +319,30 @@ impl Operation {
         }
     }
 
+    /// Whether it moves pixels, by what the image's size says and nothing else.
+    #[must_use]
+    pub fn is_fixed_geometry(&self) -> bool {
+        matches!(
+            self,
+            Self::Resize { .. }
+                | Self::ResizePad { .. }
+                | Self::CenterCrop { .. }
+                | Self::Pad { .. }
+        )
+    }
+
+    /// Whether it, or anything in it, makes images smaller or larger by resampling.
+    #[must_use]
+    pub fn resizes(&self) -> bool {
+        let resizes = |part: &&Self| {
+            matches!(
+                part,
+                Self::Resize { .. } | Self::ResizePad { .. } | Self::RandomResizedCrop { .. }
+            )
+        };
+        self.parts().iter().any(resizes)
+    }
+
     /// Whether it changes pixel values, and so needs pixels of 8 bits.
     #[must_use]
     pub fn is_effect(&self) -> bool {

@@ -1,0 +1,125 @@
+"""The cache of decoded pixels: where it lies, what is in it, and how it is filled ahead."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _check, _fastshard
+from ._progress import progress_bar
+
+if TYPE_CHECKING:
+    from ._loader import Loader
+
+__all__ = ["Cache", "CacheEntry", "native_cache", "warm"]
+
+
+def default_folder() -> Path:
+    """``$FASTSHARD_CACHE``, or ``fastshard`` in the user's cache folder."""
+    if named := os.environ.get("FASTSHARD_CACHE"):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "fastshard"
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """The decoded images of one field: which, where, how large now and when full, when last used, and whether now."""
+
+    path: Path
+    datasets: tuple[str, ...]
+    field: str
+    transforms: str
+    bytes: int
+    full_bytes: int
+    used: datetime
+    in_use: bool
+
+
+class Cache:
+    """A folder in which loaders keep decoded pixels for each other, in this process and in others, now and later.
+
+    ``max_bytes``, such as ``"50GB"``: entries that no process has open are removed to stay below it, the least
+    recently used first; what then still does not fit is decoded each time. The folder is by default
+    ``$FASTSHARD_CACHE``, or ``~/.cache/fastshard``. Processes that share a folder should agree on the limit.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None, max_bytes: int | str | None = None) -> None:
+        self.folder = os.path.abspath(default_folder() if folder is None else folder)
+        self.max_bytes = None if max_bytes is None else _check.byte_size("max_bytes", max_bytes)
+
+    def entries(self) -> list[CacheEntry]:
+        """What is in the folder, the most recently used first; nothing if there is no folder."""
+        if not Path(self.folder).is_dir():
+            return []
+        entries = [_entry(*listed) for listed in _fastshard.list_cache(self.folder)]
+        return sorted(entries, key=lambda entry: entry.used, reverse=True)
+
+    def clear(self) -> tuple[int, int]:
+        """Removes what no process has open: how many entries, and how many bytes they took."""
+        return _fastshard.clear_cache(self.folder) if Path(self.folder).is_dir() else (0, 0)
+
+    def __repr__(self) -> str:
+        return f"Cache({self.folder!r}, max_bytes={self.max_bytes})"
+
+
+def _entry(path: str, description: str, size: int, full: int, used: float, in_use: bool) -> CacheEntry:
+    try:
+        said = json.loads(description)
+        datasets, field = tuple(map(str, said["datasets"])), str(said["field"])
+        steps = ", ".join(str(step["op"]) for step in said["transforms"])
+    except (ValueError, KeyError, TypeError):
+        datasets, field, steps = (), "", ""  # written by another version
+    return CacheEntry(
+        Path(path), datasets, field, steps, size, full, datetime.fromtimestamp(used, timezone.utc).astimezone(), in_use
+    )
+
+
+def native_cache(cache: Any) -> dict[str, Any] | None:
+    """The option of a loader as the core takes it."""
+    if isinstance(cache, Cache):
+        return {"folder": cache.folder, "max_bytes": cache.max_bytes}
+    if not isinstance(cache, (str, os.PathLike)):
+        raise TypeError(f"cache={cache!r}: expected 'auto', 'off', a folder or fastshard.Cache")
+    if cache == "off":
+        return None
+    if cache == "auto":
+        return {"folder": Cache().folder, "auto": True}
+    return {"folder": Cache(cache).folder}
+
+
+def warm(loader: Loader, progress: bool | None) -> int:
+    """See ``Loader.warm``."""
+    from ._loader import Loader
+    from ._transforms import RandomCrop
+
+    kept = [entry for entry in json.loads(loader._native.keeping()) if entry["path"] is not None]
+    if not kept:
+        return 0
+    spec = loader._spec
+    # What comes after the beginning is left out, but for one pixel, so that images of all sizes fit in a batch.
+    transforms = {
+        entry["field"]: [*spec["transforms"].get(entry["field"], [])[: entry["prefix"]], RandomCrop(1)._spec()]
+        for entry in kept
+    }
+    plain = {
+        "fields": list(transforms),
+        "transforms": transforms,
+        "batch_transforms": [],
+        "shuffle": "none",
+        "drop_last": False,
+        "on_error": "skip",
+        "layout": "NHWC",
+        "cache": spec["cache"] | {"fill": True},
+    }
+    dataset = loader.dataset._view(loader.dataset._rows)
+    filler = Loader._of(dataset, spec | plain, ())
+    with progress_bar("decoding", progress) as update, filler.iterate(views=False) as batches:
+        for batch in batches:
+            update(min(batches.position * filler.batch_size, len(dataset)), len(dataset), filler.num_skipped)
+            del batch
+    return sum(filler._native.cache_filled())

@@ -1,0 +1,314 @@
+"""Views: random parts, chosen rows, weights and concatenations. A view is row numbers; no data is ever copied."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset
+
+from . import _check, _fastshard
+from ._dataset import Dataset, _make, _Opened
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Integers = NDArray[np.int64]
+
+__all__ = ["balanced", "concat", "fingerprint", "keep", "kfold", "mix", "split", "subset", "weighted", "where"]
+
+# Permutations of the same rows and seed for different ends must differ, and from those of epochs, which count from 0.
+_SPLIT, _KFOLD, _SUBSET = (2**64 - 1 - number for number in range(3))
+_MAX_SEED = 2**64 - 1
+_NUMBER = "_fastshard_row"
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A hash of the data, the rows of the view in their order, and what they weigh."""
+    digest = hashlib.blake2b(digest_size=16)
+    for _, part in dataset._opened.sources:
+        digest.update(part.encode())
+    digest.update(dataset._row_numbers().astype("<i8").tobytes())
+    weights = dataset._native_weights()
+    if weights is not None:
+        digest.update(b"weights")
+        digest.update(weights[0])
+        digest.update(str(weights[1]).encode())
+    return digest.hexdigest()
+
+
+def split(
+    dataset: Dataset, parts: Sequence[float] | Mapping[str, float], stratify: str | None, seed: int
+) -> tuple[Dataset, ...] | dict[str, Dataset]:
+    """See ``Dataset.split``."""
+    if isinstance(parts, Mapping):
+        return dict(zip(parts, _split(dataset, tuple(parts.values()), stratify, seed), strict=True))
+    return _split(dataset, tuple(parts), stratify, seed)
+
+
+def _split(dataset: Dataset, parts: Sequence[float], stratify: str | None, seed: int) -> tuple[Dataset, ...]:
+    sizes = _sizes(parts, len(dataset))
+    order = _permutation(len(dataset), seed, _SPLIT)
+    if stratify is not None:
+        order = _stratified(_codes(dataset, stratify), sizes, order)
+    ends = np.cumsum(sizes)
+    return tuple(
+        dataset._take(np.sort(order[end - size : end])) for end, size in zip(ends.tolist(), sizes, strict=True)
+    )
+
+
+def _sizes(parts: Sequence[Any], rows: int) -> list[int]:
+    """Rows of each part."""
+    if not parts:
+        raise ValueError(f"parts={parts!r}: expected at least one fraction or number of rows")
+    if all(isinstance(part, (int, np.integer)) for part in parts):
+        sizes = [_check.integer("parts", part) for part in parts]
+        if sum(sizes) != rows:
+            raise ValueError(f"parts={parts!r}: add up to {sum(sizes):,} rows, expected all {rows:,}")
+        return sizes
+    fractions = _check.numbers("parts", parts)
+    if min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-9):
+        raise ValueError(f"parts={parts!r}: expected fractions that add up to 1; name one for the rest")
+    # What is next to a whole number is meant to be it: 0.29 of 100 rows are 29.
+    ends = [math.floor(math.fsum(fractions[: at + 1]) * rows + 1e-6) for at in range(len(fractions))]
+    ends[-1] = rows
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _permutation(count: int, seed: int, purpose: int) -> Integers:
+    _check.integer("seed", seed, 0, _MAX_SEED)
+    return np.frombuffer(_fastshard.permutation(count, seed, purpose, 0, count), "<i8").astype(np.int64, copy=False)
+
+
+def _codes(dataset: Dataset, field: str) -> Integers:
+    """The values of a field as numbers from 0, in the order in which the values first appear."""
+    values = dataset.column(dataset.field(field).name)
+    if values.ndim != 1:
+        raise ValueError(f"field {field!r}: expected one value a row, these have shape {values.shape[1:]}")
+    _, first, codes = np.unique(values, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[codes]
+
+
+def _stratified(codes: Integers, sizes: Sequence[int], order: Integers) -> Integers:
+    """``order`` rearranged so that each part of it holds every value in proportion.
+
+    Part after part takes its share of what is left of each value: quotas rounded down, and one more where the most was
+    cut off, as scikit-learn's ``StratifiedShuffleSplit`` does it; equal remainders go by the order.
+    """
+    ranked = order[np.argsort(codes[order], kind="stable")]
+    left = np.bincount(codes)
+    starts = np.cumsum(left) - left
+    chance = np.argsort(np.unique(codes[order], return_index=True)[1])
+    parts = []
+    for size in sizes:
+        taken = _apportion(left, size, chance)
+        pieces = [ranked[start : start + count] for start, count in zip(starts, taken, strict=True)]
+        parts.append(np.concatenate(pieces) if pieces else ranked[:0])
+        left, starts = left - taken, starts + taken
+    return np.concatenate(parts)
+
+
+def _apportion(counts: Integers, size: int, chance: Integers) -> Integers:
+    """``size`` shared out in proportion to ``counts``; ties in the order of ``chance``."""
+    total = int(counts.sum())
+    if total == 0:
+        return counts
+    shares, rest = np.divmod(counts * size, total)
+    places = np.empty_like(chance)
+    places[chance] = np.arange(len(chance))
+    more = np.lexsort((places, -rest))[: size - int(shares.sum())]
+    shares[more] += 1
+    return shares
+
+
+def kfold(dataset: Dataset, k: int, stratify: str | None, seed: int) -> list[tuple[Dataset, Dataset]]:
+    """See ``Dataset.kfold``."""
+    _check.integer("k", k, 2, max(2, len(dataset)))
+    order = _permutation(len(dataset), seed, _KFOLD)
+    if stratify is not None:
+        order = order[np.argsort(_codes(dataset, stratify)[order], kind="stable")]
+    # Dealt out like cards, so that every value is shared out evenly.
+    fold = np.empty(len(order), np.int64)
+    fold[order] = np.arange(len(order)) % k
+    pairs = ((np.flatnonzero(fold != at), np.flatnonzero(fold == at)) for at in range(k))
+    return [(dataset._take(train), dataset._take(validation)) for train, validation in pairs]
+
+
+def subset(dataset: Dataset, size: float, stratify: str | None, seed: int) -> Dataset:
+    """See ``Dataset.subset``."""
+    count = _count(size, len(dataset))
+    order = _permutation(len(dataset), seed, _SUBSET)
+    if stratify is not None:
+        order = _spread(_codes(dataset, stratify), order)
+    return dataset._take(np.sort(order[:count]))
+
+
+def _count(size: float, rows: int) -> int:
+    if isinstance(size, (int, np.integer)) and not isinstance(size, bool):
+        return _check.integer("size", size, 0, rows)
+    return round(_check.number("size", size, 0, 1) * rows)
+
+
+def _spread(codes: Integers, order: Integers) -> Integers:
+    """``order`` rearranged so that every beginning of it holds every value in proportion.
+
+    The n-th of a value's N rows goes to the place (n - 1/2) / N of the way: the seats of Webster's and Sainte-Lague's
+    method, which never takes one back as their number grows. That is what makes subsets lie inside each other.
+    """
+    counts = np.bincount(codes)
+    ranked = order[np.argsort(codes[order], kind="stable")]
+    of = codes[ranked]
+    nth = np.arange(len(ranked)) - (np.cumsum(counts) - counts)[of]
+    chance = np.empty_like(order)
+    chance[order] = np.arange(len(order))
+    return ranked[np.lexsort((chance[ranked], (nth + 0.5) / counts[of]))]
+
+
+def keep(dataset: Dataset, condition: pc.Expression | ArrayLike) -> Dataset:
+    """See ``Dataset.filter``."""
+    if isinstance(condition, pc.Expression):
+        matching = _matching(dataset, condition)
+        return dataset._take(np.flatnonzero(matching[dataset._row_numbers()]))
+    mask = np.asarray(condition)
+    if mask.dtype != np.bool_ or mask.shape != (len(dataset),):
+        wanted = f"a pyarrow expression or a mask of {len(dataset):,} booleans"
+        raise TypeError(
+            f"condition of type {type(condition).__name__}, dtype {mask.dtype}, shape {mask.shape}: {wanted}"
+        )
+    return dataset._take(np.flatnonzero(mask))
+
+
+def _matching(dataset: Dataset, condition: pc.Expression) -> NDArray[np.bool_]:
+    """A mask of all rows of the dataset, read shard by shard."""
+    masks = [np.empty(0, np.bool_)]
+    for path in dataset._opened.shards:
+        table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+        mask = np.zeros(len(table), np.bool_)
+        numbered = table.append_column(_NUMBER, pa.array(np.arange(len(table))))
+        # The scanner reads the columns that the expression names, and no image.
+        scanner = pyarrow.dataset.dataset(numbered).scanner(columns=[_NUMBER], filter=condition)
+        mask[scanner.to_table().column(_NUMBER).to_numpy()] = True
+        masks.append(mask)
+    return np.concatenate(masks)
+
+
+def where(dataset: Dataset, values: Mapping[str, Any]) -> Dataset:
+    """See ``Dataset.where``."""
+    mask = np.ones(len(dataset), np.bool_)
+    for name, wanted in values.items():
+        listed = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset, np.ndarray)) else [wanted]
+        mask &= np.isin(dataset.column(dataset.field(name).name), _numbers(dataset, name, listed))
+    return dataset._take(np.flatnonzero(mask))
+
+
+def _numbers(dataset: Dataset, field: str, values: Sequence[Any]) -> Sequence[Any]:
+    """Class names as their numbers; other values as they are."""
+    names = dataset.field(field).class_names
+    if names is None:
+        return values
+    for value in values:
+        number = isinstance(value, (int, np.integer)) and 0 <= value < len(names)
+        if value not in names and not number:
+            raise ValueError(
+                f"{field}={value!r}: expected one of {', '.join(names[:20])}, or a number below {len(names)}"
+            )
+    return [names.index(value) if isinstance(value, str) else value for value in values]
+
+
+def weighted(dataset: Dataset, weights: ArrayLike, num_samples: int | None) -> Dataset:
+    """See ``Dataset.weighted``."""
+    values = np.array(weights, np.float64)
+    if values.shape != (len(dataset),):
+        raise ValueError(f"weights of shape {values.shape}: expected one for each of {len(dataset):,} rows")
+    bad = ~np.isfinite(values) | (values < 0)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"weights: {values[row]} for row {row}, expected finite numbers of at least 0")
+    if len(values) and values.sum() == 0:
+        raise ValueError("weights: all are 0, expected at least one that is more")
+    samples = len(dataset) if num_samples is None else _check.integer("num_samples", num_samples)
+    if samples and not len(dataset):
+        raise ValueError(f"num_samples={samples}: the dataset has no rows to draw from")
+    return dataset._view(dataset._rows, values, samples)
+
+
+def balanced(dataset: Dataset, field: str | None, num_samples: int | None) -> Dataset:
+    """See ``Dataset.balanced``."""
+    codes = _codes(dataset, _class_field(dataset) if field is None else field)
+    order = np.argsort(codes, kind="stable")
+    weights = 1 / np.bincount(codes)[codes[order]]
+    return weighted(dataset._take(order), weights, num_samples)
+
+
+def _class_field(dataset: Dataset) -> str:
+    named = [field.name for field in dataset.fields if field.type == "class"]
+    if len(named) != 1:
+        raise ValueError(f"field=None: expected one field with classes, there are {', '.join(named) or 'none'}")
+    return named[0]
+
+
+def concat(datasets: Iterable[Dataset]) -> Dataset:
+    """See ``fastshard.concat``."""
+    views = list(datasets)
+    if not views or not all(isinstance(view, Dataset) for view in views):
+        raise TypeError(f"datasets={views!r}: expected at least one fastshard.Dataset")
+    leaves: dict[tuple[str, str], _Opened] = {}
+    for view in views:
+        for leaf in view._opened.parts:
+            leaves.setdefault(_key(leaf), leaf)
+    first = views[0]._opened
+    opened = first if len(leaves) == len(first.parts) else _Opened.join(list(leaves.values()))
+    ends = np.cumsum([leaf.native.num_rows for leaf in leaves.values()])
+    starts = dict(zip(leaves, [0, *ends.tolist()], strict=False))
+    rows = _as_range(np.concatenate([_moved(view, starts) for view in views]))
+    if all(view._weights is None for view in views):
+        return _make(opened, rows, None, None)
+    weights = np.concatenate([_weights(view) for view in views])
+    return _make(opened, rows, weights, None)
+
+
+def _key(leaf: _Opened) -> tuple[str, str]:
+    path, content = leaf.native.sources()[0]
+    return str(path), content
+
+
+def _moved(view: Dataset, starts: Mapping[tuple[str, str], int]) -> Integers:
+    """The rows of a view when its folders start elsewhere."""
+    parts = view._opened.parts
+    sizes = np.array([leaf.native.num_rows for leaf in parts])
+    ends = np.cumsum(sizes)
+    moved_by = np.array([starts[_key(leaf)] for leaf in parts]) - (ends - sizes)
+    rows = view._row_numbers()
+    moved: Integers = rows + moved_by[np.searchsorted(ends, rows, side="right")]
+    return moved
+
+
+def _as_range(rows: Integers) -> range | Integers:
+    if len(rows) == 0:
+        return range(0)
+    plain = range(int(rows[0]), int(rows[0]) + len(rows))
+    return plain if np.array_equal(rows, np.arange(plain.start, plain.stop)) else rows
+
+
+def _weights(view: Dataset) -> NDArray[np.float64]:
+    return np.ones(len(view)) if view._weights is None else view._weights
+
+
+def mix(datasets: Sequence[Dataset], weights: Sequence[float], num_samples: int | None) -> Dataset:
+    """See ``fastshard.mix``."""
+    shares = _check.numbers("weights", weights)
+    if len(shares) != len(datasets) or min(shares) < 0 or sum(shares) == 0:
+        raise ValueError(f"weights={weights!r}: expected {len(datasets)} numbers of at least 0, not all of them 0")
+    whole = concat(datasets)
+    parts = []
+    for share, view in zip(shares, datasets, strict=True):
+        own = _weights(view)
+        if share and not own.sum():
+            raise ValueError(f"weights={weights!r}: {share} for {view._opened.name}, which has no rows to draw from")
+        parts.append(own * (share / own.sum()) if share else own * 0)
+    return weighted(whole._view(whole._rows), np.concatenate(parts), num_samples)

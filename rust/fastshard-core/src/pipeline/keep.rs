@@ -1,0 +1,245 @@
+//! Which decoded pixels a loader keeps, and where: the decision, made before the first batch.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::image::{ImagePlan, Kept, upright_size};
+use crate::cache::{Folder, Sizes, Wanted};
+use crate::codec::LIBJPEG_TURBO;
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::format::Column;
+use crate::pixels::Depth;
+use crate::schema::Field;
+use crate::transform::{DecodeOptions, Finish, Layout, Operation};
+
+/// What "auto" lets an entry take of the disk's free space, and of the machine's memory.
+const DISK_SHARE: f64 = 0.5;
+const MEMORY_SHARE: f64 = 0.5;
+
+/// Where decoded pixels are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSpec {
+    /// The folder.
+    pub folder: String,
+    /// The most that all entries in it may take.
+    #[serde(default)]
+    pub max_bytes: Option<u64>,
+    /// Only where it takes a fair share of disk and memory, and do without where it can't be had.
+    #[serde(default)]
+    pub auto: bool,
+    /// Only fill it: what follows the beginning of a list is not wanted.
+    #[serde(default)]
+    pub fill: bool,
+}
+
+/// What was decided for an image field.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Keeping {
+    /// The field.
+    pub field: String,
+    /// How many operations of its list come before anything random, `Decode` included.
+    pub prefix: usize,
+    /// The entry's file, if there is one.
+    pub path: Option<String>,
+    /// Bytes that it takes when all rows are there.
+    pub bytes: u64,
+    /// Why there is none.
+    pub reason: Option<String>,
+}
+
+/// Decides for one field, and opens its entry.
+pub(super) fn keep(
+    dataset: &Dataset,
+    field: &Field,
+    plan: &mut ImagePlan,
+    spec: &CacheSpec,
+) -> Result<Keeping> {
+    let mut keeping = Keeping {
+        field: field.name.clone(),
+        ..Keeping::default()
+    };
+    let Some(options) = plan.decode_options() else {
+        keeping.reason = Some("its pixels are stored raw already".into());
+        return Ok(keeping);
+    };
+    // Without later steps, up to the last one; without any, `Decode` alone may stand there.
+    let last = plan.steps.last().map_or(1, |(at, _)| at + 1);
+    keeping.prefix = plan.steps.get(plan.prefix).map_or(last, |(at, _)| *at);
+    if let Some(reason) = hindrance(plan, &options).filter(|_| !spec.fill) {
+        keeping.reason = Some(reason);
+        return Ok(keeping);
+    }
+    let opened = open(dataset, field, plan, &options, spec, &mut keeping);
+    match opened {
+        // Doing without is what "auto" means; somebody who named a folder wants to know.
+        Err(error) if spec.auto => keeping.reason = Some(error.to_string()),
+        other => other?,
+    }
+    Ok(keeping)
+}
+
+/// Why the pixels behind the prefix would not be those of doing everything at once.
+fn hindrance(plan: &ImagePlan, options: &DecodeOptions) -> Option<String> {
+    let (resizes, ends) = (plan.prefix_resizes(), plan.prefix == plan.steps.len());
+    if plan.format.depth == Depth::Sixteen && resizes && !ends {
+        // Its weights are floating-point, and summed up in another order for another part.
+        return Some("resizing 16-bit pixels rounds by the part that is asked for".into());
+    }
+    let later = plan.steps[plan.prefix..]
+        .iter()
+        .any(|(_, step)| step.resizes());
+    (later && options.scaled && !resizes).then(|| {
+        "its first resize is random, and decides how it is decoded; put Resize before it, or Decode(scaled=False) first"
+            .into()
+    })
+}
+
+fn open(
+    dataset: &Dataset,
+    field: &Field,
+    plan: &mut ImagePlan,
+    options: &DecodeOptions,
+    spec: &CacheSpec,
+    keeping: &mut Keeping,
+) -> Result<()> {
+    let folder = Folder::open(&spec.folder, spec.max_bytes)?;
+    let operations: Vec<&Operation> = plan.steps[..plan.prefix]
+        .iter()
+        .map(|(_, step)| step)
+        .collect();
+    let what = json!([
+        dataset.manifest().fingerprint,
+        field.name,
+        options,
+        operations,
+        [env!("CARGO_PKG_VERSION"), LIBJPEG_TURBO],
+    ]);
+    let key = blake3::hash(what.to_string().as_bytes()).to_hex();
+    let sources: Vec<_> = dataset
+        .sources()
+        .iter()
+        .map(|source| source.path.display().to_string())
+        .collect();
+    let description = json!({
+        "datasets": sources,
+        "fingerprint": dataset.manifest().fingerprint,
+        "field": field.name,
+        "decode": options,
+        "transforms": operations,
+    });
+    let wanted = Wanted {
+        key: &key[..32],
+        description: &description.to_string(),
+        rows: dataset.rows(),
+        pixel_bytes: plan.format.bytes() as u32,
+    };
+    if spec.auto && !folder.holds(wanted.key) {
+        let sizes = sizes(dataset, field, plan, options)?;
+        check_shares(&folder, wanted.bytes(&sizes))?;
+    }
+    let entry = folder.entry(&wanted, || sizes(dataset, field, plan, options))?;
+    keeping.path = Some(entry.path().display().to_string());
+    keeping.bytes = entry.bytes();
+    let as_they_are = Finish::new(&[], plan.format, Layout::Nhwc)?;
+    plan.kept = Some(Kept { entry, as_they_are });
+    Ok(())
+}
+
+/// (height, width) of each row behind the prefix.
+fn sizes(
+    dataset: &Dataset,
+    field: &Field,
+    plan: &ImagePlan,
+    options: &DecodeOptions,
+) -> Result<Sizes> {
+    let known = dataset.manifest().image_sizes.get(&field.name);
+    let uniform = known
+        .and_then(|sizes| sizes.uniform())
+        .filter(|_| !options.exif_orientation);
+    let steps = plan.steps[..plan.prefix].iter();
+    let same = steps.fold(
+        uniform.map(|(width, height)| [height, width]),
+        |size, (_, step)| step.output_size(size),
+    );
+    if let Some(size) = same {
+        return Ok(Sizes::Same(size));
+    }
+    let index = dataset.field(&field.name)?;
+    let mut each = Vec::with_capacity(dataset.rows() as usize);
+    for row in 0..dataset.rows() {
+        let place = dataset.locate(row)?;
+        let Column::Image {
+            width,
+            height,
+            orientation,
+            ..
+        } = place.block.column(index)
+        else {
+            return Err(Error::decode(format!(
+                "field {:?} is not stored as the manifest says",
+                field.name
+            )));
+        };
+        let orientation = orientation.value(place.row);
+        let turned = options.exif_orientation && orientation > 1;
+        let [height, width] = upright_size(
+            height.value(place.row),
+            width.value(place.row),
+            orientation,
+            turned,
+        );
+        // What can't be resized as asked is an error when it is loaded, and has no place here.
+        let size = plan
+            .start(width, height)
+            .map_or((0, 0), |recipe| recipe.size());
+        each.push([size.1, size.0]);
+    }
+    Ok(Sizes::Each(each))
+}
+
+fn check_shares(folder: &Folder, bytes: u64) -> Result<()> {
+    let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
+    let free = free_disk(folder)? as f64;
+    let memory = memory_bytes().map_or(f64::INFINITY, |bytes| bytes as f64);
+    let bytes = bytes as f64;
+    for (limit, share, what) in [
+        (free, DISK_SHARE, "free disk space"),
+        (memory, MEMORY_SHARE, "memory"),
+    ] {
+        if bytes > limit * share {
+            let percent = share * 100.0;
+            return Err(Error::option(format!(
+                "its {} are more than {percent} % of the {} of {what}; name a folder to keep them all the same",
+                gib(bytes),
+                gib(limit)
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn free_disk(folder: &Folder) -> Result<u64> {
+    let found = rustix::fs::statvfs(folder.path())
+        .map_err(|error| Error::io(folder.path())(error.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// The memory of the machine, or less where this process may have less.
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let machine = line
+        .trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        << 10;
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let limit = limit.and_then(|text| text.trim().parse::<u64>().ok());
+    Some(limit.map_or(machine, |limit| limit.min(machine)))
+}
