@@ -119,7 +119,7 @@ def _loader(job: Job, shards: str, steps: list[fs.Transform], cache: str = "off"
     return fs.Loader(
         fs.open(shards),
         batch_size=job.batch,
-        shuffle=job.shuffle,
+        shuffle=job.shuffle or cache != "off",
         seed=job.seed,
         drop_last=True,
         transforms={"image": steps} if steps else None,

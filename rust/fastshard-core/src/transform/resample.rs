@@ -242,8 +242,12 @@ fn copy(stage: &Stage, shown: Rect, source: Source<'_>, out: &mut [u8], left: u3
     );
     let x = (stage.source.x + shown.x - source.area.x) as usize * size;
     let y = (stage.source.y + shown.y - source.area.y) as usize;
-    let length = shown.width as usize * size;
-    for row in 0..shown.height as usize {
+    let (mut length, mut rows) = (shown.width as usize * size, shown.height as usize);
+    if length == from_pitch && length == to_pitch {
+        // All in one piece: a large copy doesn't read first what it is to overwrite.
+        (length, rows) = (length * rows, 1);
+    }
+    for row in 0..rows {
         let from = (y + row) * from_pitch + x;
         let to = (top as usize + row) * to_pitch + left as usize * size;
         out[to..to + length].copy_from_slice(&source.pixels[from..from + length]);
