@@ -1,6 +1,8 @@
 """The TensorFlow adapter: static shapes, tf.data's operations, and training a Keras model."""
 
+import contextlib
 import itertools
+import json
 import pickle
 
 import keras
@@ -185,3 +187,46 @@ def test_fit_with_repeat(loader):
     train = fs.tensorflow.dataset(loader, as_tuple=("image", "label")).repeat()
     history = model().fit(train, steps_per_epoch=3, epochs=2, verbose=0, shuffle=False)
     assert len(history.history["loss"]) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")  # Keras, where an epoch is shorter
+class TestResume:
+    """A run of ``fit`` that is stopped, and one that goes on from the file that it left."""
+
+    def loader(self, packed):
+        steps = {"image": [fs.Resize((16, 16)), fs.RandomHorizontalFlip()]}
+        return fs.Loader(packed, 6, shuffle=True, seed=2, transforms=steps, num_threads=1)
+
+    def fit(self, loader, path, epochs, stop):
+        class Stop(keras.callbacks.Callback):
+            batches = 0
+
+            def on_train_batch_end(self, batch, logs=None):
+                self.batches += 1
+                if self.batches == stop:
+                    raise KeyboardInterrupt
+
+        layers = [keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5)]
+        model = keras.Sequential(layers)
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        state = fs.keras.LoaderState(loader, path, save_freq=2)
+        data = fs.tensorflow.dataset(loader, as_tuple=("image", "label"))
+        with contextlib.suppress(KeyboardInterrupt):
+            model.fit(data, epochs=epochs, verbose=0, shuffle=False, callbacks=[state, Stop()])
+
+    # Epochs have 7 batches; the state is saved after each second one.
+    @pytest.mark.parametrize(("stop", "epoch", "samples"), [(3, 0, 12), (5, 0, 24), (7, 0, 36), (9, 1, 6), (12, 1, 30)])
+    def test_goes_on(self, packed, tmp_path, stop, epoch, samples):
+        path = tmp_path / "state.json"
+        self.fit(self.loader(packed), path, 3, stop)
+        state = json.loads(path.read_text())
+        assert (state["epoch"], state["samples"]) == (epoch, samples)
+        loader = self.loader(packed)
+        callback = fs.keras.LoaderState(loader, path)
+        data = fs.tensorflow.dataset(loader)
+        next(iter(data))  # as Keras does, to learn shapes
+        callback.on_train_begin()
+        wanted = [batch["label"].tolist() for batch in self.loader(packed).iterate(epoch=epoch)][samples // 6 :]
+        assert [batch["label"].numpy().tolist() for batch in data] == wanted
+        self.fit(self.loader(packed), path, 1, None)
+        assert json.loads(path.read_text())["epoch"] == epoch + 1

@@ -9,7 +9,8 @@
     for batch in loader:                             # batch["image"]: uint8 [256, 224, 224, 3]
         ...
 
-``fs.torch.ShardDataset(loader)`` and ``fs.tensorflow.dataset(loader)`` load their framework when they are first used.
+``fs.torch.ShardDataset(loader)``, ``fs.tensorflow.dataset(loader)`` and ``fs.keras.PyDataset(loader)`` load their
+framework when they are first used.
 """
 
 import importlib
@@ -68,6 +69,7 @@ from ._transforms import (
 )
 
 if TYPE_CHECKING:
+    from . import keras as keras
     from . import tensorflow as tensorflow
     from . import torch as torch
 
@@ -133,7 +135,7 @@ __all__ = [
 ]
 
 # Not in __all__: a star import must load no framework.
-_ADAPTERS = ("tensorflow", "torch")
+_ADAPTERS = ("keras", "tensorflow", "torch")
 
 if build_info()["profile"] == "debug":
     warnings.warn("this fastshard is a debug build and many times slower than a release build", stacklevel=2)

@@ -228,8 +228,6 @@ class Loader:
         whole = (first, step) == (0, 1)
         batches = Batches(self, native, begin, whole, names)
         self._open.add(batches)
-        # Only one pass goes on where a state says; the next begins the epoch anew.
-        self._next = _Begin(self._next.epoch, 0)
         if whole:
             self._state = begin
         return batches
@@ -257,6 +255,14 @@ class Loader:
         samples = begin.samples + batches * self.batch_size * self._spec["world_size"]
         return _Begin(begin.epoch, min(samples, self._native.num_samples))
 
+    def _ahead(self, begin: _Begin, batches: int) -> _Begin:
+        """Where so many batches lead from there, over the ends of epochs."""
+        rest = self._native.batches(begin.samples)
+        if batches < rest:
+            return self._after(begin, batches)
+        epochs, batches = divmod(batches - rest, max(1, len(self)))
+        return self._after(_Begin(begin.epoch + 1 + epochs, 0), batches)
+
     def state_dict(self) -> dict[str, Any]:
         """Where the newest pass stands, as plain values for JSON; the same on all ranks after as many batches.
 
@@ -273,8 +279,9 @@ class Loader:
         return {"dataset": self.dataset.fingerprint, "shuffle": shuffle, "seed": self._spec["seed"]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Lets the next pass go on where ``state`` was taken: the same samples, bit for bit, in the same order.
+        """Lets passes go on where ``state`` was taken, until one reaches the end of that epoch.
 
+        They have the same samples, bit for bit, in the same order.
         Threads, prefetch, ranks and batch size may be others (what is drawn for whole batches, as by ``MixUp``, follows
         the batches). Costs nothing, wherever it was. Raises ValueError if dataset, view, shuffle or seed are not those
         of the state.

@@ -81,10 +81,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         if resumed is not None:
             return resumed
         epoch = int(self._epochs.min())
-        begin = loader._next if loader.epoch >= epoch else _Begin(epoch, 0)
-        # Only one pass goes on in the middle of an epoch.
-        self.loader._next = _Begin(self.loader.epoch, 0)
-        return _Place(begin, 0, step)
+        return _Place(loader._next if loader.epoch >= epoch else _Begin(epoch, 0), 0, step)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         first, step = _share()
