@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::arrange::{Arranged, before_values, check_erasing, only_erases};
+use super::open::Opener;
 use super::render::Renderer;
 use super::stats::Times;
 use crate::cache::Entry;
-use crate::codec::{Decoded, Decoder, Encoded, Format, Header, MAX_PIXELS, Request, orient};
+use crate::codec::{Decoder, Encoded, Header, MAX_PIXELS};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::format::Column;
@@ -36,6 +37,8 @@ pub(crate) struct ImagePlan {
     pub(super) steps: Vec<(usize, Operation)>,
     /// How many of them come before anything random, and so are the same each time.
     pub(super) prefix: usize,
+    /// Whether one of these resizes.
+    pub(super) prefix_resizes: bool,
     /// Where the pixels behind those are kept.
     pub(super) kept: Option<Kept>,
     pub(super) finish: Finish,
@@ -201,8 +204,10 @@ impl ImagePlan {
         let finish = Finish::new(&values, input, layout)?;
         check_erasing(&steps, format, finish.channels())?;
         let fixed = |(_, step): &&(usize, Operation)| step.is_fixed_geometry();
+        let prefix = steps.iter().take_while(fixed).count();
         Ok(Self {
-            prefix: steps.iter().take_while(fixed).count(),
+            prefix,
+            prefix_resizes: steps[..prefix].iter().any(|(_, step)| step.resizes()),
             kept: None,
             name: name.to_owned(),
             index,
@@ -263,15 +268,12 @@ impl ImagePlan {
         let begun = recipe.reduction();
         self.go_on(&mut recipe, key)?;
         // Where the beginning resizes, it alone says how: so it gives the same pixels whatever follows.
-        let alone = self.prefix_resizes();
-        let reduction = if alone { begun } else { recipe.reduction() };
+        let reduction = if self.prefix_resizes {
+            begun
+        } else {
+            recipe.reduction()
+        };
         Ok((recipe, reduction))
-    }
-
-    pub(super) fn prefix_resizes(&self) -> bool {
-        self.steps[..self.prefix]
-            .iter()
-            .any(|(_, step)| step.resizes())
     }
 
     /// The recipe of the prefix alone.
@@ -317,35 +319,6 @@ pub(super) struct Kept {
     pub(super) as_they_are: Finish,
 }
 
-/// An image's header, and how it lies when it is turned upright.
-struct Upright {
-    header: Header,
-    turned: bool,
-    width: u32,
-    height: u32,
-}
-
-impl Upright {
-    fn of(header: Header, options: &DecodeOptions) -> Self {
-        let turned = options.exif_orientation && header.orientation > 1;
-        let [height, width] = upright_size(header.height, header.width, header.orientation, turned);
-        Self {
-            header,
-            turned,
-            width,
-            height,
-        }
-    }
-}
-
-/// (height, width) once an image is turned.
-pub(super) fn upright_size(height: u32, width: u32, orientation: u8, turned: bool) -> [u32; 2] {
-    match (turned, orientation) {
-        (true, 5..) => [width, height],
-        _ => [height, width],
-    }
-}
-
 /// One thread's tools for one field.
 #[derive(Debug)]
 pub(crate) struct ImageWorker {
@@ -357,22 +330,10 @@ pub(crate) struct ImageWorker {
     times: Times,
 }
 
-/// Decodes and turns.
-#[derive(Debug)]
-struct Opener {
-    decoder: Decoder,
-    decoded: Scratch,
-    upright: Scratch,
-}
-
 impl ImageWorker {
     pub(crate) fn new(plan: &ImagePlan) -> Result<Self> {
         Ok(Self {
-            opener: Opener {
-                decoder: Decoder::new(plan.max_pixels())?,
-                decoded: Scratch::default(),
-                upright: Scratch::default(),
-            },
+            opener: Opener::new(plan.max_pixels())?,
             kept: Scratch::default(),
             renderer: Renderer::default(),
             times: Times::default(),
@@ -427,19 +388,12 @@ impl ImageWorker {
 
     /// The decoder, for looking at headers.
     pub(crate) fn decoder(&mut self) -> &mut Decoder {
-        &mut self.opener.decoder
+        self.opener.decoder()
     }
 
     /// Checks that a file is whole: by its structure, or pixel by pixel.
     pub(crate) fn check(&mut self, bytes: &[u8], header: &Header, decode: bool) -> Result<()> {
-        let Opener {
-            decoder, decoded, ..
-        } = &mut self.opener;
-        if decode {
-            decoder.check_decodes(bytes, header, decoded)?;
-        } else {
-            decoder.check_whole(bytes, header, decoded)?;
-        }
+        self.opener.check(bytes, header, decode)?;
         self.shrink();
         Ok(())
     }
@@ -454,7 +408,7 @@ impl ImageWorker {
         out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
     ) -> Result<()> {
         let started = Instant::now();
-        let image = Upright::of(self.opener.decoder.header(encoded.bytes)?, &options);
+        let image = self.opener.look(encoded.bytes, &options)?;
         let (recipe, reduction) = plan.recipe(image.width, image.height, key)?;
         let source =
             (self.opener).open(encoded, &image, &options, plan.format, &recipe, reduction)?;
@@ -491,7 +445,7 @@ impl ImageWorker {
         let (pixels, [height, width]) = if let Some(found) = kept.entry.read(row) {
             (found.pixels, found.size)
         } else {
-            let image = Upright::of(opener.decoder.header(encoded.bytes)?, &options);
+            let image = opener.look(encoded.bytes, &options)?;
             let recipe = plan.start(image.width, image.height)?;
             let source = opener.open(
                 encoded,
@@ -527,139 +481,8 @@ impl ImageWorker {
     }
 
     fn shrink(&mut self) {
-        let Opener {
-            decoder,
-            decoded,
-            upright,
-        } = &mut self.opener;
-        decoder.shrink(KEEP_SCRATCH);
-        decoded.shrink(KEEP_SCRATCH);
-        upright.shrink(KEEP_SCRATCH);
+        self.opener.shrink(KEEP_SCRATCH);
         self.kept.shrink(KEEP_SCRATCH);
         self.renderer.shrink(KEEP_SCRATCH);
     }
-}
-
-impl Opener {
-    /// What a recipe needs of an image, upright.
-    fn open(
-        &mut self,
-        encoded: Encoded<'_>,
-        image: &Upright,
-        options: &DecodeOptions,
-        format: PixelFormat,
-        recipe: &Recipe,
-        reduction: u32,
-    ) -> Result<Source<'_>> {
-        let Upright { header, turned, .. } = image;
-        let whole = Rect::of_size(header.width, header.height);
-        let request = Request {
-            region: if *turned {
-                whole
-            } else {
-                recipe.needed().unwrap_or(whole)
-            },
-            format,
-            reduce: allowed(reduction, options, header, *turned),
-        };
-        let Decoded { area, reduce } =
-            self.decoder
-                .decode(encoded, header, &request, &mut self.decoded)?;
-        let decoded = self.decoded.bytes(area.area() * format.bytes());
-        let (pixels, area) = if *turned {
-            turn(decoded, area, header.orientation, format, &mut self.upright)
-        } else {
-            (&*decoded, area)
-        };
-        Ok(Source {
-            pixels,
-            area,
-            format,
-            reduce,
-        })
-    }
-}
-
-/// How many times smaller an image is decoded. The resize that follows has the rest to do.
-fn allowed(reduction: u32, options: &DecodeOptions, header: &Header, turned: bool) -> u32 {
-    if !options.scaled || header.format != Format::Jpeg {
-        return 1;
-    }
-    // Turned about, a partial last pixel would come first.
-    let whole = header.width.is_multiple_of(reduction) && header.height.is_multiple_of(reduction);
-    if turned && !whole { 1 } else { reduction }
-}
-
-fn turn<'a>(
-    decoded: &[u8],
-    area: Rect,
-    orientation: u8,
-    format: PixelFormat,
-    upright: &'a mut Scratch,
-) -> (&'a [u8], Rect) {
-    let (width, height) = (area.width as usize, area.height as usize);
-    orient(decoded, width, height, format.bytes(), orientation, upright);
-    let area = match orientation {
-        5.. => Rect::of_size(area.height, area.width),
-        _ => area,
-    };
-    (upright.bytes(decoded.len()), area)
-}
-
-/// A decoded image.
-#[derive(Debug)]
-pub struct Sample {
-    /// The values.
-    pub bytes: Vec<u8>,
-    /// Their type.
-    pub dtype: Dtype,
-    /// Their shape.
-    pub shape: Vec<usize>,
-}
-
-/// Decodes and transforms one image of a dataset, as epoch 0 of seed 0 would. Slow: for looking, not for training.
-pub fn read_image(
-    dataset: &Dataset,
-    row: u64,
-    field: &str,
-    operations: &[Operation],
-) -> Result<Option<Sample>> {
-    let place = dataset.locate(row)?;
-    let index = dataset.field(field)?;
-    let Some(plan) = ImagePlan::new(dataset, &dataset.fields()[index], operations, Layout::Nhwc)?
-    else {
-        return Ok(None);
-    };
-    place
-        .block
-        .check(place.row)
-        .map_err(|reason| dataset.corrupt_row(row, &place, &reason))?;
-    let mut worker = ImageWorker::new(&plan)?;
-    let key = Key {
-        seed: 0,
-        epoch: 0,
-        row,
-        field: index as u64,
-    };
-    // Words, so that every dtype is aligned.
-    let mut words: Vec<u64> = Vec::new();
-    let mut shape = Vec::new();
-    let finish = &plan.finish;
-    let length_of = |shape: &[usize]| shape.iter().product::<usize>() * finish.dtype().size();
-    let (grown, found) = (&mut words, &mut shape);
-    worker
-        .run(&plan, &place, key, move |height_width| {
-            *found = finish.shape(height_width);
-            let length = length_of(found);
-            grown.resize(length.div_ceil(8), 0);
-            Ok(&mut bytemuck::cast_slice_mut(grown)[..length])
-        })
-        .map_err(|error| dataset.blame(row, &place, error))?;
-    let length = length_of(&shape);
-    let bytes = bytemuck::cast_slice(&words)[..length].to_vec();
-    Ok(Some(Sample {
-        bytes,
-        dtype: plan.dtype(),
-        shape,
-    }))
 }

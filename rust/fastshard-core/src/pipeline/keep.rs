@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::image::{ImagePlan, Kept, upright_size};
+use super::image::{ImagePlan, Kept};
+use super::open::upright_size;
 use crate::cache::{Folder, Sizes, Wanted};
 use crate::codec::LIBJPEG_TURBO;
 use crate::dataset::Dataset;
@@ -82,7 +83,7 @@ pub(super) fn keep(
 
 /// Why the pixels behind the prefix would not be those of doing everything at once.
 fn hindrance(plan: &ImagePlan, options: &DecodeOptions) -> Option<String> {
-    let (resizes, ends) = (plan.prefix_resizes(), plan.prefix == plan.steps.len());
+    let (resizes, ends) = (plan.prefix_resizes, plan.prefix == plan.steps.len());
     if plan.format.depth == Depth::Sixteen && resizes && !ends {
         // Its weights are floating-point, and summed up in another order for another part.
         return Some("resizing 16-bit pixels rounds by the part that is asked for".into());

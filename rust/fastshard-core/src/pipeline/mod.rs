@@ -16,7 +16,9 @@ mod iterator;
 mod keep;
 mod label;
 mod mix;
+mod open;
 mod plan;
+mod read;
 mod render;
 mod stats;
 mod worker;
@@ -24,10 +26,10 @@ mod worker;
 pub use batch::{Batch, BatchField, Memory, Values};
 pub use batch_transform::{BatchOperation, Mix};
 pub(crate) use image::{ImagePlan, ImageWorker};
-pub use image::{Sample, read_image};
 pub use iterator::{Batches, Poll};
 pub use keep::{CacheSpec, Keeping};
 pub use plan::{Loader, OnError, Output, Pass, Shuffling, Spec};
+pub use read::{Sample, read_image};
 pub use stats::Stats;
 
 /// The cores that this process may use: affinity and cgroup limits respected.
