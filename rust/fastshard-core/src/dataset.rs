@@ -1,12 +1,15 @@
 //! A dataset: many shards, one index space.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 
+use crate::block_index::BlockIndex;
 use crate::error::{Error, Result};
 use crate::format::{Block, Manifest, ShardEntry, arrow_schema};
+use crate::mapping;
 use crate::schema::Field;
 use crate::shard::Shard;
 
@@ -27,8 +30,7 @@ pub struct Dataset {
     manifest: Manifest,
     /// Each with the schema that its version of the format has.
     shards: Vec<(Arc<Shard>, SchemaRef)>,
-    /// First row, shard and block of each block, in order.
-    starts: Vec<(u64, u32, u32)>,
+    index: BlockIndex,
 }
 
 /// Where a row lies.
@@ -62,19 +64,11 @@ impl Dataset {
     }
 
     fn of(sources: Vec<Source>, manifest: Manifest, shards: Vec<(Arc<Shard>, SchemaRef)>) -> Self {
-        let mut starts = Vec::new();
-        let mut row = 0;
-        for (shard, entry) in manifest.shards.iter().enumerate() {
-            for (block, entry) in entry.blocks.iter().enumerate() {
-                starts.push((row, shard as u32, block as u32));
-                row += entry.rows;
-            }
-        }
         Self {
             sources,
+            index: BlockIndex::new(&manifest),
             manifest,
             shards,
-            starts,
         }
     }
 
@@ -125,7 +119,7 @@ impl Dataset {
     /// Blocks, of all shards.
     #[must_use]
     pub fn blocks(&self) -> u64 {
-        self.starts.len() as u64
+        self.index.len() as u64
     }
 
     /// The fields.
@@ -162,19 +156,39 @@ impl Dataset {
         Ok(block)
     }
 
-    /// Finds a row.
-    pub fn locate(&self, row: u64) -> Result<Place<'_>> {
+    /// The number of the block that a row lies in, and the row's place in it.
+    pub(crate) fn block_of(&self, row: u64) -> Result<(usize, usize)> {
         if row >= self.rows() {
             return Err(Error::option(format!("row {row} of {}", self.rows())));
         }
-        let at = self.starts.partition_point(|&(first, ..)| first <= row) - 1;
-        let (first, shard, block) = self.starts[at];
+        Ok(self.index.find(row))
+    }
+
+    /// Finds a row.
+    pub fn locate(&self, row: u64) -> Result<Place<'_>> {
+        let (at, _) = self.block_of(row)?;
+        let (first, shard, block) = self.index.starts[at];
         Ok(Place {
             block: self.block(shard as usize, block as usize)?,
             row: (row - first) as usize,
             number: row,
             shard: shard as usize,
         })
+    }
+
+    /// Asks for fields of existing rows to be read from the disk, and waits for nothing.
+    pub(crate) fn will_need(&self, rows: Range<u64>, fields: &[usize]) -> Result<()> {
+        let (mut row, mut left) = (rows.start, rows.end - rows.start);
+        while left > 0 {
+            let place = self.locate(row)?;
+            let count = left.min((place.block.rows() - place.row) as u64);
+            let part = place.row..place.row + count as usize;
+            for &field in fields {
+                mapping::will_need(place.block.column(field).piece(part.clone()));
+            }
+            (row, left) = (row + count, left - count);
+        }
+        Ok(())
     }
 
     /// Puts dataset, shard, row and source path to what went wrong with a sample.

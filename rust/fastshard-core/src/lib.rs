@@ -1,5 +1,6 @@
 //! fastshard's core: packed, memory-mapped datasets and ready batches for model training, without any Python.
 
+mod block_index;
 pub mod cache;
 pub mod codec;
 pub mod dataset;

@@ -35,3 +35,17 @@ pub(crate) fn check_length(path: &Path, expected: u64, found: u64) -> Result<()>
         format!("{what}: {found} bytes, expected {expected}"),
     ))
 }
+
+/// Asks for a part of a mapped file to be read, and waits for nothing; a hint, which may come to nothing.
+#[cfg(target_os = "linux")]
+pub(crate) fn will_need(part: &[u8]) {
+    use rustix::mm::{Advice, madvise};
+    let inside = part.as_ptr().addr() % rustix::param::page_size();
+    let start = part.as_ptr().wrapping_byte_sub(inside).cast_mut().cast();
+    // SAFETY: this advice changes nothing but what the kernel reads ahead, wherever the pages lie.
+    #[expect(unsafe_code, reason = "a system call that takes an address")]
+    let _ = unsafe { madvise(start, part.len() + inside, Advice::WillNeed) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn will_need(_part: &[u8]) {}

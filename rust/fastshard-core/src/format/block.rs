@@ -1,5 +1,6 @@
 //! One record batch with its columns downcast once, so that reaching a row costs no type check.
 
+use std::ops::Range;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
@@ -72,6 +73,20 @@ impl Tiles {
 }
 
 impl Column {
+    /// Where the values of rows lie, in one piece.
+    pub(crate) fn piece(&self, rows: Range<usize>) -> &[u8] {
+        let between = |offsets: &[i32]| offsets[rows.start] as usize..offsets[rows.end] as usize;
+        match self {
+            Self::Fixed { values, row_bytes } => {
+                &values[rows.start * row_bytes..rows.end * row_bytes]
+            }
+            Self::Text(text) => &text.value_data()[between(text.value_offsets())],
+            Self::Image { bytes, .. } | Self::Bytes(bytes) => {
+                &bytes.value_data()[between(bytes.value_offsets())]
+            }
+        }
+    }
+
     fn update_crc(&self, row: usize, crc: u32) -> u32 {
         let variable = |crc, bytes: &[u8]| {
             let crc = crc32c::crc32c_append(crc, &(bytes.len() as u64).to_le_bytes());
