@@ -3,7 +3,7 @@
 use crate::format::Manifest;
 
 /// The blocks of all shards, found by row without a search.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct BlockIndex {
     /// First row, shard and block of each block, in order.
     pub(crate) starts: Vec<(u64, u32, u32)>,

@@ -21,3 +21,4 @@ mod writer;
 
 pub use dataset::Dataset;
 pub use error::{Error, Result};
+pub use mapping::Access;
