@@ -41,6 +41,12 @@ pub(super) struct Window {
     runs: Vec<Option<u64>>,
 }
 
+impl Window {
+    fn contains(&self, position: u64) -> bool {
+        (self.start..self.end).contains(&position)
+    }
+}
+
 impl Blockwise {
     pub(super) fn new(count: u64, cut: Cut, seed: u64, epoch: u64) -> Self {
         let runs = count.div_ceil(cut.run).max(1);
@@ -91,12 +97,28 @@ impl Blockwise {
         })
     }
 
-    /// The row at a position. `window` is any, and then the position's own, to be used again for its neighbours.
-    pub(super) fn at(&self, position: u64, window: &mut Window) -> u64 {
-        if !(window.start..window.end).contains(&position) {
-            *window = self.window(self.window_of(position));
+    /// The rows at positions, in their place. `window` is any, and then that of the last, to be used again.
+    pub(super) fn map(&self, mut positions: &mut [u64], window: &mut Window) {
+        while let Some(&first) = positions.first() {
+            if !window.contains(first) {
+                *window = self.window(self.window_of(first));
+            }
+            let outside = positions.iter().position(|&other| !window.contains(other));
+            let (inside, others) = positions.split_at_mut(outside.unwrap_or(positions.len()));
+            for position in &mut *inside {
+                *position -= window.start;
+            }
+            window.mix.map(inside);
+            for place in inside {
+                *place = self.row(window.start + *place, window);
+            }
+            positions = others;
         }
-        let place = self.widened(window.start + window.mix.at(position - window.start));
+    }
+
+    /// The row at a place among the permuted runs of a window.
+    fn row(&self, place: u64, window: &mut Window) -> u64 {
+        let place = self.widened(place);
         let (slot, row) = (place / self.cut.run, place % self.cut.run);
         let run = &mut window.runs[(slot - window.first_slot) as usize];
         let run = *run.get_or_insert_with(|| self.runs.at(slot));
@@ -119,8 +141,9 @@ mod tests {
     fn rows(count: u64, cut: Cut, epoch: u64) -> Vec<u64> {
         let order = Blockwise::new(count, cut, 7, epoch);
         let mut window = order.window(0);
-        let at = |position| order.at(position, &mut window);
-        (0..count).map(at).collect()
+        let mut rows: Vec<u64> = (0..count).collect();
+        order.map(&mut rows, &mut window);
+        rows
     }
 
     proptest! {

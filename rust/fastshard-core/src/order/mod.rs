@@ -84,6 +84,9 @@ pub struct Drawn {
     pub key: u64,
 }
 
+/// Positions that are mixed in one go.
+const TOGETHER: usize = 64;
+
 /// The mark of a position among keys: datasets have far fewer rows.
 const POSITION: u64 = 1 << 63;
 
@@ -151,34 +154,40 @@ impl<'a> Order<'a> {
 
     /// This rank's samples from an index on: quicker than one by one.
     pub fn fill(&self, first: u64, drawn: &mut [Drawn]) {
-        let indices = first..;
-        for (drawn, index) in drawn.iter_mut().zip(indices) {
-            drawn.key = self.position(index);
-        }
-        match &self.mix {
-            Mix::None => drawn.iter_mut().for_each(|drawn| drawn.row = drawn.key),
-            Mix::Uniform(permutation) => {
-                for drawn in &mut *drawn {
-                    drawn.row = permutation.at(drawn.key);
+        let mut first = first;
+        for drawn in drawn.chunks_mut(TOGETHER) {
+            let mut positions = [0; TOGETHER];
+            let positions = &mut positions[..drawn.len()];
+            for (position, index) in positions.iter_mut().zip(first..) {
+                *position = self.position(index);
+            }
+            for (drawn, position) in drawn.iter_mut().zip(&*positions) {
+                drawn.key = *position;
+            }
+            match &self.mix {
+                Mix::None => {}
+                Mix::Uniform(permutation) => permutation.map(positions),
+                Mix::Blockwise(blockwise, window) => {
+                    blockwise.map(positions, &mut window.borrow_mut());
                 }
             }
-            Mix::Blockwise(blockwise, window) => {
-                let mut window = window.borrow_mut();
-                for drawn in &mut *drawn {
-                    drawn.row = blockwise.at(drawn.key, &mut window);
-                }
-            }
+            self.look_up(positions, drawn);
+            first += drawn.len() as u64;
         }
+    }
+
+    /// The rows of the dataset at mixed positions of the view.
+    fn look_up(&self, mixed: &[u64], drawn: &mut [Drawn]) {
         let rows = &self.view.rows;
         let Some(weights) = &self.view.weights else {
-            for drawn in drawn {
-                drawn.row = rows.at(drawn.row);
+            for (drawn, &mixed) in drawn.iter_mut().zip(mixed) {
+                drawn.row = rows.at(mixed);
                 drawn.key = drawn.row;
             }
             return;
         };
-        for drawn in drawn {
-            drawn.row = rows.at(weights.draw(drawn.row, self.seed, self.epoch));
+        for (drawn, &mixed) in drawn.iter_mut().zip(mixed) {
+            drawn.row = rows.at(weights.draw(mixed, self.seed, self.epoch));
             drawn.key |= POSITION;
         }
     }

@@ -1,12 +1,30 @@
 //! A keyed permutation: an unbalanced Feistel network over a grid that hardly exceeds the rows, walked along its cycle
 //! until it lands inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
 
+#![expect(
+    clippy::inline_always,
+    reason = "code that is compiled for several processors must lie in the function that names them"
+)]
+
 use crate::random::mix;
 
 /// Six rounds mix large grids well. Small ones need more, since a round can do less to them; it hardly matters there.
 const ROUNDS: usize = 6;
 const ROUNDS_OF_FEW: usize = 16;
 const FEW: u64 = 1 << 16;
+
+/// Positions that go through the network side by side, as many as fill a few vector registers.
+const LANES: usize = 16;
+const LOW: u64 = 0xFFFF_FFFF;
+
+/// 32 bits of a line or a column, scattered over 32 bits: two multiplications folded onto themselves, which vector
+/// units can do, as they can't do 64-bit ones.
+#[inline(always)]
+fn scatter(value: u64, key: u64) -> u64 {
+    let product = ((value ^ key) & LOW) * 0x9E37_79B1;
+    let product = ((product ^ (product >> 32) ^ (key >> 32)) & LOW) * 0x85EB_CA6B;
+    (product ^ (product >> 32)) & LOW
+}
 
 /// A permutation of `0..count`.
 ///
@@ -50,7 +68,52 @@ impl Permutation {
     #[must_use]
     #[inline]
     pub fn at(&self, position: u64) -> u64 {
-        self.walk(position, |value| self.encrypt(value))
+        assert!(position < self.count, "{position} of {} rows", self.count);
+        let value = self.encrypt(position);
+        if value < self.count {
+            value
+        } else {
+            self.walk(value)
+        }
+    }
+
+    /// The rows at these positions, in their place: several times quicker than one by one.
+    ///
+    /// # Panics
+    /// When a position isn't below the count.
+    pub fn map(&self, positions: &mut [u64]) {
+        let (lanes, rest) = positions.as_chunks_mut::<LANES>();
+        for lanes in lanes {
+            assert!(lanes.iter().all(|&position| position < self.count));
+            self.encrypt_lanes(lanes);
+            for value in lanes {
+                if *value >= self.count {
+                    *value = self.walk(*value);
+                }
+            }
+        }
+        for value in rest {
+            *value = self.at(*value);
+        }
+    }
+
+    fn encrypt_lanes(&self, values: &mut [u64; LANES]) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has what the function asks for.
+            #[expect(
+                unsafe_code,
+                reason = "vector code that was compiled for some processors"
+            )]
+            return unsafe { self.encrypt_lanes_avx2(values) };
+        }
+        self.encrypt_all(values);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn encrypt_lanes_avx2(&self, values: &mut [u64; LANES]) {
+        self.encrypt_all(values);
     }
 
     /// The position of a row: the inverse of `at`.
@@ -59,22 +122,24 @@ impl Permutation {
     /// When the row isn't below the count.
     #[must_use]
     pub fn position_of(&self, row: u64) -> u64 {
-        self.walk(row, |value| self.decrypt(value))
-    }
-
-    #[inline]
-    fn walk(&self, start: u64, step: impl Fn(u64) -> u64) -> u64 {
-        assert!(start < self.count, "{start} of {} rows", self.count);
-        let mut value = start;
-        loop {
-            value = step(value);
-            if value < self.count {
-                return value;
-            }
+        assert!(row < self.count, "{row} of {} rows", self.count);
+        let mut value = self.decrypt(row);
+        while value >= self.count {
+            value = self.decrypt(value);
         }
+        value
     }
 
-    #[inline]
+    /// From a value beyond the rows on along its cycle, to the first that is one.
+    #[cold]
+    fn walk(&self, mut value: u64) -> u64 {
+        while value >= self.count {
+            value = self.encrypt(value);
+        }
+        value
+    }
+
+    #[inline(always)]
     fn split(&self, value: u64) -> (u64, u64) {
         (
             value >> self.column_bits,
@@ -82,38 +147,51 @@ impl Permutation {
         )
     }
 
-    #[inline]
+    #[inline(always)]
     fn join(&self, line: u64, column: u64) -> u64 {
         line << self.column_bits | column
     }
 
-    /// How far a round moves the lines of a column; below their number.
-    #[inline]
+    /// How far a round moves the lines of a column: scattered bits as a fraction of the lines, of which there are fewer
+    /// than 32 bits count.
+    #[inline(always)]
     fn line_step(&self, column: u64, key: u64) -> u64 {
-        // Of the bits, the upper 32 as a fraction of the lines, which are fewer than that.
-        ((mix(column ^ key) >> 32) * self.lines) >> 32
+        (scatter(column, key) * (self.lines & LOW)) >> 32
     }
 
     /// What a round does to the columns of a line.
-    #[inline]
+    #[inline(always)]
     fn column_flips(&self, line: u64, key: u64) -> u64 {
-        mix(line ^ key) & ((1 << self.column_bits) - 1)
+        scatter(line, key) & ((1 << self.column_bits) - 1)
     }
 
-    #[inline]
+    #[inline(always)]
     fn key_pairs(&self) -> &[[u64; 2]] {
         self.keys[..self.rounds].as_chunks::<2>().0
     }
 
-    #[inline]
     fn encrypt(&self, value: u64) -> u64 {
-        let (mut line, mut column) = self.split(value);
-        for [odd, even] in self.key_pairs() {
-            line += self.line_step(column, *odd);
-            line -= if line >= self.lines { self.lines } else { 0 };
-            column ^= self.column_flips(line, *even);
+        let mut values = [value];
+        self.encrypt_all(&mut values);
+        values[0]
+    }
+
+    #[inline(always)]
+    fn encrypt_all<const N: usize>(&self, values: &mut [u64; N]) {
+        let (mut lines, mut columns) = ([0; N], [0; N]);
+        for at in 0..N {
+            (lines[at], columns[at]) = self.split(values[at]);
         }
-        self.join(line, column)
+        for [odd, even] in self.key_pairs() {
+            for at in 0..N {
+                let line = lines[at] + self.line_step(columns[at], *odd);
+                lines[at] = line - if line >= self.lines { self.lines } else { 0 };
+                columns[at] ^= self.column_flips(lines[at], *even);
+            }
+        }
+        for at in 0..N {
+            values[at] = self.join(lines[at], columns[at]);
+        }
     }
 
     fn decrypt(&self, value: u64) -> u64 {
@@ -146,6 +224,33 @@ mod tests {
                 prop_assert!(!std::mem::replace(&mut seen[row as usize], true));
                 prop_assert_eq!(permutation.position_of(row), position);
             }
+            let mut mapped: Vec<u64> = (0..count).collect();
+            permutation.map(&mut mapped);
+            prop_assert!((0..count).all(|at| mapped[at as usize] == permutation.at(at)));
+        }
+    }
+
+    /// Large orders go through fewer rounds: places of single rows, and of pairs near and far, by hundredths.
+    #[test]
+    fn large_orders_are_uniform() {
+        const ROWS: u64 = 1 << 20;
+        const SEEDS: u64 = 20_000;
+        for (first, second) in [
+            (0, 1),
+            (0, 1 << 10),
+            (5, ROWS / 2 + 5),
+            (ROWS - 2, ROWS - 1),
+        ] {
+            let mut hits = [0u32; 100];
+            for seed in 0..SEEDS {
+                let permutation = Permutation::new(ROWS, seed, 0);
+                let tenth = |position| (permutation.at(position) * 10 / ROWS) as usize;
+                hits[tenth(first) * 10 + tenth(second)] += 1;
+            }
+            let expected = SEEDS as f64 / 100.0;
+            let distance = |&n: &u32| (f64::from(n) - expected).powi(2) / expected;
+            let chi2: f64 = hits.iter().map(distance).sum();
+            assert!(chi2 < 170.0, "{first} and {second}: chi-squared {chi2}");
         }
     }
 

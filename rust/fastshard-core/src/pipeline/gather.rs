@@ -16,6 +16,9 @@ use crate::order::{Drawn, Order};
 /// for their cache lines to stay in the nearest cache.
 const AHEAD: usize = 64;
 const CACHE_LINE: usize = 64;
+/// Rows that are copied in place, since a call costs more.
+const VECTOR: usize = 16;
+const SHORT: usize = 256;
 /// Of longer rows only the beginning is asked for: the processor notices by itself how it goes on.
 const ASKED_BYTES: usize = 1024;
 
@@ -108,7 +111,7 @@ impl Gather {
             2 => copy_rows::<2>(&sources, out),
             4 => copy_rows::<4>(&sources, out),
             8 => copy_rows::<8>(&sources, out),
-            16 => copy_rows::<16>(&sources, out),
+            VECTOR..=SHORT => copy_short_rows(row_bytes, &sources, out),
             _ => {
                 for (out, source) in out.chunks_exact_mut(row_bytes).zip(sources) {
                     out.copy_from_slice(source);
@@ -127,19 +130,39 @@ fn copy_rows<const BYTES: usize>(sources: &[&[u8]], out: &mut [u8]) {
     }
 }
 
+/// The same for rows of a few vectors; the last of them overlaps the one before.
+fn copy_short_rows(row_bytes: usize, sources: &[&[u8]], out: &mut [u8]) {
+    for (out, source) in out.chunks_exact_mut(row_bytes).zip(sources) {
+        for (out, source) in out
+            .chunks_exact_mut(VECTOR)
+            .zip(source.chunks_exact(VECTOR))
+        {
+            copy_rows::<VECTOR>(&[source], out);
+        }
+        if let (Some(out), Some(source)) = (out.last_chunk_mut(), source.last_chunk::<VECTOR>()) {
+            *out = *source;
+        }
+    }
+}
+
 /// Asks for the cache lines of a row, and waits for none.
 #[inline]
 fn ask_for(row: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let asked = &row[..row.len().min(ASKED_BYTES)];
-        let lines = asked.iter().step_by(CACHE_LINE).chain(asked.last());
-        for byte in lines {
-            // SAFETY: a hint, which reads nothing and can't fault; the address is a valid one besides.
+        let asked = row.len().min(ASKED_BYTES);
+        let line = row.as_ptr().addr() % CACHE_LINE;
+        let lines = (line + asked).div_ceil(CACHE_LINE);
+        for at in 0..lines {
+            let address = row
+                .as_ptr()
+                .wrapping_sub(line)
+                .wrapping_add(at * CACHE_LINE);
+            // SAFETY: a hint, which reads nothing and can't fault.
             #[expect(unsafe_code, reason = "the one way to ask")]
             unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast());
+                _mm_prefetch::<_MM_HINT_T0>(address.cast());
             }
         }
     }
