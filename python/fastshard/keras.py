@@ -15,6 +15,7 @@ import numpy as np
 
 from . import _check
 from ._loader import Batches, Loader, _Begin
+from ._logs import Logs
 
 __all__ = ["LoaderState", "LoaderStats", "PyDataset"]
 
@@ -137,20 +138,17 @@ def _one_hot(labels: Any, classes: int) -> Any:
 class LoaderStats(keras.callbacks.Callback):
     """Adds what the loader did to the logs of each epoch: ``loader_samples_per_second``, ``loader_stall_percent`` ...
 
-    See ``Loader.stats``. Put it before the callbacks that write logs.
+    See ``Loader.stats``; here each epoch counts for itself. Put it before the callbacks that write logs.
     """
-
-    NAMES = ("samples_per_second", "stall_percent", "first_batch_ms", "cache_hits", "cache_misses")
 
     def __init__(self, loader: Loader) -> None:
         super().__init__()
-        self._loader = loader
+        self._logs = Logs(loader)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Called by Keras."""
-        stats = self._loader.stats()
         if logs is not None:
-            logs.update({f"loader_{name}": stats[name] for name in self.NAMES})
+            logs.update(self._logs.take())
 
 
 class LoaderState(keras.callbacks.Callback):

@@ -28,8 +28,8 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
     ``DataLoader(dataset, batch_size=None)`` for pinned memory or workers. With ``n`` workers, worker ``k`` loads
     batches ``k, k + n, ...``: every sample comes exactly once, in the loader's order.
 
-    Each full pass moves on to the next epoch, in workers too; ``set_epoch`` (of this object, not of the loader) before
-    a pass chooses it.
+    Each full pass moves on to the next epoch, in workers too, and is one as soon as its last batch is handed out;
+    ``set_epoch`` (of this object, not of the loader) before a pass chooses it.
 
     ``state_dict()`` and ``load_state_dict()`` go on at any batch: directly without workers, and with workers through
     torchdata's ``StatefulDataLoader(dataset, batch_size=None, num_workers=n)``, which keeps one state a worker.
@@ -74,23 +74,30 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             raise ValueError(f"state was taken in one of {workers} workers, expected as many as now: {step}")
         self.loader._next = begin
         self._epochs[first::step] = begin.epoch
-        self._resumed = self._place = _Place(begin, batches, step)
+        self._place = _Place(begin, batches, step)
+        # Workers that start from here for every epoch must not take it up again each time.
+        self._resumed = self._place if batches else None
 
-    def _begin(self, loader: Loader, step: int) -> _Place:
+    def _begin(self, step: int) -> _Place:
         resumed, self._resumed = self._resumed, None
-        if resumed is not None:
-            return resumed
+        return _Place(self._next(), 0, step) if resumed is None else resumed
+
+    def _next(self) -> _Begin:
+        """Where the next pass begins, unless a worker was told otherwise."""
         epoch = int(self._epochs.min())
-        return _Place(loader._next if loader.epoch >= epoch else _Begin(epoch, 0), 0, step)
+        return self.loader._next if self.loader.epoch >= epoch else _Begin(epoch, 0)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         first, step = _share()
         loader = self.loader if step == 1 else self.loader.share_threads(step)
-        self._place = place = self._begin(loader, step)
-        begin, done, _ = place
+        self._place = begin, done, _ = self._begin(step)
+        share = -(-(loader._native.batches(begin.samples) - first) // step)
         with loader._iterate(first + done * step, step, views=False, begin=begin, bits=True) as batches:
             for batch in batches:
                 self._place = _Place(begin, done + batches.position, step)
+                if done + batches.position == share:
+                    # Whoever knows how many there are, as Lightning does, never asks for one more.
+                    self._epochs[first::step] = begin.epoch + 1
                 yield {name: _tensor(values, name in batches._bits) for name, values in batch.items()}
         self._epochs[first::step] = begin.epoch + 1
         self._place = _Place(_Begin(begin.epoch + 1, 0), 0, step)
