@@ -7,7 +7,7 @@ only for Python code of your own that is slow; each then takes its own share of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,50 +103,76 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         self._place = _Place(_Begin(begin.epoch + 1, 0), 0, step)
 
 
-def to_device(batches: Iterable[dict[str, Any]], device: torch.device | str | int) -> Iterator[dict[str, Any]]:
+def to_device(batches: Iterable[Any], device: torch.device | str | int) -> Iterator[Any]:
     """Moves the tensors of batches to a device.
 
         for batch in fs.torch.to_device(fs.torch.ShardDataset(loader), "cuda"):
             ...
 
     For a GPU, each batch is pinned and copied on a stream of its own while the one before is worked on; what computes
-    with a batch waits for its copy. Text and bytes stay lists. Tensors on the CPU are handed on as they are.
+    with a batch waits for its copy. So ``state_dict()`` in this loop counts one batch more than was worked on. An error
+    comes after the batches before it. Tensors in dicts, lists and tuples inside a batch, as a ``Lambda`` may make them,
+    go along; text and bytes stay lists. Tensors on the CPU are handed on as they are.
     """
     target = torch.device(device)
     if target.type == "cuda":
         return _copied_ahead(batches, target)
-    return ({name: _moved(value, target) for name, value in batch.items()} for batch in batches)
+    return (_mapped(batch, lambda tensor: tensor.to(target)) for batch in batches)
 
 
-def _moved(value: Any, device: torch.device, *, pin: bool = False) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    return (value.pin_memory() if pin else value).to(device, non_blocking=pin)
+def _mapped(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """``function`` of every tensor in nested containers; all else as it is."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {name: _mapped(item, function) for name, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_mapped(item, function) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_mapped(item, function) for item in value)
+    return value
 
 
-def _copied_ahead(batches: Iterable[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
+def _copied_ahead(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    ahead = None
-    for batch in batches:
-        with torch.cuda.stream(stream):
-            # The pinned memory stays until its copy is done: torch's allocator sees to it.
-            copying = {name: _moved(value, device, pin=True) for name, value in batch.items()}
-        done = stream.record_event()
-        if ahead is not None:
-            yield _arrived(*ahead, device)
-        ahead = copying, done
-    if ahead is not None:
-        yield _arrived(*ahead, device)
+    copies = (_copy(batch, stream, device) for batch in batches)
+    copied = next(copies, None)
+    while copied is not None:
+        following = failed = None
+        try:
+            following = next(copies, None)
+        except Exception as error:  # noqa: BLE001
+            failed = error  # whatever it is, it comes after the batch that was there before it
+        yield _arrived(*copied, device)
+        copied = following
+        if failed is not None:
+            try:
+                raise failed
+            finally:
+                del failed  # its traceback holds this frame, and so what the frame holds
 
 
-def _arrived(batch: dict[str, Any], done: torch.cuda.Event, device: torch.device) -> dict[str, Any]:
+def _copy(batch: Any, stream: torch.cuda.Stream, device: torch.device) -> tuple[Any, torch.cuda.Event]:
+    with torch.cuda.stream(stream):
+        # The pinned memory stays until its copy is done: torch's allocator sees to it.
+        copying = _mapped(batch, lambda tensor: _pinned(tensor).to(device, non_blocking=True))
+    return copying, stream.record_event()
+
+
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
+
+
+def _arrived(batch: Any, done: torch.cuda.Event, device: torch.device) -> Any:
     stream = torch.cuda.current_stream(device)
     stream.wait_event(done)
-    for value in batch.values():
-        if isinstance(value, torch.Tensor):
-            # The memory came from another stream's pool and must not go back to it while this one still reads.
-            value.record_stream(stream)
-    return batch
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        # The memory came from another stream's pool and must not go back to it while this one still reads.
+        tensor.record_stream(stream)
+        return tensor
+
+    return _mapped(batch, keep)
 
 
 class _Place(NamedTuple):
