@@ -1,6 +1,8 @@
 """What several files of tests share: real photographs, a folder of them, and that folder packed."""
 
 import contextlib
+import gc
+import os
 
 # Torch's compiler brings an LLVM of its own, which aborts the process when TensorFlow's is loaded before it.
 with contextlib.suppress(ImportError):
@@ -13,6 +15,10 @@ from skimage import data
 from sklearn.datasets import load_sample_images
 
 import fastshard as fs
+
+# A forked worker that collects an iterator of TensorFlow's, left over from another test, waits forever for the threads
+# that it had in the parent. So what the parent leaves to be collected isn't collected in its children.
+os.register_at_fork(after_in_child=gc.freeze)
 
 CLASSES = ("astronaut", "cat", "coffee", "dahlia", "temple")
 

@@ -75,6 +75,14 @@ def test_a_concatenation_is_packed(pets, tmp_path):
     assert packed.verify() == []
 
 
+def test_arrays_in_memory_are_packed(tmp_path):
+    arrays = {"x": np.arange(10), "y": np.arange(30, dtype=np.float32).reshape(10, 3)}
+    fs.pack([fs.from_arrays(arrays)[2:], fs.from_arrays(arrays)], tmp_path / "ds")
+    packed = fs.open(tmp_path / "ds")
+    np.testing.assert_array_equal(packed.column("x"), [*range(2, 10), *range(10)])
+    np.testing.assert_array_equal(packed.column("y"), np.concatenate([arrays["y"][2:], arrays["y"]]))
+
+
 def test_what_can_not_be_one_is_refused(pets, tmp_path):
     fs.pack([{"label": 1, "image": np.zeros((4, 4, 3), np.uint8)}], tmp_path / "other")
     other = fs.open(tmp_path / "other")

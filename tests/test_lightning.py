@@ -114,6 +114,28 @@ def test_every_epoch_has_an_order_of_its_own(ds, wrapped):
     assert fit(wrapped(fs.torch.ShardDataset(make(ds)))) == wanted(ds)
 
 
+def test_tensors_in_memory_too(tmp_path):
+    rows = torch.arange(ROWS, dtype=torch.float32)
+
+    class Plain(Model):
+        def training_step(self, batch, index):
+            self.seen.append(batch[0].tolist())
+            return self.layer.weight.sum()
+
+    def run(*callbacks, checkpoint=None):
+        model = Plain()
+        loader = fs.torch.TensorLoader(rows, batch_size=BATCH, shuffle=True, seed=3)
+        trainer(*callbacks).fit(model, loader, ckpt_path=checkpoint)
+        return model.seen
+
+    whole = fs.torch.TensorLoader(rows, batch_size=BATCH, shuffle=True, seed=3)
+    epochs = [batch[0].tolist() for _ in range(3) for batch in whole]
+    assert run() == epochs
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(Stop(BATCHES + 3, tmp_path / "stopped.ckpt"))
+    assert run(checkpoint=tmp_path / "stopped.ckpt") == epochs[BATCHES + 3 :]
+
+
 @pytest.mark.parametrize("after", [1, BATCHES - 1, BATCHES, BATCHES + 3])
 @pytest.mark.parametrize(
     ("wrapped", "callback"),

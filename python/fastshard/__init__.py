@@ -38,7 +38,7 @@ from ._augment import (
 from ._augment_geometry import RandomAffine, RandomPerspective, RandomRotation
 from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
 from ._cache import Cache, CacheEntry
-from ._dataset import Dataset, Field, Problem, concat, mix, open
+from ._dataset import Dataset, Field, Problem, concat, from_arrays, mix, open
 from ._fastshard import (
     CorruptionError,
     DecodeError,
@@ -131,6 +131,7 @@ __all__ = [
     "__version__",
     "build_info",
     "concat",
+    "from_arrays",
     "mix",
     "open",
     "pack",

@@ -25,11 +25,8 @@ def bfloat16(what: str = "an array") -> np.dtype[Any]:
     return dtype
 
 
-def to_numpy(values: Any, bits: bool = False) -> NDArray[Any]:
-    """A field of a batch: texts and bytes as objects; with ``bits``, bfloat16 as the uint16 that it lies in."""
+def to_numpy(values: NDArray[Any] | list[Any]) -> NDArray[Any]:
+    """What comes as a list, texts and bytes, as an array of objects; of the others, bfloat16 out of its bits."""
     import numpy as np
 
-    if isinstance(values, list):
-        return np.array(values, dtype=object)
-    array = np.asarray(values)
-    return array.view(bfloat16()) if values.dtype == "bfloat16" and not bits else array
+    return np.array(values, dtype=object) if isinstance(values, list) else values.view(bfloat16())

@@ -21,14 +21,13 @@ _TAKE_ROWS = 256
 
 def read_schema(dataset: Dataset) -> pa.Schema:
     """The schema of the first shard; all shards have the same."""
-    with pa.ipc.open_file(pa.memory_map(_shards(dataset)[0])) as reader:
-        return reader.schema
+    return next(iter(dataset._opened.tables())).schema
 
 
 def read_table(dataset: Dataset, columns: list[str] | None = None) -> pa.Table:
     """The rows of a dataset or view; ``columns`` picks some."""
-    tables = [pa.ipc.open_file(pa.memory_map(path)).read_all() for path in _shards(dataset)]
-    picked = tables if columns is None else [table.select(columns) for table in tables]
+    tables = dataset._opened.tables()
+    picked = [table if columns is None else table.select(columns) for table in tables]
     # Concatenated datasets may be of different versions of the format, and the older lack a column of fastshard's own.
     table = pa.concat_tables(picked, promote_options="default")
     if dataset._is_whole():
@@ -49,10 +48,6 @@ def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
     chunks = read_table(dataset._whole(), [name]).column(0).chunks
     values = np.concatenate([_numpy(chunk, field) for chunk in chunks]) if chunks else np.empty(0)
     return values[dataset._row_numbers()]
-
-
-def _shards(dataset: Dataset) -> list[str]:
-    return dataset._opened.shards
 
 
 def _numpy(chunk: pa.Array, field: Field | None) -> NDArray[Any]:

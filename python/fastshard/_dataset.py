@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Rows = range | NDArray[np.int64]
 
-__all__ = ["Dataset", "Field", "Problem", "concat", "mix", "open"]
+__all__ = ["Dataset", "Field", "Problem", "concat", "from_arrays", "mix", "open"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,36 @@ class _Opened:
     def name(self) -> str:
         return " + ".join(self.paths)
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """The same for what holds the same rows."""
+        path, content = self.native.sources()[0]
+        return str(path), content
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The shards, mapped."""
+        import pyarrow as pa
+
+        return (pa.ipc.open_file(pa.memory_map(path)).read_all() for path in self.shards)
+
+    def copied_on_write(self) -> _Opened:
+        """The same in a mapping whose pages become this process's own when somebody writes to an array over them."""
+        if self._parts:
+            return _Opened.join([part.copied_on_write() for part in self._parts])
+        opened = _Opened(_fastshard.Dataset(self.paths[0], True), self.paths)
+        opened.expect(self.sources)
+        return opened
+
+    def expect(self, sources: list[tuple[str, str]]) -> None:
+        """Raises FormatError unless the folder is still the one that it was."""
+        for (path, expected), (_, found) in zip(sources, self.sources, strict=True):
+            if found != expected:
+                message = f"{path}: changed since it was opened: fingerprint {found}, expected {expected}"
+                raise _fastshard.FormatError(message)
+
+    def need_files(self, what: str) -> None:
+        """Raises ValueError where there are no files."""
+
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(self.native.manifest())
@@ -142,6 +172,7 @@ class Dataset:
     @property
     def path(self) -> Path:
         """The folder of the dataset. ValueError if it is several, concatenated: see ``paths``."""
+        self._opened.need_files("path")
         if len(self.paths) > 1:
             raise ValueError(f"path of {self._opened.name}: several folders; use paths")
         return self.paths[0]
@@ -258,6 +289,9 @@ class Dataset:
 
     def _view(self, rows: Rows, weights: NDArray[np.float64] | None = None, num_samples: int | None = None) -> Dataset:
         return _make(self._opened, rows, weights, num_samples)
+
+    def _copied_on_write(self) -> Dataset:
+        return _make(self._opened.copied_on_write(), self._rows, self._weights, self._num_samples)
 
     def _whole(self) -> Dataset:
         return self._view(range(self._opened.native.num_rows))
@@ -412,9 +446,11 @@ class Dataset:
         """
         from . import _verify
 
+        self._opened.need_files("verify")
         return _verify.verify(self, num_threads, progress)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        self._opened.need_files("pickle")
         rows = None if self._is_whole() else self._rows
         return _reopen, (self._opened.sources, rows, self._weights, self._num_samples)
 
@@ -438,11 +474,8 @@ def _reopen(
     num_samples: int | None,
 ) -> Dataset:
     parts = [_Opened.folder(path) for path, _ in sources]
-    for part, (path, expected) in zip(parts, sources, strict=True):
-        found = part.sources[0][1]
-        if found != expected:
-            message = f"{path}: changed since it was opened: fingerprint {found}, expected {expected}"
-            raise _fastshard.FormatError(message)
+    for part, source in zip(parts, sources, strict=True):
+        part.expect([source])
     opened = _Opened.join(parts)
     return _make(opened, range(opened.native.num_rows) if rows is None else rows, weights, num_samples)
 
@@ -454,6 +487,26 @@ def open(path: str | os.PathLike[str]) -> Dataset:
     version, and CorruptionError if a shard is missing or has another size than its manifest says.
     """
     return Dataset(path)
+
+
+def from_arrays(arrays: Mapping[str, ArrayLike]) -> Dataset:
+    """A dataset over arrays that are in memory already: NumPy arrays or memmaps, torch tensors on the CPU.
+
+        ds = fs.from_arrays({"features": features, "label": label})
+        train, test = ds.split([0.9, 0.1], stratify="label")
+        for batch in fs.Loader(train, 1024, shuffle=True):
+            ...
+
+    Each array has a row for each sample and becomes a field of its name. Nothing is copied as long as arrays are
+    C-contiguous and little-endian; do not write to them while batches are made of them. Views, loaders and adapters
+    work as with a packed dataset, except in processes that are spawned. The fingerprint covers types and shapes, no
+    values.
+
+    Raises ValueError for arrays of different lengths or of types that cannot be stored, with the name.
+    """
+    from . import _memory
+
+    return _memory.from_arrays(arrays)
 
 
 def concat(datasets: Iterable[Dataset]) -> Dataset:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from numpy.typing import NDArray
+
 __all__ = [
-    "Array",
     "BatchIterator",
     "CorruptionError",
     "Dataset",
@@ -49,20 +50,14 @@ class SourceError(FastshardError, ValueError):
     """
 
 @final
-class Array:
-    """One field of one batch: exposes its memory through ``__array_interface__`` and owns the lease on it."""
-
-    @property
-    def dtype(self) -> str:
-        """NumPy's name, or ``"bfloat16"``, whose bits the interface gives as uint16."""
-    @property
-    def __array_interface__(self) -> dict[str, Any]: ...
-
-@final
 class Dataset:
     """A packed dataset, mapped."""
 
-    def __new__(cls, path: str) -> Dataset: ...
+    def __new__(cls, path: str, copy_on_write: bool = False) -> Dataset:
+        """With ``copy_on_write``, arrays that show the mapped files are writable; the files stay as they are."""
+    @staticmethod
+    def in_memory(fields: str, rows: int, arrays: list[NDArray[Any]]) -> Dataset:
+        """Arrays in C order as a dataset, not copied; ``fields``: a JSON list as in a manifest."""
     @staticmethod
     def concat(parts: list[Dataset]) -> Dataset:
         """Datasets of the same fields behind each other."""
@@ -77,7 +72,7 @@ class Dataset:
         """
     def row(
         self, row: int, fields: list[str], ops: Mapping[str, str]
-    ) -> dict[str, Array | int | float | bool | str | bytes]:
+    ) -> dict[str, NDArray[Any] | int | float | bool | str | bytes]:
         """One sample; image fields are decoded after ``ops[field]`` (a JSON list of operations)."""
     def encoded(self, row: int, field: str) -> tuple[bytes, str]:
         """The stored bytes of an image field and its source path."""
@@ -126,7 +121,7 @@ class BatchIterator:
     @property
     def handed_over(self) -> int:
         """Batches gone through, those included of which every sample was skipped."""
-    def next(self) -> dict[str, Array | list[str] | list[bytes]] | None:
+    def next(self) -> dict[str, Any] | None:
         """The next batch, or None at the end. Waits without the interpreter lock; Ctrl-C interrupts."""
     def close(self) -> None:
         """Stops and joins the threads."""

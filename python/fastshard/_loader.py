@@ -45,6 +45,14 @@ class _Begin(NamedTuple):
     samples: int
 
 
+@dataclass
+class _Progress:
+    """Where a pass began, and how many batches it has gone through."""
+
+    begin: _Begin
+    batches: int = 0
+
+
 class Batches(Iterator[dict[str, Any]]):
     """One pass over a loader. Threads fill batches ahead; ``close()``, or dropping it, stops and joins them.
 
@@ -52,14 +60,19 @@ class Batches(Iterator[dict[str, Any]]):
     """
 
     def __init__(
-        self, loader: Loader, native: _fastshard.BatchIterator, begin: _Begin, counts: bool, bits: Collection[str]
+        self, loader: Loader, native: _fastshard.BatchIterator, progress: _Progress, bits: Collection[str]
     ) -> None:
         self._native: _fastshard.BatchIterator | None = native
         self._loader = loader
-        self.position = 0
-        self._begin = begin
-        self._counts = counts  # whether this is what the loader's state speaks of
+        self._progress = progress
         self._bits = bits  # names of fields
+        self._converted = [name for name in loader._converted if name not in bits]
+        self._warns = loader._spec["cache"] is not None
+
+    @property
+    def position(self) -> int:
+        """Batches gone through."""
+        return self._progress.batches
 
     def __next__(self) -> dict[str, NDArray[Any]]:
         if self._native is None:
@@ -71,20 +84,22 @@ class Batches(Iterator[dict[str, Any]]):
             raise
         if batch is None:
             self.close()
-            self._loader._finished(self._begin.epoch)
+            self._loader._finished(self._progress.begin.epoch)
             raise StopIteration
-        self.position = self._native.handed_over
-        self._loader._warn()
-        if self._counts:
-            self._loader._state = self._loader._after(self._begin, self.position)
-        arrays = {name: _arrays.to_numpy(values, name in self._bits) for name, values in batch.items()}
+        self._progress.batches = self._native.handed_over
+        if self._warns:
+            self._loader._warn()
+        for name in self._converted:
+            batch[name] = _arrays.to_numpy(batch[name])
+        if not self._loader._functions:
+            return batch
         try:
             for function in self._loader._functions:
-                arrays = function(arrays)
+                batch = function(batch)
         except BaseException:
             self.close()
             raise
-        return arrays
+        return batch
 
     def close(self) -> None:
         """Stops and joins the threads; batches already handed out stay valid."""
@@ -157,7 +172,7 @@ class Loader:
     ) -> None:
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
         self.batch_size = _check.integer("batch_size", batch_size, 1)
-        self._next = self._state = _Begin(0, 0)
+        self._set_next(_Begin(0, 0))
         rank, world_size = _ranks.rank_and_world_size(rank, world_size)
         names = _field_names(self.dataset, fields)
         loaded = [self.dataset.field(name) for name in names]
@@ -190,7 +205,7 @@ class Loader:
             spec,
             functions,
         )
-        loader._next = loader._state = _Begin(0, 0)
+        loader._set_next(_Begin(0, 0))
         loader._start()
         return loader
 
@@ -200,7 +215,9 @@ class Loader:
             dataset._opened.native, dataset._native_rows(), dataset._native_weights(), json.dumps(self._spec)
         )
         self._open: weakref.WeakSet[Batches] = weakref.WeakSet()
-        self._bfloat16 = tuple(name for name, dtype, _ in self._native.outputs() if dtype == "bfloat16")
+        outputs = self._native.outputs()
+        self._bfloat16 = tuple(name for name, dtype, _ in outputs if dtype == "bfloat16")
+        self._converted = tuple(name for name, dtype, _ in outputs if dtype in ("bfloat16", "str", "bytes"))
 
     def __len__(self) -> int:
         """Batches an epoch, on this rank."""
@@ -226,11 +243,11 @@ class Loader:
         for name in set(self._bfloat16).difference(names):
             _arrays.bfloat16(f"field {name!r}")
         native = self._native.iterate(*begin, first, step, views and not self._functions)
-        whole = (first, step) == (0, 1)
-        batches = Batches(self, native, begin, whole, names)
+        progress = _Progress(begin)
+        batches = Batches(self, native, progress, names)
         self._open.add(batches)
-        if whole:
-            self._state = begin
+        if (first, step) == (0, 1):
+            self._newest = progress
         return batches
 
     @property
@@ -244,12 +261,16 @@ class Loader:
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the passes that start from now on."""
-        self._next = self._state = _Begin(_check.integer("epoch", epoch), 0)
+        self._set_next(_Begin(_check.integer("epoch", epoch), 0))
+
+    def _set_next(self, begin: _Begin) -> None:
+        """Sets where the next pass begins; the state says so until then."""
+        self._next, self._newest = begin, _Progress(begin)
 
     def _finished(self, epoch: int) -> None:
         # Passes over the same epoch that run side by side move the loader on by one, not by one each.
         if self.epoch == epoch:
-            self._next = self._state = _Begin(epoch + 1, 0)
+            self._set_next(_Begin(epoch + 1, 0))
 
     def _after(self, begin: _Begin, batches: int) -> _Begin:
         """Where the batches of a pass lead that began there."""
@@ -269,7 +290,7 @@ class Loader:
 
         Counts the batches that were handed out; what was only prefetched comes again.
         """
-        return self._state_of(self._state)
+        return self._state_of(self._after(self._newest.begin, self._newest.batches))
 
     def _state_of(self, begin: _Begin) -> dict[str, Any]:
         return {"version": _STATE, **begin._asdict(), **self._identity()}
@@ -287,7 +308,7 @@ class Loader:
         the batches). Costs nothing, wherever it was. Raises ValueError if dataset, view, shuffle or seed are not those
         of the state.
         """
-        self._next = self._state = self._read_state(state)
+        self._set_next(self._read_state(state))
 
     def _read_state(self, state: Mapping[str, Any]) -> _Begin:
         if not hasattr(state, "get") or state.get("version") != _STATE:
@@ -400,7 +421,7 @@ class Loader:
 
 def _rebuild(dataset: Dataset, spec: dict[str, Any], begin: _Begin, functions: tuple[Lambda, ...]) -> Loader:
     loader = Loader._of(dataset, spec, functions)
-    loader._next = loader._state = begin
+    loader._set_next(begin)
     return loader
 
 

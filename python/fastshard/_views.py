@@ -186,8 +186,7 @@ def keep(dataset: Dataset, condition: pc.Expression | ArrayLike) -> Dataset:
 def _matching(dataset: Dataset, condition: pc.Expression) -> NDArray[np.bool_]:
     """A mask of all rows of the dataset, read shard by shard."""
     masks = [np.empty(0, np.bool_)]
-    for path in dataset._opened.shards:
-        table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+    for table in dataset._opened.tables():
         mask = np.zeros(len(table), np.bool_)
         numbered = table.append_column(_NUMBER, pa.array(np.arange(len(table))))
         # The scanner reads the columns that the expression names, and no image.
@@ -260,7 +259,7 @@ def concat(datasets: Iterable[Dataset]) -> Dataset:
     leaves: dict[tuple[str, str], _Opened] = {}
     for view in views:
         for leaf in view._opened.parts:
-            leaves.setdefault(_key(leaf), leaf)
+            leaves.setdefault(leaf.key, leaf)
     _check_classes(list(leaves.values()))
     first = views[0]._opened
     opened = first if len(leaves) == len(first.parts) else _Opened.join(list(leaves.values()))
@@ -289,17 +288,12 @@ def _check_classes(leaves: Sequence[_Opened]) -> None:
             )
 
 
-def _key(leaf: _Opened) -> tuple[str, str]:
-    path, content = leaf.native.sources()[0]
-    return str(path), content
-
-
 def _moved(view: Dataset, starts: Mapping[tuple[str, str], int]) -> Integers:
     """The rows of a view when its folders start elsewhere."""
     parts = view._opened.parts
     sizes = np.array([leaf.native.num_rows for leaf in parts])
     ends = np.cumsum(sizes)
-    moved_by = np.array([starts[_key(leaf)] for leaf in parts]) - (ends - sizes)
+    moved_by = np.array([starts[leaf.key] for leaf in parts]) - (ends - sizes)
     rows = view._row_numbers()
     moved: Integers = rows + moved_by[np.searchsorted(ends, rows, side="right")]
     return moved

@@ -119,7 +119,7 @@ class PyDataset(keras.utils.PyDataset):
         """Called by Keras, for some passes twice: moves the loader on."""
         with self._lock:
             if self._within:
-                self.loader._next = self.loader._state = self.loader._ahead(self._begin, len(self))
+                self.loader._set_next(self.loader._ahead(self._begin, len(self)))
             self._within = False
 
 
@@ -195,7 +195,7 @@ class LoaderState(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Called by Keras, which may have looked at some batches by then to learn shapes."""
         self._begin, self._trained = self._loader._ahead(self._begin, self._trained), 0
-        self._loader._next = self._loader._state = self._begin
+        self._loader._set_next(self._begin)
         params = self.params or {}
         if self._begin.samples and params.get("steps") is None and params.get("epochs", 1) > 1:
             advice = "pass dataset.repeat() and steps_per_epoch=len(loader) to fit"

@@ -7,16 +7,21 @@ only for Python code of your own that is slow; each then takes its own share of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ._loader import Loader, _Begin
+from ._dataset import Dataset, from_arrays
+from ._loader import Batches, Loader, _Begin
 
-__all__ = ["ShardDataset", "to_device"]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["ShardDataset", "TensorLoader", "to_device"]
 
 _MAX_WORKERS = 1024
 
@@ -101,6 +106,117 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
                 yield {name: _tensor(values, name in batches._bits) for name, values in batch.items()}
         self._epochs[first::step] = begin.epoch + 1
         self._place = _Place(_Begin(begin.epoch + 1, 0), 0, step)
+
+
+class TensorLoader:
+    """Iterates tuples of tensors, a batch at a time, over tensors in memory or a packed dataset.
+
+        loader = fs.torch.TensorLoader(features, labels, batch_size=1024, shuffle=True)
+        loader = fs.torch.TensorLoader(fs.open("higgs"), batch_size=1024, shuffle=True)
+        for features, labels in loader:
+            ...
+
+    ``tensors``: tensors on the CPU, or arrays, with a row for each sample; or a ``Dataset``, a view of one, or the path
+    of one, whose fields then come in order (``fields`` names some). The other options are those of a ``Loader``. For
+    images and texts use a ``ShardDataset``.
+
+    Shuffled batches are gathered ahead by native threads, each into memory of its own. Without ``shuffle`` batches are
+    slices of the data, as those of a tensor: what is written to one is seen in the next epoch, but never in the files.
+
+    Each pass is another epoch; ``set_epoch``, ``state_dict`` and ``load_state_dict`` as with a ``Loader``, which
+    ``loader`` is.
+    """
+
+    def __init__(
+        self,
+        *tensors: torch.Tensor | ArrayLike | Dataset | str | os.PathLike[str],
+        batch_size: int,
+        shuffle: bool | str = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        fields: Iterable[str] | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        num_threads: int | None = None,
+        prefetch: int = 3,
+    ) -> None:
+        dataset = _dataset(tensors)
+        self._bits = [isinstance(values, torch.Tensor) and values.dtype == torch.bfloat16 for values in tensors]
+        self.loader = Loader(
+            dataset if shuffle else dataset._copied_on_write(),
+            batch_size,
+            shuffle,
+            seed,
+            drop_last,
+            fields=fields,
+            rank=rank,
+            world_size=world_size,
+            num_threads=num_threads,
+            prefetch=prefetch,
+        )
+        varying = [name for name, field in self.loader.batch_spec.items() if field.dtype in ("str", "bytes")]
+        if varying:
+            raise ValueError(f"field {varying[0]!r} is no tensor: name others as fields, or use a ShardDataset")
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        with self.loader.iterate() as batches:
+            try:
+                yield from self._tuples(batches)
+            finally:
+                # Whoever knows how many there are, as Lightning does, never asks for one more.
+                begin = batches._progress.begin
+                if batches.position == self.loader._native.batches(begin.samples):
+                    self.loader._finished(begin.epoch)
+
+    def _tuples(self, batches: Batches) -> Iterator[tuple[torch.Tensor, ...]]:
+        from_numpy = torch.from_numpy
+        if not any(self._bits):
+            for batch in batches:
+                yield tuple([from_numpy(values) for values in batch.values()])
+            return
+        for batch in batches:
+            pairs = zip(batch.values(), self._bits, strict=True)
+            yield tuple([_tensor(values, bits) for values, bits in pairs])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch of the passes that start from now on."""
+        self.loader.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the newest pass stands: see ``Loader.state_dict``. Of tensors in memory it knows types and shapes."""
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Lets the next pass go on there: see ``Loader.load_state_dict``."""
+        self.loader.load_state_dict(state)
+
+    def __repr__(self) -> str:
+        return f"<fastshard.torch.TensorLoader of {self.loader!r}>"
+
+
+def _dataset(tensors: Sequence[Any]) -> Dataset:
+    if not tensors:
+        raise TypeError("TensorLoader() without tensors: expected at least one, or a packed dataset")
+    if not isinstance(tensors[0], (Dataset, str, os.PathLike)):
+        return from_arrays({f"tensor_{number}": _array(number, values) for number, values in enumerate(tensors)})
+    if len(tensors) > 1:
+        raise TypeError(f"{len(tensors)} datasets: expected one, or tensors; see fastshard.concat")
+    return tensors[0] if isinstance(tensors[0], Dataset) else Dataset(tensors[0])
+
+
+def _array(number: int, values: Any) -> ArrayLike:
+    if not isinstance(values, torch.Tensor):
+        return values  # type: ignore[no-any-return]
+    if values.device.type != "cpu":
+        raise ValueError(f"tensor {number} is on {values.device}, expected the CPU; move batches with to_device")
+    # NumPy has no bfloat16; it travels as its bits.
+    plain = values.detach().contiguous()
+    array: ArrayLike = (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy()
+    return array
 
 
 def to_device(batches: Iterable[Any], device: torch.device | str | int) -> Iterator[Any]:

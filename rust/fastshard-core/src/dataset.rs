@@ -1,13 +1,17 @@
 //! A dataset: many shards, one index space.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow_buffer::Buffer;
 use arrow_schema::SchemaRef;
 
+use crate::block_index::BlockIndex;
 use crate::error::{Error, Result};
-use crate::format::{Block, Manifest, ShardEntry, arrow_schema};
-use crate::schema::Field;
+use crate::format::{Block, Column, Manifest, ShardEntry, VERSION, arrow_schema};
+use crate::mapping::{self, Access};
+use crate::schema::{Field, check_fields};
 use crate::shard::Shard;
 
 /// A folder that was opened, and what was in it.
@@ -20,15 +24,15 @@ pub struct Source {
 }
 
 /// An open dataset. Opening reads the manifest and looks at the files' lengths; shards are mapped when first touched.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dataset {
-    /// One folder, or those that were put behind each other.
+    /// One folder, or those that were put behind each other; none for arrays in memory.
     sources: Vec<Source>,
     manifest: Manifest,
     /// Each with the schema that its version of the format has.
     shards: Vec<(Arc<Shard>, SchemaRef)>,
-    /// First row, shard and block of each block, in order.
-    starts: Vec<(u64, u32, u32)>,
+    index: BlockIndex,
+    access: Access,
 }
 
 /// Where a row lies.
@@ -45,37 +49,75 @@ pub struct Place<'a> {
 
 impl Dataset {
     /// Opens the dataset in a folder.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         let path = path.as_ref();
         let manifest = Manifest::read(path)?;
         let path = path.canonicalize().map_err(Error::io(path))?;
         let schema = arrow_schema(&manifest.fields, manifest.source_paths, manifest.version);
-        let open =
-            |entry: &ShardEntry| Ok((Arc::new(Shard::open(&path, entry.clone())?), schema.clone()));
+        let open = |entry: &ShardEntry| {
+            let shard = Shard::open(&path, entry.clone(), access)?;
+            Ok((Arc::new(shard), schema.clone()))
+        };
         let shards = manifest.shards.iter().map(open).collect::<Result<_>>()?;
         let fingerprint = manifest.fingerprint.clone();
-        Ok(Self::of(
-            vec![Source { path, fingerprint }],
-            manifest,
-            shards,
-        ))
+        let sources = vec![Source { path, fingerprint }];
+        Ok(Self::of(sources, manifest, shards, access))
     }
 
-    fn of(sources: Vec<Source>, manifest: Manifest, shards: Vec<(Arc<Shard>, SchemaRef)>) -> Self {
-        let mut starts = Vec::new();
-        let mut row = 0;
-        for (shard, entry) in manifest.shards.iter().enumerate() {
-            for (block, entry) in entry.blocks.iter().enumerate() {
-                starts.push((row, shard as u32, block as u32));
-                row += entry.rows;
+    /// Arrays in memory as a dataset of one block: a buffer for each field, all of them of fixed size. Nothing is
+    /// copied, and the fingerprint is that of their types and shapes.
+    pub fn in_memory(fields: Vec<Field>, rows: u64, values: Vec<Buffer>) -> Result<Self> {
+        check_fields(&fields)?;
+        let mut columns = Vec::new();
+        for (field, values) in fields.iter().zip(values) {
+            let row_bytes = field.fixed_bytes();
+            match row_bytes {
+                Some(row_bytes)
+                    if rows.checked_mul(row_bytes as u64) == Some(values.len() as u64) =>
+                {
+                    columns.push(Column::Fixed { values, row_bytes });
+                }
+                _ => {
+                    let (name, bytes) = (&field.name, values.len());
+                    return Err(Error::option(format!(
+                        "field {name:?}: {bytes} bytes, expected {rows} rows of {row_bytes:?}"
+                    )));
+                }
             }
         }
+        let schema = arrow_schema(&fields, false, VERSION);
+        let entry = ShardEntry::in_memory(rows);
+        let manifest = Manifest::new(
+            fields,
+            false,
+            std::collections::BTreeMap::new(),
+            vec![entry.clone()],
+            serde_json::Value::Null,
+        );
+        let shard = Shard::in_memory(entry, Block::in_memory(rows as usize, columns));
+        let shards = vec![(Arc::new(shard), schema)];
+        Ok(Self::of(Vec::new(), manifest, shards, Access::CopyOnWrite))
+    }
+
+    fn of(
+        sources: Vec<Source>,
+        manifest: Manifest,
+        shards: Vec<(Arc<Shard>, SchemaRef)>,
+        access: Access,
+    ) -> Self {
         Self {
             sources,
+            index: BlockIndex::new(&manifest),
             manifest,
             shards,
-            starts,
+            access,
         }
+    }
+
+    /// What may be done to views of it.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
     }
 
     /// Datasets of the same fields behind each other, as one; they share what is mapped.
@@ -84,15 +126,31 @@ impl Dataset {
         for part in &parts[1.min(parts.len())..] {
             check_alike(&parts[0], part)?;
         }
+        if parts.len() > 1 && parts.iter().any(|part| part.sources.is_empty()) {
+            return Err(Error::option(
+                "arrays in memory can't be put behind other data; concatenate the arrays",
+            ));
+        }
         let sources = parts.iter().flat_map(|part| part.sources.clone()).collect();
         let shards = parts.iter().flat_map(|part| part.shards.clone()).collect();
-        Ok(Self::of(sources, Manifest::concat(&manifests)?, shards))
+        // Views may be written to only if none of them may not.
+        let reads = parts.iter().any(|part| part.access == Access::Read);
+        let access = if reads {
+            Access::Read
+        } else {
+            Access::CopyOnWrite
+        };
+        let manifest = Manifest::concat(&manifests)?;
+        Ok(Self::of(sources, manifest, shards, access))
     }
 
-    /// Opens the same folders once more.
+    /// Opens the same folders once more; arrays in memory are still there.
     pub fn reopen(&self) -> Result<Self> {
+        if self.sources.is_empty() {
+            return Ok(self.clone());
+        }
         let open = |source: &Source| {
-            let dataset = Self::open(&source.path)?;
+            let dataset = Self::open(&source.path, self.access)?;
             if dataset.manifest.fingerprint == source.fingerprint {
                 return Ok(Arc::new(dataset));
             }
@@ -125,7 +183,7 @@ impl Dataset {
     /// Blocks, of all shards.
     #[must_use]
     pub fn blocks(&self) -> u64 {
-        self.starts.len() as u64
+        self.index.len() as u64
     }
 
     /// The fields.
@@ -162,19 +220,39 @@ impl Dataset {
         Ok(block)
     }
 
-    /// Finds a row.
-    pub fn locate(&self, row: u64) -> Result<Place<'_>> {
+    /// The number of the block that a row lies in, and the row's place in it.
+    pub(crate) fn block_of(&self, row: u64) -> Result<(usize, usize)> {
         if row >= self.rows() {
             return Err(Error::option(format!("row {row} of {}", self.rows())));
         }
-        let at = self.starts.partition_point(|&(first, ..)| first <= row) - 1;
-        let (first, shard, block) = self.starts[at];
+        Ok(self.index.find(row))
+    }
+
+    /// Finds a row.
+    pub fn locate(&self, row: u64) -> Result<Place<'_>> {
+        let (at, _) = self.block_of(row)?;
+        let (first, shard, block) = self.index.starts[at];
         Ok(Place {
             block: self.block(shard as usize, block as usize)?,
             row: (row - first) as usize,
             number: row,
             shard: shard as usize,
         })
+    }
+
+    /// Asks for fields of existing rows to be read from the disk, and waits for nothing.
+    pub(crate) fn will_need(&self, rows: Range<u64>, fields: &[usize]) -> Result<()> {
+        let (mut row, mut left) = (rows.start, rows.end - rows.start);
+        while left > 0 {
+            let place = self.locate(row)?;
+            let count = left.min((place.block.rows() - place.row) as u64);
+            let part = place.row..place.row + count as usize;
+            for &field in fields {
+                mapping::will_need(place.block.column(field).piece(part.clone()));
+            }
+            (row, left) = (row + count, left - count);
+        }
+        Ok(())
     }
 
     /// Puts dataset, shard, row and source path to what went wrong with a sample.

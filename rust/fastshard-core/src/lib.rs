@@ -1,5 +1,6 @@
 //! fastshard's core: packed, memory-mapped datasets and ready batches for model training, without any Python.
 
+mod block_index;
 pub mod cache;
 pub mod codec;
 pub mod dataset;
@@ -20,3 +21,4 @@ mod writer;
 
 pub use dataset::Dataset;
 pub use error::{Error, Result};
+pub use mapping::Access;

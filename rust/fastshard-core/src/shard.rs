@@ -11,7 +11,7 @@ use arrow_schema::SchemaRef;
 
 use crate::error::{Error, Result};
 use crate::format::{Block, ShardEntry};
-use crate::mapping;
+use crate::mapping::{self, Access};
 use crate::schema::Field;
 
 /// A shard of an open dataset.
@@ -19,13 +19,14 @@ use crate::schema::Field;
 pub struct Shard {
     path: PathBuf,
     entry: ShardEntry,
+    access: Access,
     data: OnceLock<Buffer>,
     blocks: Vec<OnceLock<Arc<Block>>>,
 }
 
 impl Shard {
     /// Checks that the file is there and as long as it should be; nothing is mapped yet.
-    pub(crate) fn open(folder: &Path, entry: ShardEntry) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, entry: ShardEntry, access: Access) -> Result<Self> {
         let path = folder.join(&entry.file);
         let found = std::fs::metadata(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::corrupt(&path, "missing"),
@@ -37,10 +38,22 @@ impl Shard {
         mapping::check_length(&path, entry.bytes, found.len())?;
         Ok(Self {
             path,
+            access,
             data: OnceLock::new(),
             blocks: entry.blocks.iter().map(|_| OnceLock::new()).collect(),
             entry,
         })
+    }
+
+    /// A shard that is no file but one block in memory.
+    pub(crate) fn in_memory(entry: ShardEntry, block: Block) -> Self {
+        Self {
+            path: PathBuf::from(&entry.file),
+            entry,
+            access: Access::CopyOnWrite,
+            data: OnceLock::new(),
+            blocks: vec![OnceLock::from(Arc::new(block))],
+        }
     }
 
     /// The file.
@@ -60,7 +73,7 @@ impl Shard {
         if let Some(data) = self.data.get() {
             return Ok(data);
         }
-        let data = mapping::map(&self.path, self.entry.bytes)?;
+        let data = mapping::map(&self.path, self.entry.bytes, self.access)?;
         Ok(self.data.get_or_init(|| data))
     }
 

@@ -12,7 +12,7 @@ use arrow_schema::{ArrowError, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::format::{ALIGNMENT, Block, BlockEntry, ShardEntry};
-use crate::mapping;
+use crate::mapping::{self, Access};
 use crate::schema::Field;
 
 /// Hashes and counts what passes.
@@ -113,7 +113,7 @@ impl ShardWriter {
         let listed = footer
             .recordBatches()
             .map(|blocks| blocks.iter().copied().collect::<Vec<_>>());
-        let data = mapping::map(&self.temporary, bytes)?;
+        let data = mapping::map(&self.temporary, bytes, Access::Read)?;
         let mut entries = Vec::new();
         for (block, &rows) in listed.unwrap_or_default().iter().zip(&self.rows) {
             let start = block.offset() as usize;

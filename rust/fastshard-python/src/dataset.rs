@@ -9,13 +9,14 @@ use fastshard_core::format::Column;
 use fastshard_core::pipeline::read_image;
 use fastshard_core::schema::Dtype;
 use fastshard_core::transform::Operation;
-use fastshard_core::{Dataset, Error};
+use fastshard_core::{Access, Dataset, Error};
+use numpy::PyUntypedArray;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::array::PyArray;
+use crate::array;
 use crate::error::to_python;
 
 /// A packed dataset, mapped.
@@ -68,7 +69,7 @@ impl PyDataset {
                 if shape.is_empty() {
                     return number(py, dtype, bytes);
                 }
-                PyArray::owned(bytes.to_vec(), dtype, shape.to_vec()).into_bound_py_any(py)
+                array::owned(py, bytes.to_vec(), dtype, shape)
             }
             Column::Text(text) => text.value(place.row).into_bound_py_any(py),
             Column::Bytes(bytes) | Column::Image { bytes, .. } => {
@@ -81,8 +82,30 @@ impl PyDataset {
 #[pymethods]
 impl PyDataset {
     #[new]
-    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let inner = py.detach(|| Dataset::open(path)).map_err(to_python)?;
+    #[pyo3(signature = (path, copy_on_write = false))]
+    fn new(py: Python<'_>, path: PathBuf, copy_on_write: bool) -> PyResult<Self> {
+        let access = if copy_on_write {
+            Access::CopyOnWrite
+        } else {
+            Access::Read
+        };
+        let opened = py.detach(|| Dataset::open(path, access));
+        let inner = opened.map_err(to_python)?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    #[staticmethod]
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn in_memory(
+        fields: &str,
+        rows: u64,
+        arrays: Vec<Bound<'_, PyUntypedArray>>,
+    ) -> PyResult<Self> {
+        let values = arrays.iter().map(array::buffer).collect::<PyResult<_>>()?;
+        let inner =
+            Dataset::in_memory(parse("fields", fields)?, rows, values).map_err(to_python)?;
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -135,7 +158,7 @@ impl PyDataset {
             if let Some(image) = image {
                 sample.set_item(
                     name,
-                    PyArray::owned(image.bytes, image.dtype, image.shape).into_bound_py_any(py)?,
+                    array::owned(py, image.bytes, image.dtype, &image.shape)?,
                 )?;
                 continue;
             }

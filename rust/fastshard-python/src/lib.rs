@@ -75,8 +75,6 @@ mod _fastshard {
     #[pymodule_export]
     use super::{available_threads, build_info, image_format, permutation};
     #[pymodule_export]
-    use crate::array::PyArray;
-    #[pymodule_export]
     use crate::cache::{clear_cache, list_cache};
     #[pymodule_export]
     use crate::dataset::PyDataset;

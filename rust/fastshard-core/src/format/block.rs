@@ -1,5 +1,6 @@
 //! One record batch with its columns downcast once, so that reaching a row costs no type check.
 
+use std::ops::Range;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
@@ -72,6 +73,20 @@ impl Tiles {
 }
 
 impl Column {
+    /// Where the values of rows lie, in one piece.
+    pub(crate) fn piece(&self, rows: Range<usize>) -> &[u8] {
+        let between = |offsets: &[i32]| offsets[rows.start] as usize..offsets[rows.end] as usize;
+        match self {
+            Self::Fixed { values, row_bytes } => {
+                &values[rows.start * row_bytes..rows.end * row_bytes]
+            }
+            Self::Text(text) => &text.value_data()[between(text.value_offsets())],
+            Self::Image { bytes, .. } | Self::Bytes(bytes) => {
+                &bytes.value_data()[between(bytes.value_offsets())]
+            }
+        }
+    }
+
     fn update_crc(&self, row: usize, crc: u32) -> u32 {
         let variable = |crc, bytes: &[u8]| {
             let crc = crc32c::crc32c_append(crc, &(bytes.len() as u64).to_le_bytes());
@@ -105,7 +120,8 @@ pub struct Block {
     rows: usize,
     columns: Vec<Column>,
     paths: Option<StringArray>,
-    crcs: UInt32Array,
+    /// None for values in memory, which nobody wrote.
+    crcs: Option<UInt32Array>,
 }
 
 fn fixed(array: &ArrayRef, rows: usize, row_bytes: usize) -> Option<Column> {
@@ -192,8 +208,18 @@ impl Block {
             rows: batch.num_rows(),
             columns,
             paths,
-            crcs,
+            crcs: Some(crcs),
         })
+    }
+
+    /// Values that lie in memory.
+    pub(crate) fn in_memory(rows: usize, columns: Vec<Column>) -> Self {
+        Self {
+            rows,
+            columns,
+            paths: None,
+            crcs: None,
+        }
     }
 
     /// Rows.
@@ -223,7 +249,10 @@ impl Block {
 
     /// Checks a row against its checksum.
     pub fn check(&self, row: usize) -> Result<(), String> {
-        let (expected, found) = (self.crcs.value(row), row_crc(&self.columns, row));
+        let Some(crcs) = &self.crcs else {
+            return Ok(());
+        };
+        let (expected, found) = (crcs.value(row), row_crc(&self.columns, row));
         if expected == found {
             return Ok(());
         }
@@ -234,9 +263,7 @@ impl Block {
 
     /// The checksum that the manifest holds of a block, over the message's header and the rows' checksums.
     pub(crate) fn index_crc(&self, header: &[u8]) -> u32 {
-        crc32c::crc32c_append(
-            crc32c::crc32c(header),
-            self.crcs.values().inner().as_slice(),
-        )
+        let rows: &[u8] = self.crcs.as_ref().map_or(&[], |crcs| crcs.values().inner());
+        crc32c::crc32c_append(crc32c::crc32c(header), rows)
     }
 }

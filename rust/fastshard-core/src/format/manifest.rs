@@ -48,6 +48,25 @@ pub struct ShardEntry {
     pub blocks: Vec<BlockEntry>,
 }
 
+impl ShardEntry {
+    /// The entry of rows that no file holds.
+    pub(crate) fn in_memory(rows: u64) -> Self {
+        Self {
+            file: "(memory)".into(),
+            rows,
+            bytes: 0,
+            blake3: String::new(),
+            blocks: vec![BlockEntry {
+                offset: 0,
+                metadata_bytes: 0,
+                body_bytes: 0,
+                rows,
+                index_crc32c: 0,
+            }],
+        }
+    }
+}
+
 /// The smallest and largest sizes among the images of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]

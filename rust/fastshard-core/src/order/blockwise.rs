@@ -4,6 +4,8 @@
 //! What is read at a time lies in as many pieces as a window has runs, each long enough for a disk to read at full speed.
 //! As with the uniform shuffle there is no index array, and a position's row follows from the position alone.
 
+use std::ops::Range;
+
 use super::permutation::Permutation;
 use crate::random::mix;
 
@@ -28,6 +30,17 @@ pub(super) struct Blockwise {
     epoch: u64,
 }
 
+/// Positions that are mixed among each other, with what was found out about them.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    start: u64,
+    end: u64,
+    mix: Permutation,
+    /// The slot of the first of its runs, and which runs lie in it and the following ones, as far as asked for.
+    first_slot: u64,
+    runs: Vec<Option<u64>>,
+}
+
 impl Blockwise {
     pub(super) fn new(count: u64, cut: Cut, seed: u64, epoch: u64) -> Self {
         let runs = count.div_ceil(cut.run).max(1);
@@ -42,21 +55,59 @@ impl Blockwise {
         }
     }
 
-    pub(super) fn at(&self, position: u64) -> u64 {
-        let span = self.cut.run * self.cut.window;
-        let (window, within) = (position / span, position % span);
-        let rows = span.min(self.count - window * span);
-        let mixed = Permutation::new(rows, self.key ^ mix(window), self.epoch).at(within);
-        self.row(window * span + mixed)
+    fn span(&self) -> u64 {
+        self.cut.run * self.cut.window
     }
 
-    /// The row at a place among the permuted runs.
-    fn row(&self, place: u64) -> u64 {
+    /// The number of the window of a position.
+    pub(super) fn window_of(&self, position: u64) -> u64 {
+        position / self.span()
+    }
+
+    /// A window by its number.
+    pub(super) fn window(&self, number: u64) -> Window {
+        let start = number.saturating_mul(self.span()).min(self.count);
+        let end = start.saturating_add(self.span()).min(self.count);
+        let first_slot = self.widened(start) / self.cut.run;
+        let last_slot = self.widened(end) / self.cut.run;
+        Window {
+            start,
+            end,
+            mix: Permutation::new(end - start, self.key ^ mix(number), self.epoch),
+            first_slot,
+            runs: vec![None; (last_slot - first_slot + 1) as usize],
+        }
+    }
+
+    /// The runs of a window by its number: rows that lie next to each other, every one of the window among them.
+    pub(super) fn runs(&self, number: u64) -> impl Iterator<Item = Range<u64>> {
+        let window = self.window(number);
+        let slots = window.first_slot..window.first_slot + window.runs.len() as u64;
+        let (count, run) = (self.count, self.cut.run);
+        let last = count.div_ceil(run);
+        slots.filter(move |&slot| slot < last).map(move |slot| {
+            let start = self.runs.at(slot) * run;
+            start..(start + run).min(count)
+        })
+    }
+
+    /// The row at a position. `window` is any, and then the position's own, to be used again for its neighbours.
+    pub(super) fn at(&self, position: u64, window: &mut Window) -> u64 {
+        if !(window.start..window.end).contains(&position) {
+            *window = self.window(self.window_of(position));
+        }
+        let place = self.widened(window.start + window.mix.at(position - window.start));
+        let (slot, row) = (place / self.cut.run, place % self.cut.run);
+        let run = &mut window.runs[(slot - window.first_slot) as usize];
+        let run = *run.get_or_insert_with(|| self.runs.at(slot));
+        run * self.cut.run + row
+    }
+
+    /// A place among the permuted runs as if the short one were as long as the others.
+    fn widened(&self, place: u64) -> u64 {
         let (slot, missing) = self.short;
         let end = (slot + 1) * self.cut.run - missing;
-        // As if the short run were as long as the others.
-        let place = if place < end { place } else { place + missing };
-        self.runs.at(place / self.cut.run) * self.cut.run + place % self.cut.run
+        if place < end { place } else { place + missing }
     }
 }
 
@@ -67,7 +118,9 @@ mod tests {
 
     fn rows(count: u64, cut: Cut, epoch: u64) -> Vec<u64> {
         let order = Blockwise::new(count, cut, 7, epoch);
-        (0..count).map(|position| order.at(position)).collect()
+        let mut window = order.window(0);
+        let at = |position| order.at(position, &mut window);
+        (0..count).map(at).collect()
     }
 
     proptest! {
@@ -78,7 +131,11 @@ mod tests {
             let mut sorted = rows.clone();
             sorted.sort_unstable();
             prop_assert!(sorted.iter().copied().eq(0..count));
-            for part in rows.chunks((run * window) as usize) {
+            let order = Blockwise::new(count, cut, 7, epoch);
+            for (number, part) in rows.chunks((run * window) as usize).enumerate() {
+                let asked: Vec<_> = order.runs(number as u64).collect();
+                prop_assert!(part.iter().all(|row| asked.iter().any(|run| run.contains(row))));
+                prop_assert!(asked.len() as u64 <= window + 2);
                 let mut runs: Vec<_> = part.iter().map(|row| row / run).collect();
                 runs.sort_unstable();
                 runs.dedup();

@@ -14,7 +14,10 @@ pub use permutation::Permutation;
 pub use rows::Rows;
 pub use weights::Weights;
 
-use blockwise::Blockwise;
+use std::cell::RefCell;
+use std::ops::Range;
+
+use blockwise::{Blockwise, Window};
 
 /// A view as an order sees it: rows, and how often each comes.
 #[derive(Clone, Debug)]
@@ -73,7 +76,7 @@ impl Share {
 }
 
 /// A sample's row, and what tells its random numbers from those of others in the epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drawn {
     /// The row of the dataset.
     pub row: u64,
@@ -88,7 +91,8 @@ const POSITION: u64 = 1 << 63;
 enum Mix {
     None,
     Uniform(Permutation),
-    Blockwise(Blockwise),
+    /// With the window that was used last.
+    Blockwise(Box<Blockwise>, RefCell<Window>),
 }
 
 /// One epoch's order over a view, for one rank.
@@ -109,7 +113,11 @@ impl<'a> Order<'a> {
         let mix = match shuffle {
             Shuffle::None => Mix::None,
             Shuffle::Uniform => Mix::Uniform(Permutation::new(count, seed, epoch)),
-            Shuffle::Blockwise(cut) => Mix::Blockwise(Blockwise::new(count, cut, seed, epoch)),
+            Shuffle::Blockwise(cut) => {
+                let blockwise = Blockwise::new(count, cut, seed, epoch);
+                let window = RefCell::new(blockwise.window(0));
+                Mix::Blockwise(Box::new(blockwise), window)
+            }
         };
         Self {
             view,
@@ -124,27 +132,69 @@ impl<'a> Order<'a> {
     #[must_use]
     pub fn position(&self, index: u64) -> u64 {
         let Share { start, rank, world } = self.share;
-        (start + index * world + rank) % self.view.samples()
+        let (position, samples) = (start + index * world + rank, self.view.samples());
+        // A division costs more than everything else about a row.
+        if position < samples {
+            position
+        } else {
+            position % samples
+        }
     }
 
     /// This rank's sample at an index.
     #[must_use]
     pub fn at(&self, index: u64) -> Drawn {
-        let position = self.position(index);
-        let mixed = match &self.mix {
-            Mix::None => position,
-            Mix::Uniform(permutation) => permutation.at(position),
-            Mix::Blockwise(blockwise) => blockwise.at(position),
-        };
-        let Some(weights) = &self.view.weights else {
-            let row = self.view.rows.at(mixed);
-            return Drawn { row, key: row };
-        };
-        let drawn = weights.draw(mixed, self.seed, self.epoch);
-        Drawn {
-            row: self.view.rows.at(drawn),
-            key: position | POSITION,
+        let mut drawn = [Drawn::default()];
+        self.fill(index, &mut drawn);
+        drawn[0]
+    }
+
+    /// This rank's samples from an index on: quicker than one by one.
+    pub fn fill(&self, first: u64, drawn: &mut [Drawn]) {
+        let indices = first..;
+        for (drawn, index) in drawn.iter_mut().zip(indices) {
+            drawn.key = self.position(index);
         }
+        match &self.mix {
+            Mix::None => drawn.iter_mut().for_each(|drawn| drawn.row = drawn.key),
+            Mix::Uniform(permutation) => {
+                for drawn in &mut *drawn {
+                    drawn.row = permutation.at(drawn.key);
+                }
+            }
+            Mix::Blockwise(blockwise, window) => {
+                let mut window = window.borrow_mut();
+                for drawn in &mut *drawn {
+                    drawn.row = blockwise.at(drawn.key, &mut window);
+                }
+            }
+        }
+        let rows = &self.view.rows;
+        let Some(weights) = &self.view.weights else {
+            for drawn in drawn {
+                drawn.row = rows.at(drawn.row);
+                drawn.key = drawn.row;
+            }
+            return;
+        };
+        for drawn in drawn {
+            drawn.row = rows.at(weights.draw(drawn.row, self.seed, self.epoch));
+            drawn.key |= POSITION;
+        }
+    }
+
+    /// Rows to be asked for before a batch is filled, in pieces that a disk reads at full speed: those of the next
+    /// window where a new one begins, and at the beginning those of both. `before` is the batch before, if there was one;
+    /// batches are given as indices.
+    #[must_use]
+    pub fn soon(&self, before: Option<Range<u64>>, batch: Range<u64>) -> Vec<Range<u64>> {
+        let (Mix::Blockwise(blockwise, _), None) = (&self.mix, &self.view.weights) else {
+            return Vec::new();
+        };
+        let window = |index: u64| blockwise.window_of(self.position(index));
+        let first = before.map_or_else(|| window(batch.start), |before| window(before.end - 1) + 2);
+        let runs = (first..window(batch.end - 1) + 2).flat_map(|number| blockwise.runs(number));
+        runs.filter_map(|run| self.view.rows.piece(run)).collect()
     }
 
     /// The row at an index when the samples after it are the rows after it.

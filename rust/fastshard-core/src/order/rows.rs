@@ -1,5 +1,7 @@
 //! Views: which rows of a dataset an order runs over.
 
+use std::ops::Range;
+
 /// Which rows of a dataset an order runs over: a view.
 #[derive(Clone, Debug)]
 pub enum Rows {
@@ -39,6 +41,14 @@ impl Rows {
             Self::Range { start, step, .. } => start.wrapping_add_signed(step * index as i64),
             Self::List(rows) => rows[index as usize],
         }
+    }
+
+    /// The rows of the dataset from those of some indices, when they lie closely in one piece.
+    #[must_use]
+    pub fn piece(&self, indices: Range<u64>) -> Option<Range<u64>> {
+        let (first, last) = (self.at(indices.start), self.at(indices.end - 1));
+        let length = last.checked_sub(first)? + 1;
+        (length / 2 <= indices.end - indices.start).then(|| first..last + 1)
     }
 
     /// Whether every row lies below `limit`.

@@ -9,6 +9,7 @@ use super::batch_transform::{self, Filled};
 use super::plan::{Plan, PlannedField, Work};
 use crate::error::{Error, Result};
 use crate::format::Column;
+use crate::mapping::Access;
 use crate::order::Order;
 use crate::pixels::Scratch;
 use crate::schema::Dtype;
@@ -19,8 +20,8 @@ use crate::slot::Lease;
 pub enum Memory {
     /// A slot that goes back to the pool with the last holder. Writable.
     Slot(Arc<Lease>),
-    /// The mapped file itself. Read-only.
-    Mapped(Buffer),
+    /// The data itself: a mapped file, or arrays that somebody else made; and what may be done to it.
+    Data(Buffer, Access),
     /// Memory of its own.
     Owned(Arc<Vec<u8>>),
 }
@@ -220,7 +221,15 @@ impl OpenBatch {
         order: &Order<'_>,
         left_out: &[usize],
     ) -> Result<Batch> {
-        let kept: Vec<usize> = (0..self.rows)
+        let rows = self.rows - left_out.len();
+        let lists = (plan.fields.iter()).any(|field| matches!(field.work, Work::List));
+        // Mostly all rows are kept where they are, and nobody asks which.
+        let asked = if lists || rows < self.rows {
+            self.rows
+        } else {
+            0
+        };
+        let kept: Vec<usize> = (0..asked)
             .filter(|row| left_out.binary_search(row).is_err())
             .collect();
         let fields = plan.fields.iter().zip(&self.views).map(|(field, view)| {
@@ -228,15 +237,15 @@ impl OpenBatch {
                 (Work::List, _) => list(plan, field, order, self.first, &kept)?,
                 (_, Some(buffer)) if left_out.is_empty() => array(
                     field,
-                    kept.len(),
-                    Memory::Mapped(buffer.clone()),
+                    rows,
+                    Memory::Data(buffer.clone(), plan.dataset.access()),
                     buffer.as_ptr(),
                 ),
                 (_, view) => {
                     self.compact(field, view.as_ref(), &kept);
                     array(
                         field,
-                        kept.len(),
+                        rows,
                         Memory::Slot(self.lease.clone()),
                         self.lease.address(field.offset),
                     )
@@ -248,7 +257,7 @@ impl OpenBatch {
             })
         });
         Ok(Batch {
-            rows: kept.len(),
+            rows,
             fields: fields.collect::<Result<_>>()?,
         })
     }

@@ -7,10 +7,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, OpenBatch};
+use super::gather::Gather;
 use super::plan::{OnError, Pass, Plan, Shuffling, Work};
 use super::worker::{Claim, Worker, claim_rows};
 use crate::error::{Error, Result};
-use crate::order::Order;
+use crate::order::{Order, Shuffle};
 use crate::slot::SlotPool;
 
 /// How long `close` waits for threads: longer than a photograph takes, short enough for Ctrl-C to feel immediate.
@@ -37,6 +38,10 @@ struct Queue {
     opened: u64,
     /// Set when a batch could not even be opened.
     failed: Option<Error>,
+    /// Threads that sleep until there is work, and whether the consumer sleeps until there is a batch: waking nobody
+    /// costs as much as waking somebody, which is as much as gathering a hundred rows.
+    idle: usize,
+    awaited: bool,
 }
 
 struct Shared {
@@ -63,6 +68,11 @@ impl Shared {
         )
     }
 
+    fn is_next_ready(&self) -> bool {
+        let queue = self.lock();
+        queue.open.front().is_some_and(|batch| batch.is_ready())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,8 +92,8 @@ impl Shared {
         )
     }
 
-    /// The next rows to fill; `None` when there are none and never will be.
-    fn claim(&self, order: &Order<'_>, rows: usize) -> Option<Claim> {
+    /// The next rows to fill; `None` when there are none and never will be, or none right now and `wait` is not set.
+    fn claim(&self, order: &Order<'_>, rows: usize, wait: bool) -> Option<Claim> {
         let mut queue = self.lock();
         loop {
             if self.cancelled.load(Ordering::Relaxed) || queue.failed.is_some() {
@@ -103,10 +113,15 @@ impl Shared {
                 return None;
             }
             if queue.open.len() >= self.plan.spec.prefetch {
+                if !wait {
+                    return None;
+                }
+                queue.idle += 1;
                 queue = self
                     .work
                     .wait(queue)
                     .unwrap_or_else(PoisonError::into_inner);
+                queue.idle -= 1;
                 continue;
             }
             match self.open(order, queue.opened) {
@@ -115,35 +130,74 @@ impl Shared {
                     queue.claimed = if finished { batch.rows } else { 0 };
                     if finished {
                         batch.set_ready();
-                        self.done.notify_all();
+                        self.announce(&mut queue);
                     }
                     queue.open.push_back(Arc::new(batch));
                     queue.opened += 1;
                     // Others may have gone to sleep for want of a batch.
-                    self.work.notify_all();
+                    self.wake_idle(&queue);
                 }
                 Err(error) => {
                     queue.failed = Some(error);
-                    self.done.notify_all();
-                    self.work.notify_all();
+                    self.announce(&mut queue);
+                    self.wake_idle(&queue);
                 }
             }
+        }
+    }
+
+    /// Wakes the consumer if it waits.
+    fn announce(&self, queue: &mut Queue) {
+        if std::mem::take(&mut queue.awaited) {
+            self.done.notify_all();
+        }
+    }
+
+    fn wake_idle(&self, queue: &Queue) {
+        if queue.idle > 0 {
+            self.work.notify_all();
         }
     }
 
     fn work(&self) {
         let order = self.order();
         let rows = claim_rows(&self.plan);
-        let mut worker = Worker::new(&self.plan, &order, self.pass.epoch);
-        while let Some(claim) = self.claim(&order, rows) {
-            worker.run(&claim);
-            if claim.batch.finish_rows(claim.count) {
-                worker.transform(&claim.batch);
-                claim.batch.set_ready();
-                // The lock orders this against a consumer that is about to wait.
-                drop(self.lock());
-                self.done.notify_all();
-            }
+        let gather = Gather::new(&self.plan);
+        let mut worker = Worker::new(&self.plan, &order, self.pass.epoch, gather);
+        while let Some(claim) = self.claim(&order, rows, true) {
+            self.ask_ahead(&order, &claim);
+            self.fill(&mut worker, &claim);
+        }
+    }
+
+    /// Has the disk read what comes next, as far as the order can tell; nothing where decoded pixels are kept.
+    fn ask_ahead(&self, order: &Order<'_>, claim: &Claim) {
+        let plan = &*self.plan;
+        if claim.start > 0 || plan.shuffle == Shuffle::None || !plan.keeping.is_empty() {
+            return;
+        }
+        let first = claim.batch.first;
+        let size = plan.spec.batch_size as u64;
+        let before = first.checked_sub(self.pass.step * size);
+        let before = before.filter(|&start| start >= self.pass.first * size);
+        let soon = order.soon(
+            before.map(|start| start..start + size),
+            first..first + claim.batch.rows as u64,
+        );
+        let fields: Vec<_> = plan.fields.iter().map(|field| field.index).collect();
+        for rows in soon {
+            // A block that can't be read is an error of the rows that come from it.
+            let _ = plan.dataset.will_need(rows, &fields);
+        }
+    }
+
+    fn fill(&self, worker: &mut Worker<'_>, claim: &Claim) {
+        worker.run(claim);
+        if claim.batch.finish_rows(claim.count) {
+            worker.transform(&claim.batch);
+            claim.batch.set_ready();
+            // The lock orders this against a consumer that is about to wait.
+            self.announce(&mut self.lock());
         }
     }
 }
@@ -160,6 +214,8 @@ pub struct Batches {
     process: u32,
     /// Batches are runs of rows as they lie: shown or copied on the spot, which is quicker than waking a thread.
     inline: bool,
+    /// Where rows are only copied, the consumer does so too, rather than sleep until others have.
+    gather: Option<Gather>,
     over: bool,
 }
 
@@ -177,7 +233,12 @@ impl Batches {
         let mixes = !plan.spec.batch_transforms.is_empty();
         let in_order = plan.spec.shuffle == Shuffling::None;
         let inline = pass.views && in_order && !decodes && !mixes;
-        let threads = if inline { 0 } else { plan.threads };
+        let gather = Gather::new(&plan).filter(|_| !mixes);
+        let threads = match (inline, &gather) {
+            (true, _) => 0,
+            (false, Some(_)) => (plan.threads - 1).max(1),
+            (false, None) => plan.threads,
+        };
         let shared = Arc::new(Shared {
             plan,
             pool,
@@ -196,6 +257,7 @@ impl Batches {
             counted: 0,
             process: std::process::id(),
             inline,
+            gather,
             over: false,
         };
         for number in 0..threads {
@@ -225,6 +287,7 @@ impl Batches {
         let next = if self.inline {
             self.fill_inline().map(Some)
         } else {
+            self.help(timeout);
             self.wait(timeout)
         };
         let handed_over = match next {
@@ -253,14 +316,38 @@ impl Batches {
         let order = self.shared.order();
         let batch = Arc::new(self.shared.open(&order, self.handed_over)?);
         if !batch.is_all_views(&self.shared.plan) {
-            let mut worker = Worker::new(&self.shared.plan, &order, self.shared.pass.epoch);
+            let epoch = self.shared.pass.epoch;
+            let mut worker = Worker::new(&self.shared.plan, &order, epoch, self.gather.take());
             worker.run(&Claim {
                 batch: batch.clone(),
                 start: 0,
                 count: batch.rows,
             });
+            self.gather = worker.into_gather();
         }
         Ok(batch)
+    }
+
+    /// Copies rows as long as the next batch isn't there and somebody has to, but not much longer than this.
+    fn help(&mut self, timeout: Duration) {
+        if self.gather.is_none() || self.shared.is_next_ready() {
+            return;
+        }
+        let started = Instant::now();
+        let shared = &*self.shared;
+        let order = shared.order();
+        let rows = claim_rows(&shared.plan);
+        let gather = self.gather.take();
+        let mut worker = Worker::new(&shared.plan, &order, shared.pass.epoch, gather);
+        while !shared.is_next_ready()
+            && started.elapsed() < timeout
+            && let Some(claim) = shared.claim(&order, rows, false)
+        {
+            shared.ask_ahead(&order, &claim);
+            shared.fill(&mut worker, &claim);
+        }
+        shared.plan.counters.waited(started);
+        self.gather = worker.into_gather();
     }
 
     fn wait(&self, timeout: Duration) -> Result<Option<Arc<OpenBatch>>> {
@@ -268,8 +355,7 @@ impl Batches {
         for waited in [false, true] {
             if queue.open.front().is_some_and(|batch| batch.is_ready()) {
                 let batch = queue.open.pop_front();
-                drop(queue);
-                self.shared.work.notify_all();
+                self.shared.wake_idle(&queue);
                 return Ok(batch);
             }
             if queue.open.is_empty()
@@ -279,6 +365,7 @@ impl Batches {
             }
             if !waited {
                 let started = Instant::now();
+                queue.awaited = true;
                 let woken = self.shared.done.wait_timeout(queue, timeout);
                 queue = woken.unwrap_or_else(PoisonError::into_inner).0;
                 self.shared.plan.counters.waited(started);

@@ -11,6 +11,7 @@
 mod arrange;
 mod batch;
 mod batch_transform;
+mod gather;
 mod image;
 mod iterator;
 mod keep;

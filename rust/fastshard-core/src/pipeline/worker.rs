@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::OpenBatch;
+use super::gather::Gather;
 use super::image::ImageWorker;
 use super::plan::{Plan, PlannedField, Work};
 use super::stats::Times;
@@ -45,6 +46,8 @@ pub(super) struct Worker<'a> {
     order: &'a Order<'a>,
     epoch: u64,
     images: Vec<Option<ImageWorker>>,
+    /// Where nothing is decoded.
+    gather: Option<Gather>,
     /// For batch transforms.
     saved: Scratch,
     /// Whether rows are held against their checksums: only where they are decoded, which costs far more.
@@ -52,7 +55,13 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(plan: &'a Plan, order: &'a Order<'a>, epoch: u64) -> Self {
+    /// With a `gather` of the same plan's, if there is one.
+    pub(super) fn new(
+        plan: &'a Plan,
+        order: &'a Order<'a>,
+        epoch: u64,
+        gather: Option<Gather>,
+    ) -> Self {
         let encoded = plan
             .fields
             .iter()
@@ -62,6 +71,7 @@ impl<'a> Worker<'a> {
             order,
             epoch,
             images: plan.fields.iter().map(|_| None).collect(),
+            gather,
             saved: Scratch::default(),
             check: plan.spec.verify && encoded,
         }
@@ -70,6 +80,33 @@ impl<'a> Worker<'a> {
     /// Fills the claimed rows; what fails is noted in the batch.
     pub(super) fn run(&mut self, claim: &Claim) {
         let started = Instant::now();
+        if !self.gather(claim) {
+            self.rows(claim);
+        }
+        let mut times = Times::default();
+        for image in self.images.iter_mut().flatten() {
+            let spent = image.take_times();
+            times.decode += spent.decode;
+            times.resample += spent.resample;
+        }
+        self.plan.counters.worked(started, times);
+    }
+
+    /// Gives back what it was made with.
+    pub(super) fn into_gather(self) -> Option<Gather> {
+        self.gather
+    }
+
+    /// Whether all claimed rows could be gathered; if not, what is wrong shows row by row.
+    fn gather(&mut self, claim: &Claim) -> bool {
+        let Some(gather) = &mut self.gather else {
+            return false;
+        };
+        let run = AssertUnwindSafe(|| gather.run(self.plan, self.order, claim));
+        matches!(catch_unwind(run), Ok(Ok(())))
+    }
+
+    fn rows(&mut self, claim: &Claim) {
         for row in claim.start..claim.start + claim.count {
             let filled = catch_unwind(AssertUnwindSafe(|| self.row(&claim.batch, row)));
             let error = match filled {
@@ -79,13 +116,6 @@ impl<'a> Worker<'a> {
             };
             claim.batch.fail(row, error);
         }
-        let mut times = Times::default();
-        for image in self.images.iter_mut().flatten() {
-            let spent = image.take_times();
-            times.decode += spent.decode;
-            times.resample += spent.resample;
-        }
-        self.plan.counters.worked(started, times);
     }
 
     /// What is done to the batch as a whole; for the worker that filled its last row.
@@ -192,12 +222,16 @@ impl<'a> Worker<'a> {
                 out.copy_from_slice(&values[place.row * row_bytes..][..*row_bytes]);
                 Ok(())
             }
-            _ => Err(Error::decode(format!(
-                "field {:?} is not stored as the manifest says",
-                field.output.name
-            ))),
+            _ => Err(not_as_planned(&field.output.name)),
         }
     }
+}
+
+/// The error of a column of another kind than its field's.
+pub(super) fn not_as_planned(field: &str) -> Error {
+    Error::decode(format!(
+        "field {field:?} is not stored as the manifest says"
+    ))
 }
 
 fn expect_size(expected: Option<[u32; 2]>, found: [u32; 2]) -> Result<()> {

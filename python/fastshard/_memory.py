@@ -1,0 +1,94 @@
+"""Arrays in memory as a dataset, so that whatever loads packed data loads them, too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _fastshard
+from ._dataset import Dataset, _make, _Opened
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["from_arrays"]
+
+_DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("u", "") for bits in (8, 16, 32, 64)))
+_STORABLE = (*_DTYPES, "float16", "float32", "float64")
+
+
+class InMemory(_Opened):
+    """What the views of arrays in memory share."""
+
+    def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
+        fields = [_field(name, array) for name, array in arrays.items()]
+        rows = len(next(iter(arrays.values())))
+        super().__init__(_fastshard.Dataset.in_memory(json.dumps(fields), rows, list(arrays.values())), ())
+        self._arrays = arrays
+
+    @property
+    def sources(self) -> list[tuple[str, str]]:
+        """The types and shapes, which is all that is known of arrays without reading them."""
+        return [(self.name, self.manifest["fingerprint"])]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """These arrays and no others."""
+        return self.name, str(id(self))
+
+    @property
+    def name(self) -> str:
+        return "(arrays in memory)"
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The arrays as one table, not copied."""
+        import pyarrow as pa
+
+        yield pa.table({name: _arrow_array(array) for name, array in self._arrays.items()})
+
+    def copied_on_write(self) -> _Opened:
+        """These arrays are this process's own."""
+        return self
+
+    def need_files(self, what: str) -> None:
+        raise ValueError(f"{what}: the dataset is arrays in memory; fastshard.pack them first")
+
+
+def from_arrays(arrays: Mapping[str, ArrayLike]) -> Dataset:
+    """See ``fastshard.from_arrays``."""
+    if not len(arrays):
+        raise ValueError("arrays={}: expected at least one array by name")
+    taken = {name: _array(name, values) for name, values in arrays.items()}
+    lengths = {name: len(array) for name, array in taken.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name}: {length:,}" for name, length in lengths.items())
+        raise ValueError(f"arrays of different lengths ({listed}): expected a row for each sample in all of them")
+    opened = InMemory(taken)
+    return _make(opened, range(opened.native.num_rows), None, None)
+
+
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.ndim == 0:
+        raise ValueError(f"array {name!r}: a single value, expected a row for each sample")
+    if array.dtype.name not in _STORABLE:
+        raise ValueError(f"array {name!r} is {array.dtype}, expected one of {', '.join(_STORABLE)}")
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+
+
+def _field(name: str, array: NDArray[Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": name, "dtype": array.dtype.name}
+    if array.ndim == 1:
+        return described | {"type": "scalar"}
+    return described | {"type": "tensor", "shape": array.shape[1:]}
+
+
+def _arrow_array(array: NDArray[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    values = pa.array(array.reshape(-1))
+    return values if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(values, int(np.prod(array.shape[1:])))

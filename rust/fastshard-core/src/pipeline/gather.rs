@@ -1,0 +1,148 @@
+//! Copying rows of fixed size from wherever they lie into a batch: tables, arrays, raw pixels.
+//!
+//! A shuffled row is a wait for memory, several for wide rows. So addresses are worked out for many rows first and their
+//! cache lines asked for all at once; when the copying begins, they are there or on their way.
+
+use arrow_buffer::Buffer;
+
+use super::batch::OpenBatch;
+use super::plan::{Plan, Work};
+use super::worker::{Claim, not_as_planned};
+use crate::error::Result;
+use crate::format::Column;
+use crate::order::{Drawn, Order};
+
+/// Rows whose addresses are worked out ahead: many more than memory requests that a core can have under way, few enough
+/// for their cache lines to stay in the nearest cache.
+const AHEAD: usize = 64;
+const CACHE_LINE: usize = 64;
+/// Of longer rows only the beginning is asked for: the processor notices by itself how it goes on.
+const ASKED_BYTES: usize = 1024;
+
+/// One thread's tools for plans that copy all of their fields.
+#[derive(Debug)]
+pub(super) struct Gather {
+    /// Values of each field in each block, block after block; `None` while a block wasn't touched.
+    values: Vec<Option<Buffer>>,
+    drawn: [Drawn; AHEAD],
+    places: [(usize, usize); AHEAD],
+}
+
+impl Gather {
+    /// `None` where anything else is to be done than copying.
+    pub(super) fn new(plan: &Plan) -> Option<Self> {
+        let copies = plan
+            .fields
+            .iter()
+            .all(|field| matches!(field.work, Work::Copy));
+        copies.then(|| Self {
+            values: vec![None; plan.fields.len() * plan.dataset.blocks() as usize],
+            drawn: [Drawn::default(); AHEAD],
+            places: [(0, 0); AHEAD],
+        })
+    }
+
+    /// Copies the claimed rows; at an error some of them are missing.
+    pub(super) fn run(&mut self, plan: &Plan, order: &Order<'_>, claim: &Claim) -> Result<()> {
+        let end = claim.start + claim.count;
+        for start in (claim.start..end).step_by(AHEAD) {
+            let count = AHEAD.min(end - start);
+            order.fill(claim.batch.first + start as u64, &mut self.drawn[..count]);
+            self.some(plan, &claim.batch, start, count)?;
+        }
+        Ok(())
+    }
+
+    fn some(&mut self, plan: &Plan, batch: &OpenBatch, start: usize, count: usize) -> Result<()> {
+        for at in 0..count {
+            let row = self.drawn[at].row;
+            let place = plan.dataset.block_of(row)?;
+            self.touch(plan, row, place.0)?;
+            self.places[at] = place;
+        }
+        let fields = plan.fields.len();
+        for (at, field) in plan.fields.iter().enumerate() {
+            if batch.is_view(at) {
+                continue;
+            }
+            // SAFETY: each row of a batch is claimed by one thread, once, before the batch is handed over; fields
+            // don't overlap.
+            #[expect(unsafe_code, reason = "threads fill one slot together")]
+            let out = unsafe {
+                let first = field.offset + start * field.row_bytes;
+                batch.lease.part(first, count * field.row_bytes)
+            };
+            self.copy((at, fields), field.row_bytes, out);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the values of the block of a row are known.
+    #[inline]
+    fn touch(&mut self, plan: &Plan, row: u64, block: usize) -> Result<()> {
+        let fields = plan.fields.len();
+        if self.values[block * fields].is_some() {
+            return Ok(());
+        }
+        let place = plan.dataset.locate(row)?;
+        for (at, field) in plan.fields.iter().enumerate() {
+            let Column::Fixed { values, .. } = place.block.column(field.index) else {
+                return Err(not_as_planned(&field.output.name));
+            };
+            self.values[block * fields + at] = Some(values.clone());
+        }
+        Ok(())
+    }
+
+    /// Copies rows of one of so many fields.
+    fn copy(&self, (field, fields): (usize, usize), row_bytes: usize, out: &mut [u8]) {
+        let mut sources: [&[u8]; AHEAD] = [&[]; AHEAD];
+        let count = out.len() / row_bytes;
+        for (source, &(block, row)) in sources.iter_mut().zip(&self.places[..count]) {
+            let values = self.values[block * fields + field].as_deref();
+            *source = &values.unwrap_or_default()[row * row_bytes..][..row_bytes];
+            ask_for(source);
+        }
+        match row_bytes {
+            1 => copy_rows::<1>(&sources, out),
+            2 => copy_rows::<2>(&sources, out),
+            4 => copy_rows::<4>(&sources, out),
+            8 => copy_rows::<8>(&sources, out),
+            16 => copy_rows::<16>(&sources, out),
+            _ => {
+                for (out, source) in out.chunks_exact_mut(row_bytes).zip(sources) {
+                    out.copy_from_slice(source);
+                }
+            }
+        }
+    }
+}
+
+/// Copies without a call a row.
+fn copy_rows<const BYTES: usize>(sources: &[&[u8]], out: &mut [u8]) {
+    for (out, source) in out.as_chunks_mut::<BYTES>().0.iter_mut().zip(sources) {
+        if let Some(source) = source.first_chunk() {
+            *out = *source;
+        }
+    }
+}
+
+/// Asks for the cache lines of a row, and waits for none.
+#[inline]
+fn ask_for(row: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let asked = &row[..row.len().min(ASKED_BYTES)];
+        let lines = asked.iter().step_by(CACHE_LINE).chain(asked.last());
+        for byte in lines {
+            // SAFETY: a hint, which reads nothing and can't fault; the address is a valid one besides.
+            #[expect(unsafe_code, reason = "the one way to ask")]
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast());
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
