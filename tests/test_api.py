@@ -3,12 +3,13 @@
 import inspect
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
 import fastshard as fs
 
-HEAVY = ["torch", "tensorflow", "keras", "datasets", "pandas", "rich", "typer", "PIL", "pyarrow"]
+HEAVY = ["torch", "tensorflow", "keras", "lightning", "datasets", "pandas", "rich", "typer", "PIL", "pyarrow"]
 
 
 def python(code: str) -> str:
@@ -39,14 +40,30 @@ def test_import_is_quick():
     assert min(float(python(code)) for _ in range(5)) < 0.15
 
 
-@pytest.mark.parametrize("name", ["torch", "tensorflow"])
+@pytest.mark.parametrize("name", ["torch", "tensorflow", "lightning"])
 def test_adapters_load_when_used(name):
     pytest.importorskip(name)
     code = f"import sys, fastshard as fs; fs.{name}; print('{name}' in sys.modules, fs.{name}.__name__)"
     assert python(code) == f"True fastshard.{name}"
 
 
+@pytest.mark.parametrize(("name", "framework"), [("Keras", "keras"), ("Lightning", "lightning")])
+def test_callbacks_load_their_framework_when_used(name, framework):
+    heavy = [other for other in HEAVY[:4] if other not in (framework, "tensorflow", "torch")]
+    code = f"""
+        import sys, fastshard as fs
+        import fastshard.callbacks
+        before = "{framework}" in sys.modules
+        stats, state = fs.callbacks.{name}LoaderStats, fs.callbacks.{name}LoaderState
+        same = stats is fs.{framework}.LoaderStats and state is fs.{framework}.LoaderState
+        print(before, same, [other for other in {heavy} if other in sys.modules])
+    """
+    assert python(textwrap.dedent(code)).splitlines()[-1] == "False True []"
+
+
 def test_unknown_name():
+    with pytest.raises(AttributeError, match="no attribute 'LightningLoader'"):
+        _ = fs.callbacks.LightningLoader
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = fs.nothing
 

@@ -152,3 +152,55 @@ def test_bench(dataset):
     assert result["samples_per_second"] > 0
     assert result["first_batch_ms"] > 0
     assert "samples/s" in run(*args).stdout
+
+
+class TestTrials:
+    OPTIONS = ("--batch-size", 4, "--threads", 1)
+
+    def test_the_second_one_finds_the_pixels_decoded(self, dataset):
+        steps = ("--transform", "Resize(64)", "--transform", "RandomCrop(32)")
+        result = run("bench", dataset, "--trials", 3, *steps, *self.OPTIONS, "--json")
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        assert (found["rows"], found["batch_size"], found["threads"]) == (12, 4, 1)
+        assert found["transforms"] == ["Resize(64)", "RandomCrop(32)"]
+        counts = [(one["samples"], one["cache_hits"], one["cache_misses"]) for one in found["trials"]]
+        assert counts == [(12, 0, 12), (12, 12, 0), (12, 12, 0)]
+        for one in found["trials"]:
+            assert one["first_batch_ms"] > 0
+            assert one["samples_per_second"] > 0
+            assert 0 <= one["stall_percent"] <= 100
+
+    def test_a_cache_that_stays_is_hot_the_next_time(self, dataset, tmp_path):
+        command = ("bench", dataset, "--trials", 1, "--cache", tmp_path, *self.OPTIONS, "--json")
+        assert json.loads(run(*command).stdout)["trials"][0]["cache_misses"] == 12
+        assert json.loads(run(*command).stdout)["trials"][0]["cache_hits"] == 12
+        assert len(fs.Cache(tmp_path).entries()) == 1
+
+    def test_a_folder_of_its_own_is_removed(self, dataset, tmp_path, monkeypatch):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        shown = run("bench", dataset, "--trials", 2, "--step-ms", 1, *self.OPTIONS)
+        assert shown.exit_code == 0, shown.output
+        assert list(tmp_path.iterdir()) == []
+        assert "12 of 12" in shown.stdout
+        assert "steps of 1 ms" in shown.stdout
+
+    def test_seconds_end_an_epoch_early(self, dataset):
+        result = run("bench", dataset, "--trials", 1, "--seconds", 0.1, "--step-ms", 200, *self.OPTIONS, "--json")
+        assert json.loads(result.stdout)["trials"][0]["samples"] == 4
+
+    def test_what_can_not_be_kept_is_said(self, dataset):
+        shown = run("bench", dataset, "--trials", 1, "--transform", "RandomResizedCrop(32)", *self.OPTIONS)
+        assert "nothing to keep" in shown.stdout
+
+    def test_errors(self, dataset, tmp_path):
+        assert run("bench", dataset, "--step-ms", 5).exit_code == 2
+        assert run("bench", dataset, "--cache", tmp_path).exit_code == 2
+        assert run("bench", dataset, "--trials", 0).exit_code == 2
+        for wrong in (["--transform", "Resize(0)"], ["--transform", "CenterCrop(32)", "--transform", "open('x')"]):
+            result = run("bench", dataset, "--trials", 1, *wrong)
+            assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+        result = run("bench", dataset, "--trials", 1, "--transform", "RandomCrop(230)", *self.OPTIONS)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("fastshard: a trial failed: ")
+        assert "RandomCrop of 230 x 230" in result.stderr

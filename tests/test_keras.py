@@ -114,3 +114,73 @@ def test_options_that_do_not_fit_are_refused(run):
     """)
     expected = ["x='pixels'", "y='breed'", "one_hot=True", "one_hot=1", "scale="]
     assert all(start in message for start, message in zip(expected, messages, strict=True))
+
+
+def test_goes_on_within_an_epoch(run):
+    found = run("""
+        from contextlib import suppress
+        from pathlib import Path
+        class Stop(keras.callbacks.Callback):
+            def __init__(self, after):
+                self.left = after
+            def on_train_batch_end(self, batch, logs=None):
+                self.left -= 1
+                if self.left == 0:
+                    raise KeyboardInterrupt
+        class Watched(keras.Sequential):
+            def train_step(self, data):
+                trained.append(keras.ops.convert_to_numpy(data[1]).tolist())
+                return super().train_step(data)
+        def fit(file, stop, kind):
+            net = Watched([keras.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5)])
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            net.compile("sgd", loss, run_eagerly=True)
+            loader = make()
+            state = fs.callbacks.KerasLoaderState(loader, file, save_freq=1)
+            if kind == "PyDataset":
+                data, steps = fs.keras.PyDataset(loader), None
+            else:
+                data = fs.tensorflow.dataset(loader, as_tuple=("image", "label")).repeat()
+                steps = len(loader)
+            with suppress(KeyboardInterrupt):
+                seen = Seen()
+                callbacks = [state, seen, Stop(stop)]
+                net.fit(data, epochs=2, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=callbacks)
+            return len(seen.epochs)
+        wanted = [batch["label"].tolist() for epoch in range(6) for batch in make().iterate(epoch=epoch)]
+        results = []
+        kinds = ["PyDataset"] + ["tf.data"] * (keras.backend.backend() == "tensorflow")
+        for kind in kinds:
+            for first, second in [(3, 9), (7, 7), (9, 3), (10, 20)]:
+                file = Path(tmp, f"{kind} {first}.json")
+                trained = []
+                fit(file, first, kind)
+                fit(file, second, kind)
+                epochs = fit(file, 0, kind)
+                results.append(trained == wanted[: len(trained)])
+                results.append(len(trained) == first + min(second, 14) + 14 and epochs == 2)
+        print(json.dumps([len(results), results]))
+    """)
+    assert found[0] >= 8
+    assert all(found[1]), found
+
+
+def test_says_that_keras_would_cut_epochs_short(run, tmp_path):
+    said = run("""
+        import warnings
+        from pathlib import Path
+        loader = make()
+        next(iter(loader))
+        Path(tmp, "state.json").write_text(json.dumps(loader.state_dict()))
+        state = fs.keras.LoaderState(make(), Path(tmp, "state.json"))
+        said = []
+        for params in ({"epochs": 3, "steps": None}, {"epochs": 3, "steps": 7}, {"epochs": 1, "steps": None}):
+            state.set_params(params)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                state.on_train_begin()
+            said.append([str(one.message) for one in caught])
+        print(json.dumps(said))
+    """)
+    assert [len(one) for one in said] == [1, 0, 0]
+    assert "steps_per_epoch=len(loader)" in said[0][0]

@@ -17,6 +17,7 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from . import callbacks as callbacks
 from . import presets as presets
 from ._augment import (
     AutoAugment,
@@ -70,6 +71,7 @@ from ._transforms import (
 
 if TYPE_CHECKING:
     from . import keras as keras
+    from . import lightning as lightning
     from . import tensorflow as tensorflow
     from . import torch as torch
 
@@ -136,7 +138,7 @@ __all__ = [
 ]
 
 # Not in __all__: a star import must load no framework.
-_ADAPTERS = ("keras", "tensorflow", "torch")
+_ADAPTERS = ("keras", "lightning", "tensorflow", "torch")
 
 if build_info()["profile"] == "debug":
     warnings.warn("this fastshard is a debug build and many times slower than a release build", stacklevel=2)

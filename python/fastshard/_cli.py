@@ -255,7 +255,8 @@ def preview(
 
 @_command(
     example="fastshard bench pets/\n\n"
-    "fastshard bench pets/ --transform 'Resize(256)' --transform 'CenterCrop(224)' --threads 2"
+    "fastshard bench pets/ --transform 'Resize(256)' --transform 'CenterCrop(224)' --threads 2\n\n"
+    "fastshard bench pets/ --trials 3 --step-ms 50"
 )
 def bench(
     dataset: DatasetArgument,
@@ -265,14 +266,37 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure, after the first batch.")] = 10.0,
     shuffle: Annotated[bool, typer.Option(help="Random order.")] = True,
     seed: Seed = 0,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Instead, start so many processes one after another that share a cache of decoded images, as the "
+            "trials of a search do: each reads one epoch, for --seconds at most. The first decodes, the others start "
+            "hot.",
+        ),
+    ] = None,
+    step_ms: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --trials: how long to pretend to train on each batch. Stalls are what is left."),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="With --trials: the folder of the cache; by default an empty one, removed in the end."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure this dataset on this machine: images a second, first batch, peak memory."""
-    from ._bench import measure, show
+    """Measure this dataset on this machine: images a second, first batch, peak memory; or trials that share a cache."""
+    from . import _bench, _trials
 
-    steps = [parse_transform(text) for text in transform] if transform else None
     options: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed, "num_threads": threads}
-    result = measure(dataset, steps, seconds, options)
+    if trials is not None:
+        result = _trials.run(dataset, transform or None, trials, seconds, step_ms or 0.0, cache, options)
+        show = _trials.show
+    elif step_ms is not None or cache is not None:
+        raise typer.BadParameter("--step-ms and --cache are for --trials, such as --trials 3")
+    else:
+        steps = [parse_transform(text) for text in transform] if transform else None
+        result, show = _bench.measure(dataset, steps, seconds, options), _bench.show
     if as_json:
         print(json.dumps(result, indent=2))
     else:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _check, _fastshard
-from ._progress import progress_bar
+from . import _fastshard
 
 if TYPE_CHECKING:
     import datasets
@@ -63,7 +62,7 @@ class Field:
 
 
 class Problem(NamedTuple):
-    """What ``Dataset.verify`` found: the shard file, the row of the dataset if it is one, and what is wrong."""
+    """What ``Dataset.verify`` found: the shard's file, the row of the dataset if it is one, and what is wrong."""
 
     shard: str
     row: int | None
@@ -442,21 +441,13 @@ class Dataset:
     def verify(self, num_threads: int | None = None, progress: bool | None = None) -> list[Problem]:
         """Reads every byte of every shard and compares it with its checksums; an empty list means that all is well.
 
-        Checks the whole dataset, also when called on a view. ``progress`` shows a bar; by default if stderr is a
-        terminal.
+        Checks the whole dataset, also when called on a view; of a concatenation all folders, and then a problem names
+        the shard with its folder. ``progress`` shows a bar; by default if stderr is a terminal.
         """
+        from . import _verify
+
         self._opened.need_files("verify")
-        threads = 0 if num_threads is None else _check.integer("num_threads", num_threads, 1)
-        job = _fastshard.VerifyJob(self._opened.native, threads)
-        try:
-            with progress_bar("verifying", progress, in_bytes=True) as update:
-                while not job.wait(0.05):
-                    update(*job.progress())
-                update(*job.progress())
-        except BaseException:
-            job.cancel()
-            raise
-        return [Problem(*problem) for problem in job.problems()]
+        return _verify.verify(self, num_threads, progress)
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._opened.need_files("pickle")
@@ -521,7 +512,8 @@ def from_arrays(arrays: Mapping[str, ArrayLike]) -> Dataset:
 def concat(datasets: Iterable[Dataset]) -> Dataset:
     """Datasets or views of the same fields behind each other, as one; nothing is copied.
 
-    Parts of one dataset become one view of it. Raises ValueError if the fields, or the names of their classes, differ.
+    Parts of one dataset become one view of it. Raises ValueError if the fields, or the names of their classes, differ:
+    ``fastshard.pack([a, b], dst)`` makes a dataset of both, with the classes of each.
     """
     from . import _views
 

@@ -123,7 +123,8 @@ class Loader:
     - ``batch_size``: samples a batch; the last one is smaller unless ``drop_last``.
     - ``shuffle``, ``seed``: True for a different order every epoch, the same for the same seed, whatever the threads or
       the machine. ``"block"`` for datasets larger than memory: blocks of the dataset change places, and rows are mixed
-      within windows of 16 blocks (256 MiB), so that what is read lies together.
+      within windows of 16 blocks (256 MiB), so that what is read lies together. Rows that are stored class by class
+      stay with few classes a window: pack them in another order, or shuffle with True.
     - ``transforms``: per image field one transform or a list; random ones depend on (seed, epoch, sample) alone.
     - ``batch_transforms``: for whole batches: ``MixUp`` and ``CutMix``, and after them Python functions wrapped in
       ``Lambda``. Random ones depend on (seed, epoch, place of the batch), and so on the batch size.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import _check, _fastshard
 from ._dataset import Dataset
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PackReport", "SkippedRow", "pack"]
 
-Source = str | os.PathLike[str] | Dataset | Iterable[Mapping[str, Any]]
+Source = str | os.PathLike[str] | Dataset | Sequence[Dataset] | Iterable[Mapping[str, Any]]
 Size = int | tuple[int, int]
 
 _FOLDER = "src that is a folder"
@@ -117,7 +117,8 @@ def pack(
     folder; .tsv for tabs): one image a row, found by its path below the folder or by its name anywhere in it; all other
     columns are kept under their names. An iterable of dicts of bytes (encoded images become an image field), text,
     numbers and NumPy arrays (fixed shape), all samples like the first. A dataset, a view of one, or the folder of
-    one: the same rows, stored as the options say; its checksums are compared first.
+    one: the same rows, stored as the options say; its checksums are compared first. A list of datasets or views of the
+    same fields: one behind the other, with every class that one of them has (by name; their numbers may change).
 
     **CSV.** ``file_column`` names the files; by default file, filename, path, image, Image Index or file_name.
     ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
@@ -149,13 +150,13 @@ def pack(
     asked, DecodeError for an image that isn't one, TypeError and ValueError for impossible options.
     """
     started = time.monotonic()
-    dataset = _as_dataset(src)
-    is_folder = isinstance(src, (str, os.PathLike)) and dataset is None
+    datasets = _as_datasets(src)
+    is_folder = isinstance(src, (str, os.PathLike)) and not datasets
     _refuse(not is_folder, _FOLDER, csv=csv, follow_symlinks=follow_symlinks)
     _refuse(
         csv is None, _CSV, file_column=file_column, label=label, label_sep=label_sep, no_label=no_label, types=types
     )
-    _refuse(is_folder or dataset is not None, "src that is an iterable", class_names=class_names)
+    _refuse(is_folder or bool(datasets), "src that is an iterable", class_names=class_names)
     spec = {
         **_image_spec(resize, resize_pad, gray, encode, quality, max_pixels),
         "seekable": _seekable(seekable),
@@ -169,11 +170,12 @@ def pack(
     }
     target = os.fspath(dst)
     _check_target(target, overwrite)
-    if dataset is not None:
-        _check_root(str(dataset.path), target)
-        return _pack_dataset(dataset, target, spec, progress, started)
+    if datasets:
+        for path in {path for dataset in datasets for path in dataset.paths}:
+            _check_root(str(path), target)
+        return _pack_datasets(datasets, target, spec, progress, started)
     if not isinstance(src, (str, os.PathLike)):
-        return _pack_rows(src, class_names or {}, target, spec, progress, started)
+        return _pack_rows(cast("Iterable[Mapping[str, Any]]", src), class_names or {}, target, spec, progress, started)
     root = os.fspath(src)
     _check_root(root, target)
     if csv is None:
@@ -224,13 +226,20 @@ def _seekable(value: bool | str) -> str:
     return "yes" if _check.boolean("seekable", value) else "no"
 
 
-def _as_dataset(src: Source) -> Dataset | None:
-    """The dataset that a source is, if it is one."""
+def _as_datasets(src: Source) -> list[Dataset]:
+    """The datasets that a source is, if it is some."""
     from ._repack import is_dataset
 
     if isinstance(src, Dataset):
-        return src
-    return Dataset(src) if isinstance(src, (str, os.PathLike)) and is_dataset(Path(src)) else None
+        return [src]
+    if isinstance(src, (str, os.PathLike)):
+        return [Dataset(src)] if is_dataset(Path(src)) else []
+    if not isinstance(src, (list, tuple)) or not src or not isinstance(src[0], Dataset):
+        return []
+    for part in src:
+        if not isinstance(part, Dataset):
+            raise TypeError(f"src holds {type(part).__name__}: expected a fastshard.Dataset, as the first of them")
+    return list(src)
 
 
 def _shuffle_seed(is_folder: bool, shuffle: bool | None, seed: int) -> int | None:
@@ -305,12 +314,12 @@ def _pack_rows(
     return _report(job, target, started)
 
 
-def _pack_dataset(
-    dataset: Dataset, target: str, spec: dict[str, Any], progress: bool | None, started: float
+def _pack_datasets(
+    datasets: Sequence[Dataset], target: str, spec: dict[str, Any], progress: bool | None, started: float
 ) -> PackReport:
     from ._repack import DatasetSource
 
-    source = DatasetSource(dataset, spec["shard_size"], progress)
+    source = DatasetSource(datasets, spec["shard_size"], progress)
     job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": source.provenance}))
     with _Session(job, progress, len(source)) as session:
         job.start_stream()

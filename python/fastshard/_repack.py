@@ -1,16 +1,20 @@
-"""Sources that are datasets already: the same rows, stored another way."""
+"""Sources that are datasets already: the same rows, stored another way; or several, as one with the classes of all."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from ._dataset import Dataset
-from ._fastshard import CorruptionError
+from ._fastshard import CorruptionError, SourceError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["DatasetSource", "is_dataset"]
 
@@ -24,42 +28,94 @@ def is_dataset(folder: Path) -> bool:
 
 
 class DatasetSource:
-    """The rows of a dataset, or of a view of one, as record batches: a block at a time, or what a shard should hold.
+    """The rows of datasets, or of views, as record batches: a block at a time, or what a shard should hold.
 
-    Every byte is held against its checksum first, since the rows get new ones. Raises CorruptionError for a bad row.
+    Every byte is held against its checksum first, since the rows get new ones. Raises CorruptionError for a bad row,
+    and SourceError if the fields differ in more than the names of classes.
     """
 
-    def __init__(self, dataset: Dataset, shard_size: int, progress: bool | None) -> None:
-        problems = dataset.verify(progress=progress)
-        if problems:
-            raise CorruptionError(f"{dataset.path}: {problems[0]}; {len(problems):,} in all: nothing is packed from it")
-        self._dataset = dataset
+    def __init__(self, datasets: Sequence[Dataset], shard_size: int, progress: bool | None) -> None:
+        self._datasets = datasets
         self._shard_size = shard_size
-        described = {field["name"]: field for field in dataset.manifest["fields"]}
-        self.fields: list[dict[str, Any]] = [described[field.name] for field in dataset.fields]
+        self.fields = _united([_described(dataset) for dataset in datasets], datasets)
+        for dataset in {id(dataset._opened): dataset for dataset in datasets}.values():
+            problems = dataset.verify(progress=progress) if dataset.paths else []  # arrays in memory have no checksums
+            if problems:
+                found = f"{problems[0]}; {len(problems):,} in all: nothing is packed from it"
+                raise CorruptionError(f"{dataset._opened.name}: {found}")
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return sum(map(len, self._datasets))
 
     def chunks(self) -> Iterator[bytes]:
         """One Arrow IPC stream with one record batch for every chunk of rows."""
-        table = self._dataset.to_arrow().select([field["name"] for field in self.fields])
-        for block in table.to_batches():
-            parts = -(-block.nbytes // self._shard_size)
-            rows = max(1, block.num_rows // max(1, parts))
-            for start in range(0, block.num_rows, rows):
-                yield _stream(block.slice(start, rows))
+        names = [field["name"] for field in self.fields]
+        for dataset in self._datasets:
+            codes = self._codes(dataset)
+            for block in dataset.to_arrow().select(names).to_batches():
+                parts = -(-block.nbytes // self._shard_size)
+                rows = max(1, block.num_rows // max(1, parts))
+                for start in range(0, block.num_rows, rows):
+                    yield _stream(_renumbered(block.slice(start, rows), codes, dataset))
+
+    def _codes(self, dataset: Dataset) -> dict[str, NDArray[np.int64]]:
+        """The new number of each class, for fields where they change."""
+        changed = {}
+        for field in self.fields:
+            own = dataset.field(field["name"]).class_names
+            if own is not None and list(own) != field["class_names"][: len(own)]:
+                changed[field["name"]] = np.array([field["class_names"].index(name) for name in own])
+        return changed
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Where the rows came from, kept beside where those came from."""
-        source = self._dataset
-        return {
-            "kind": "dataset",
-            "path": str(source.path),
-            "fingerprint": source.fingerprint,
-            "source": source.manifest.get("provenance"),
-        }
+        parts = [_provenance(dataset) for dataset in self._datasets]
+        return parts[0] if len(parts) == 1 else {"kind": "datasets", "parts": parts}
+
+
+def _provenance(source: Dataset) -> dict[str, Any]:
+    paths = [str(path) for path in source.paths]
+    return {
+        "kind": "dataset",
+        "path": paths[0] if len(paths) == 1 else paths or source._opened.name,
+        "fingerprint": source.fingerprint,
+        "source": source.manifest.get("provenance"),
+    }
+
+
+def _described(dataset: Dataset) -> list[dict[str, Any]]:
+    described = {field["name"]: field for field in dataset.manifest["fields"]}
+    return [described[field.name] for field in dataset.fields]
+
+
+def _united(described: Sequence[list[dict[str, Any]]], datasets: Sequence[Dataset]) -> list[dict[str, Any]]:
+    """The fields of all, with every class that one of them has, in the order in which they first come."""
+    united = [dict(field) for field in described[0]]
+    for fields, dataset in zip(described[1:], datasets[1:], strict=True):
+        if list(map(_but_for_classes, fields)) != list(map(_but_for_classes, united)):
+            listed = [", ".join(map(str, one.fields)) for one in (dataset, datasets[0])]
+            raise SourceError(f"{dataset._opened.name} has {listed[0]}; expected the fields of the first, {listed[1]}")
+        for whole, field in zip(united, fields, strict=True):
+            if whole["type"] == "class":
+                whole["class_names"] = list(dict.fromkeys([*whole["class_names"], *field["class_names"]]))
+    return united
+
+
+def _but_for_classes(field: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in field.items() if name != "class_names" or field["type"] != "class"}
+
+
+def _renumbered(batch: pa.RecordBatch, codes: Mapping[str, NDArray[np.int64]], dataset: Dataset) -> pa.RecordBatch:
+    for name, numbers in codes.items():
+        at = batch.schema.get_field_index(name)
+        old = batch.column(at).to_numpy(zero_copy_only=False)
+        outside = (old < 0) | (old >= len(numbers))
+        if outside.any():
+            wanted = f"expected a number below {len(numbers)}"
+            raise SourceError(f"{dataset._opened.name}: field {name!r} holds the class {old[outside][0]}, {wanted}")
+        batch = batch.set_column(at, batch.schema.field(at), pa.array(numbers[old], batch.schema.field(at).type))
+    return batch
 
 
 def _stream(batch: pa.RecordBatch) -> bytes:

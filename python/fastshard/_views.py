@@ -260,6 +260,7 @@ def concat(datasets: Iterable[Dataset]) -> Dataset:
     for view in views:
         for leaf in view._opened.parts:
             leaves.setdefault(leaf.key, leaf)
+    _check_classes(list(leaves.values()))
     first = views[0]._opened
     opened = first if len(leaves) == len(first.parts) else _Opened.join(list(leaves.values()))
     ends = np.cumsum([leaf.native.num_rows for leaf in leaves.values()])
@@ -269,6 +270,22 @@ def concat(datasets: Iterable[Dataset]) -> Dataset:
         return _make(opened, rows, None, None)
     weights = np.concatenate([_weights(view) for view in views])
     return _make(opened, rows, weights, None)
+
+
+def _check_classes(leaves: Sequence[_Opened]) -> None:
+    """The core refuses other fields; here is what can be done about other classes."""
+    first = leaves[0]
+    for leaf in leaves[1:]:
+        for name, field in leaf.fields.items():
+            own = first.fields.get(name)
+            if own is None or own.class_names is None or field.class_names in (None, own.class_names):
+                continue
+            differing = sorted(set(field.class_names or ()).symmetric_difference(own.class_names))
+            listed = f"not in both: {', '.join(differing[:10])}" if differing else "the same in another order"
+            raise ValueError(
+                f"{leaf.name} can't be put behind {first.name}: field {name!r} has other classes ({listed}); "
+                "fastshard.pack([a, b], dst) makes one dataset of both, with the classes of each"
+            )
 
 
 def _moved(view: Dataset, starts: Mapping[tuple[str, str], int]) -> Integers:

@@ -15,6 +15,7 @@ import numpy as np
 
 from . import _check
 from ._loader import Batches, Loader, _Begin
+from ._logs import Logs
 
 __all__ = ["LoaderState", "LoaderStats", "PyDataset"]
 
@@ -36,9 +37,12 @@ class PyDataset(keras.utils.PyDataset):
 
     Item ``i`` is batch ``i`` of an epoch, whoever asks and however often; what is asked for in order is filled ahead.
     So leave shuffling to the loader: with ``shuffle=True``, its default, ``fit`` asks in random order, which is right
-    but slow, and warned about. The first pass that Keras begins has the loader's epoch, each further one the next; to
+    but slow, and warned about. Each pass that Keras begins has the loader's epoch, and moves it on to the next one; to
     learn shapes, ``fit`` may begin a pass of its own before the first epoch. With TensorFlow,
     ``fastshard.tensorflow.dataset`` saves a copy.
+
+    A loader that goes on within an epoch (see ``LoaderState``) gives Keras epochs of the usual length, since ``fit``
+    asks only once how long they are: the rest of the loader's epoch, and then the beginning of its next one.
     """
 
     def __init__(
@@ -58,8 +62,9 @@ class PyDataset(keras.utils.PyDataset):
         self._y = None if y is None else _check.one_of("y", y, tuple(spec))
         self._classes = _classes(loader, self._y, one_hot)
         self._scale = None if scale is None else np.float32(_check.number("scale", scale, -math.inf, math.inf))
-        self._begin = _Begin(loader.epoch, 0)
-        self._begun = self._misses = 0
+        self._begin = loader._next
+        self._within = False
+        self._misses = 0
         self._ahead: list[_Ahead] = []
         # Keras reads from threads of its own.
         self._lock = threading.Lock()
@@ -81,37 +86,48 @@ class PyDataset(keras.utils.PyDataset):
 
     def _batch(self, index: int) -> dict[str, Any]:
         with self._lock:
-            ahead = next((ahead for ahead in self._ahead if ahead.number == index), None)
+            begin, number = self._place(index)
+            ahead = next((ahead for ahead in self._ahead if ahead.place == (begin, number)), None)
             if ahead is None:
-                self._misses += index > 0
+                self._misses += number > 0
                 if self._misses == _MANY:
                     warnings.warn("Keras asks for batches out of order; pass shuffle=False to fit", stacklevel=4)
                 # Without views: a backend may take over the memory and write to it.
-                batches = self.loader._iterate(index, 1, views=False, begin=self._begin, bits=False)
-                ahead = _Ahead(batches, index)
+                batches = self.loader._iterate(number, 1, views=False, begin=begin, bits=False)
+                ahead = _Ahead(batches, (begin, number))
             else:
                 self._ahead.remove(ahead)
             batch = next(ahead.batches)
             # Two at most: an iteration that Keras gave up may have read ahead while the next one began.
-            self._ahead = [*self._ahead[-1:], ahead._replace(number=index + 1)]
+            self._ahead = [*self._ahead[-1:], ahead._replace(place=(begin, number + 1))]
             return batch
 
+    def _place(self, index: int) -> tuple[_Begin, int]:
+        """Where the pass begins that has batch ``index``, and its number in it."""
+        rest = self.loader._native.batches(self._begin.samples)
+        return (self._begin, index) if index < rest else (_Begin(self._begin.epoch + 1, 0), index - rest)
+
     def on_epoch_begin(self) -> None:
-        """Called by Keras: begins the next epoch."""
+        """Called by Keras: begins a pass where the loader stands."""
         with self._lock:
-            if self._begun:
-                self._begin = self._begin._replace(epoch=self._begin.epoch + 1)
-            self._begun += 1
+            self._begin, self._within = self.loader._next, True
             for ahead in self._ahead:
                 ahead.batches.close()
             self._ahead = []
 
+    def on_epoch_end(self) -> None:
+        """Called by Keras, for some passes twice: moves the loader on."""
+        with self._lock:
+            if self._within:
+                self.loader._set_next(self.loader._ahead(self._begin, len(self)))
+            self._within = False
+
 
 class _Ahead(NamedTuple):
-    """A pass, and the number of the batch that it gives next."""
+    """A pass, and what it gives next: where it began, and the number of the batch."""
 
     batches: Batches
-    number: int
+    place: tuple[_Begin, int]
 
 
 def _classes(loader: Loader, y: str | None, one_hot: bool | int) -> int | None:
@@ -137,20 +153,17 @@ def _one_hot(labels: Any, classes: int) -> Any:
 class LoaderStats(keras.callbacks.Callback):
     """Adds what the loader did to the logs of each epoch: ``loader_samples_per_second``, ``loader_stall_percent`` ...
 
-    See ``Loader.stats``. Put it before the callbacks that write logs.
+    See ``Loader.stats``; here each epoch counts for itself. Put it before the callbacks that write logs.
     """
-
-    NAMES = ("samples_per_second", "stall_percent", "first_batch_ms", "cache_hits", "cache_misses")
 
     def __init__(self, loader: Loader) -> None:
         super().__init__()
-        self._loader = loader
+        self._logs = Logs(loader)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Called by Keras."""
-        stats = self._loader.stats()
         if logs is not None:
-            logs.update({f"loader_{name}": stats[name] for name in self.NAMES})
+            logs.update(self._logs.take())
 
 
 class LoaderState(keras.callbacks.Callback):
@@ -163,8 +176,10 @@ class LoaderState(keras.callbacks.Callback):
 
     Counts the batches that were trained on, not those that were fetched ahead. If the file is there already, the loader
     goes on where it says: make this before the dataset, and train on with the model's weights of that moment.
-    ``save_freq`` is as in ``keras.callbacks.ModelCheckpoint``: batches, or ``"epoch"``. Not for ``PyDataset``, whose
-    epochs begin at their beginning.
+    ``save_freq`` is as in ``keras.callbacks.ModelCheckpoint``: batches, or ``"epoch"``.
+
+    ``fit`` makes all its epochs as long as its first one, and ``PyDataset`` sees to that by itself. Give it a
+    ``tf.data`` dataset that goes on within an epoch as ``dataset.repeat()``, with ``steps_per_epoch=len(loader)``.
     """
 
     def __init__(self, loader: Loader, path: str | os.PathLike[str], save_freq: int | str = "epoch") -> None:
@@ -180,7 +195,13 @@ class LoaderState(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Called by Keras, which may have looked at some batches by then to learn shapes."""
         self._begin, self._trained = self._loader._ahead(self._begin, self._trained), 0
-        self._loader._next = self._begin
+        self._loader._set_next(self._begin)
+        params = self.params or {}
+        if self._begin.samples and params.get("steps") is None and params.get("epochs", 1) > 1:
+            advice = "pass dataset.repeat() and steps_per_epoch=len(loader) to fit"
+            warnings.warn(
+                f"the first epoch is the rest of one, and Keras cuts later ones to it; {advice}", stacklevel=2
+            )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Called by Keras."""

@@ -8,7 +8,7 @@ only for Python code of your own that is slow; each then takes its own share of 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ._dataset import Dataset, from_arrays
-from ._loader import Loader, _Begin
+from ._loader import Batches, Loader, _Begin
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -33,8 +33,8 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
     ``DataLoader(dataset, batch_size=None)`` for pinned memory or workers. With ``n`` workers, worker ``k`` loads
     batches ``k, k + n, ...``: every sample comes exactly once, in the loader's order.
 
-    Each full pass moves on to the next epoch, in workers too; ``set_epoch`` (of this object, not of the loader) before
-    a pass chooses it.
+    Each full pass moves on to the next epoch, in workers too, and is one as soon as its last batch is handed out;
+    ``set_epoch`` (of this object, not of the loader) before a pass chooses it.
 
     ``state_dict()`` and ``load_state_dict()`` go on at any batch: directly without workers, and with workers through
     torchdata's ``StatefulDataLoader(dataset, batch_size=None, num_workers=n)``, which keeps one state a worker.
@@ -79,23 +79,30 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             raise ValueError(f"state was taken in one of {workers} workers, expected as many as now: {step}")
         self.loader._next = begin
         self._epochs[first::step] = begin.epoch
-        self._resumed = self._place = _Place(begin, batches, step)
+        self._place = _Place(begin, batches, step)
+        # Workers that start from here for every epoch must not take it up again each time.
+        self._resumed = self._place if batches else None
 
-    def _begin(self, loader: Loader, step: int) -> _Place:
+    def _begin(self, step: int) -> _Place:
         resumed, self._resumed = self._resumed, None
-        if resumed is not None:
-            return resumed
+        return _Place(self._next(), 0, step) if resumed is None else resumed
+
+    def _next(self) -> _Begin:
+        """Where the next pass begins, unless a worker was told otherwise."""
         epoch = int(self._epochs.min())
-        return _Place(loader._next if loader.epoch >= epoch else _Begin(epoch, 0), 0, step)
+        return self.loader._next if self.loader.epoch >= epoch else _Begin(epoch, 0)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         first, step = _share()
         loader = self.loader if step == 1 else self.loader.share_threads(step)
-        self._place = place = self._begin(loader, step)
-        begin, done, _ = place
+        self._place = begin, done, _ = self._begin(step)
+        share = -(-(loader._native.batches(begin.samples) - first) // step)
         with loader._iterate(first + done * step, step, views=False, begin=begin, bits=True) as batches:
             for batch in batches:
                 self._place = _Place(begin, done + batches.position, step)
+                if done + batches.position == share:
+                    # Whoever knows how many there are, as Lightning does, never asks for one more.
+                    self._epochs[first::step] = begin.epoch + 1
                 yield {name: _tensor(values, name in batches._bits) for name, values in batch.items()}
         self._epochs[first::step] = begin.epoch + 1
         self._place = _Place(_Begin(begin.epoch + 1, 0), 0, step)
@@ -156,15 +163,24 @@ class TensorLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
-        from_numpy = torch.from_numpy
         with self.loader.iterate() as batches:
-            if not any(self._bits):
-                for batch in batches:
-                    yield tuple([from_numpy(values) for values in batch.values()])
-                return
+            try:
+                yield from self._tuples(batches)
+            finally:
+                # Whoever knows how many there are, as Lightning does, never asks for one more.
+                begin = batches._progress.begin
+                if batches.position == self.loader._native.batches(begin.samples):
+                    self.loader._finished(begin.epoch)
+
+    def _tuples(self, batches: Batches) -> Iterator[tuple[torch.Tensor, ...]]:
+        from_numpy = torch.from_numpy
+        if not any(self._bits):
             for batch in batches:
-                pairs = zip(batch.values(), self._bits, strict=True)
-                yield tuple([_tensor(values, bits) for values, bits in pairs])
+                yield tuple([from_numpy(values) for values in batch.values()])
+            return
+        for batch in batches:
+            pairs = zip(batch.values(), self._bits, strict=True)
+            yield tuple([_tensor(values, bits) for values, bits in pairs])
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the passes that start from now on."""
@@ -203,50 +219,76 @@ def _array(number: int, values: Any) -> ArrayLike:
     return array
 
 
-def to_device(batches: Iterable[dict[str, Any]], device: torch.device | str | int) -> Iterator[dict[str, Any]]:
+def to_device(batches: Iterable[Any], device: torch.device | str | int) -> Iterator[Any]:
     """Moves the tensors of batches to a device.
 
         for batch in fs.torch.to_device(fs.torch.ShardDataset(loader), "cuda"):
             ...
 
     For a GPU, each batch is pinned and copied on a stream of its own while the one before is worked on; what computes
-    with a batch waits for its copy. Text and bytes stay lists. Tensors on the CPU are handed on as they are.
+    with a batch waits for its copy. So ``state_dict()`` in this loop counts one batch more than was worked on. An error
+    comes after the batches before it. Tensors in dicts, lists and tuples inside a batch, as a ``Lambda`` may make them,
+    go along; text and bytes stay lists. Tensors on the CPU are handed on as they are.
     """
     target = torch.device(device)
     if target.type == "cuda":
         return _copied_ahead(batches, target)
-    return ({name: _moved(value, target) for name, value in batch.items()} for batch in batches)
+    return (_mapped(batch, lambda tensor: tensor.to(target)) for batch in batches)
 
 
-def _moved(value: Any, device: torch.device, *, pin: bool = False) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    return (value.pin_memory() if pin else value).to(device, non_blocking=pin)
+def _mapped(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """``function`` of every tensor in nested containers; all else as it is."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {name: _mapped(item, function) for name, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_mapped(item, function) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_mapped(item, function) for item in value)
+    return value
 
 
-def _copied_ahead(batches: Iterable[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
+def _copied_ahead(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    ahead = None
-    for batch in batches:
-        with torch.cuda.stream(stream):
-            # The pinned memory stays until its copy is done: torch's allocator sees to it.
-            copying = {name: _moved(value, device, pin=True) for name, value in batch.items()}
-        done = stream.record_event()
-        if ahead is not None:
-            yield _arrived(*ahead, device)
-        ahead = copying, done
-    if ahead is not None:
-        yield _arrived(*ahead, device)
+    copies = (_copy(batch, stream, device) for batch in batches)
+    copied = next(copies, None)
+    while copied is not None:
+        following = failed = None
+        try:
+            following = next(copies, None)
+        except Exception as error:  # noqa: BLE001
+            failed = error  # whatever it is, it comes after the batch that was there before it
+        yield _arrived(*copied, device)
+        copied = following
+        if failed is not None:
+            try:
+                raise failed
+            finally:
+                del failed  # its traceback holds this frame, and so what the frame holds
 
 
-def _arrived(batch: dict[str, Any], done: torch.cuda.Event, device: torch.device) -> dict[str, Any]:
+def _copy(batch: Any, stream: torch.cuda.Stream, device: torch.device) -> tuple[Any, torch.cuda.Event]:
+    with torch.cuda.stream(stream):
+        # The pinned memory stays until its copy is done: torch's allocator sees to it.
+        copying = _mapped(batch, lambda tensor: _pinned(tensor).to(device, non_blocking=True))
+    return copying, stream.record_event()
+
+
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
+
+
+def _arrived(batch: Any, done: torch.cuda.Event, device: torch.device) -> Any:
     stream = torch.cuda.current_stream(device)
     stream.wait_event(done)
-    for value in batch.values():
-        if isinstance(value, torch.Tensor):
-            # The memory came from another stream's pool and must not go back to it while this one still reads.
-            value.record_stream(stream)
-    return batch
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        # The memory came from another stream's pool and must not go back to it while this one still reads.
+        tensor.record_stream(stream)
+        return tensor
+
+    return _mapped(batch, keep)
 
 
 class _Place(NamedTuple):
