@@ -215,6 +215,7 @@ class Loader:
             dataset._opened.native, dataset._native_rows(), dataset._native_weights(), json.dumps(self._spec)
         )
         self._open: weakref.WeakSet[Batches] = weakref.WeakSet()
+        self._twin: Loader | None = None
         outputs = self._native.outputs()
         self._bfloat16 = tuple(name for name, dtype, _ in outputs if dtype == "bfloat16")
         self._converted = tuple(name for name, dtype, _ in outputs if dtype in ("bfloat16", "str", "bytes"))
@@ -345,6 +346,10 @@ class Loader:
         always on. Worker processes of torch count for themselves.
         """
         counts: dict[str, float] = json.loads(self._native.stats())
+        if self._twin is not None:
+            twin = json.loads(self._twin._native.stats())
+            twin["batches"] = -(-twin["samples"] // self.batch_size)
+            counts = {name: value + twin[name] for name, value in counts.items()}
         hits, misses = self._native.cache_counts()
         seconds = counts["seconds"]
         waited, first = counts.pop("wait_seconds"), counts.pop("first_batch_seconds")
@@ -397,6 +402,13 @@ class Loader:
         threads = self._spec["num_threads"] or _fastshard.available_threads()
         share = self._spec | {"num_threads": max(1, threads // processes)}
         return _rebuild(self.dataset, share, self._next, self._functions)
+
+    def _with_batches_of(self, size: int) -> Loader:
+        """A loader of the same samples in larger batches, the last of them smaller; ``stats`` counts its work, too."""
+        if self._twin is None or self._twin.batch_size != size:
+            spec = self._spec | {"batch_size": size, "drop_last": False}
+            self._twin = _rebuild(self.dataset, spec, self._next, self._functions)
+        return self._twin
 
     def close(self) -> None:
         """Closes the passes that are still open. The loader stays usable."""

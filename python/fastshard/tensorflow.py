@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from . import _piles
 from ._batch_transforms import check_batch
 from ._loader import BatchField, Loader
 
@@ -35,7 +36,9 @@ def dataset(
     names = tuple(spec) if as_tuple is None else tuple(as_tuple)
     if as_tuple is not None and (not names or not set(names) <= set(spec)):
         raise ValueError(f"as_tuple={as_tuple!r}: expected names out of {', '.join(spec)}")
-    signature: Any = {name: _signature(spec[name]) for name in names}
+
+    def pick(batch: dict[str, Any]) -> Any:
+        return {name: batch[name] for name in names} if as_tuple is None else tuple(batch[name] for name in names)
 
     def batches() -> Iterator[Any]:
         # Without views: TensorFlow takes over aligned NumPy memory as it is, and its kernels may write into it.
@@ -43,17 +46,26 @@ def dataset(
             for batch in source:
                 if loader._functions:
                     check_batch(batch, {name: spec[name] for name in names})
-                    batch = {name: batch[name] for name in names}
-                yield batch if as_tuple is None else tuple(batch[name] for name in names)
+                yield pick(batch)
 
+    together = _piles.together(loader)
+    outer: tuple[None, ...] = () if together == 1 else (None,)
+    signature: Any = {name: _signature(spec[name], outer) for name in names}
     if as_tuple is not None:
         signature = tuple(signature.values())
-    result = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    if together == 1:
+        result = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    else:
+        # Half a millisecond goes by each time that TensorFlow asks Python: as long as it takes to gather ten batches.
+        piles = tf.data.Dataset.from_generator(
+            lambda: map(pick, _piles.piles(loader, together)), output_signature=signature
+        )
+        result = piles.unbatch()
     # Neither with skipped samples nor in a resumed epoch are there as many batches as in others.
     varies = loader.skips or loader._next.samples > 0
     return result if varies else result.apply(tf.data.experimental.assert_cardinality(len(loader)))
 
 
-def _signature(field: BatchField) -> tf.TensorSpec:
+def _signature(field: BatchField, outer: tuple[None, ...]) -> tf.TensorSpec:
     dtype = tf.string if field.dtype in ("str", "bytes") else tf.as_dtype(field.dtype)
-    return tf.TensorSpec(field.shape, dtype)
+    return tf.TensorSpec((*outer, *field.shape), dtype)
