@@ -50,6 +50,7 @@ from ._fastshard import (
 )
 from ._loader import Batches, BatchField, Loader
 from ._pack import PackReport, SkippedRow, pack
+from ._standardize import Standardize
 from ._transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -125,6 +126,7 @@ __all__ = [
     "ResizePad",
     "SkippedRow",
     "SourceError",
+    "Standardize",
     "ToDtype",
     "Transform",
     "TrivialAugmentWide",

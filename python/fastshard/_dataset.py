@@ -188,6 +188,14 @@ class Dataset:
         return self._opened.manifest
 
     @property
+    def statistics(self) -> dict[str, Any]:
+        """What packing found out about float fields: ``mean``, ``std``, ``min``, ``max`` of each element over all rows.
+
+        Of fused columns also their names (``columns``) and the texts behind the numbers (``categories``).
+        """
+        return dict(self.manifest.get("statistics") or {})
+
+    @property
     def num_samples(self) -> int:
         """Samples an epoch: the rows, unless ``weighted``, ``balanced`` or ``mix`` set another number."""
         return len(self) if self._num_samples is None else self._num_samples

@@ -140,7 +140,8 @@ class PackJob:
 
         False: no room yet, try again.
         """
-    def end_stream(self) -> None: ...
+    def end_stream(self, statistics: str | None = None) -> None:
+        """``statistics``: a JSON object for the manifest."""
     def wait(self, timeout: float) -> bool:
         """True when the dataset is published. Raises what went wrong."""
     def progress(self) -> tuple[int, int, int, int]:

@@ -8,12 +8,13 @@ import warnings
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import _arrays, _check, _fastshard, _ranks
 from ._batch_transforms import BatchTransform, Lambda, batch_transform_lists
 from ._cache import Cache, native_cache
 from ._dataset import Dataset
+from ._standardize import Standardize
 from ._transforms import Transform, transform_list
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchField", "Batches", "Loader"]
 
-TransformsOption = Mapping[str, Transform | Iterable[Transform]]
+TransformsOption = Mapping[str, Transform | Standardize | Iterable[Transform | Standardize]]
 _SHUFFLES = {False: "none", True: "uniform", "block": "block"}
 _STATE = 1  # version of what state_dict gives
 
@@ -126,6 +127,7 @@ class Loader:
       within windows of 16 blocks (256 MiB), so that what is read lies together. Rows that are stored class by class
       stay with few classes a window: pack them in another order, or shuffle with True.
     - ``transforms``: per image field one transform or a list; random ones depend on (seed, epoch, sample) alone.
+      Float32 fields of tables take ``Standardize``.
     - ``batch_transforms``: for whole batches: ``MixUp`` and ``CutMix``, and after them Python functions wrapped in
       ``Lambda``. Random ones depend on (seed, epoch, place of the batch), and so on the batch size.
     - ``layout``: ``"NHWC"`` or ``"NCHW"`` for images.
@@ -185,7 +187,7 @@ class Loader:
             "rank": rank,
             "world_size": world_size,
             "fields": names,
-            "transforms": _transforms(self.dataset, transforms or {}),
+            **_transforms(self.dataset, transforms or {}),
             "batch_transforms": native,
             "layout": _check.one_of("layout", layout, ("NHWC", "NCHW")),
             "num_threads": 0 if num_threads is None else _check.integer("num_threads", num_threads, 1),
@@ -453,10 +455,15 @@ def _transforms(dataset: Dataset, transforms: TransformsOption) -> dict[str, Any
     if not isinstance(transforms, Mapping):
         raise TypeError(f"transforms={transforms!r}: expected a dict such as {{'image': [Resize(256)]}}")
     images = [field.name for field in dataset.fields if field.is_image]
-    specs = {}
+    specs: dict[str, Any] = {}
+    standardized = {}
     for name, steps in transforms.items():
+        only = steps[0] if isinstance(steps, (list, tuple)) and len(steps) == 1 else steps
+        if isinstance(only, Standardize):
+            standardized[name] = only._spec(dataset, dataset.field(name).name)
+            continue
         if name not in images:
             listed = ", ".join(images) or "none"
             raise ValueError(f"transforms for {name!r}: expected an image field, {dataset._opened.name} has {listed}")
-        specs[name] = [step._spec() for step in transform_list(f"transforms[{name!r}]", steps)]
-    return specs
+        specs[name] = [step._spec() for step in transform_list(f"transforms[{name!r}]", cast("Any", steps))]
+    return {"transforms": specs, "standardize": standardized}

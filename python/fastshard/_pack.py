@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._repack import DatasetSource
     from ._rows import RowSource
     from ._source import FileSource
+    from ._table_source import Part, TableSource
 
 __all__ = ["PackReport", "SkippedRow", "pack"]
 
@@ -85,10 +86,14 @@ def pack(
     *,
     csv: str | os.PathLike[str] | None = None,
     file_column: str | None = None,
-    label: str | Sequence[str] | None = None,
+    label: str | int | Sequence[str | int] | None = None,
+    features: str | Sequence[str | int] | None = None,
+    dtype: str = "float32",
+    missing: str | float = "error",
+    header: bool = True,
     label_sep: str | None = None,
     no_label: str | None = None,
-    types: Mapping[str, str] | None = None,
+    types: Mapping[Any, str] | None = None,
     class_names: Mapping[str, Sequence[str]] | None = None,
     resize: Size | None = None,
     resize_pad: Size | None = None,
@@ -119,6 +124,16 @@ def pack(
     numbers and NumPy arrays (fixed shape), all samples like the first. A dataset, a view of one, or the folder of
     one: the same rows, stored as the options say; its checksums are compared first. A list of datasets or views of the
     same fields: one behind the other, with every class that one of them has (by name; their numbers may change).
+    A table: see below. Arrays by name, in a dict, a .npy or a .npz file, or torch tensors: a field each.
+
+    **Tables.** A .csv or .tsv file (also .gz), .parquet, .arrow or .feather, a list of such files of the same columns,
+    or a table of pandas, polars or pyarrow; never read whole. ``pack("HIGGS.csv.gz", "higgs", header=False, label=0,
+    features="all")``: ``features``, a list of columns (names or numbers) or all but ``label``, become one tensor field
+    ``features`` of ``dtype``, and only they and the labels are packed. Without it each column is a field. Texts among
+    features and labels become numbers, in sorted order; the texts are kept. ``missing`` values (empty cells, NaN) are
+    an error, become a number or the column's ``"mean"``, or stay NaN with ``"keep"``, as infinities do then.
+    ``types={"label": "int64"}`` forces the type of a field. Mean, deviation and range of float fields are stored, for
+    ``Standardize``. Rows count from 1 in each file, without the header.
 
     **CSV.** ``file_column`` names the files; by default file, filename, path, image, Image Index or file_name.
     ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
@@ -152,10 +167,12 @@ def pack(
     started = time.monotonic()
     datasets = _as_datasets(src)
     is_folder = isinstance(src, (str, os.PathLike)) and not datasets
+    tables = _as_tables(src)
+    is_folder = is_folder and not tables
     _refuse(not is_folder, _FOLDER, csv=csv, follow_symlinks=follow_symlinks)
-    _refuse(
-        csv is None, _CSV, file_column=file_column, label=label, label_sep=label_sep, no_label=no_label, types=types
-    )
+    _refuse(csv is None, _CSV, file_column=file_column, label_sep=label_sep, no_label=no_label)
+    _refuse(csv is None and not tables, f"{_CSV} or a table", label=label, types=types)
+    _refuse(not tables, "a table", features=features)
     _refuse(is_folder or bool(datasets), "src that is an iterable", class_names=class_names)
     spec = {
         **_image_spec(resize, resize_pad, gray, encode, quality, max_pixels),
@@ -174,6 +191,12 @@ def pack(
         for path in {path for dataset in datasets for path in dataset.paths}:
             _check_root(str(path), target)
         return _pack_datasets(datasets, target, spec, progress, started)
+    if tables:
+        from ._table_source import Columns, TableSource
+
+        columns = Columns(label, features, dtype, missing, types or {})
+        parts, kind = _table_parts(tables, _check.boolean("header", header))
+        return _pack_tables(TableSource(parts, columns, spec["shard_size"], kind), target, spec, progress, started)
     if not isinstance(src, (str, os.PathLike)):
         return _pack_rows(cast("Iterable[Mapping[str, Any]]", src), class_names or {}, target, spec, progress, started)
     root = os.fspath(src)
@@ -185,9 +208,39 @@ def pack(
     else:
         from ._table import TableOptions, table_source
 
-        options = TableOptions(os.fspath(csv), file_column, label, label_sep, no_label, types)
+        names = [label] if isinstance(label, (str, int)) else list(label or ())
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"label={label!r}: expected names of columns")
+        options = TableOptions(
+            os.fspath(csv),
+            file_column,
+            cast("list[str]", names) if label is not None else None,
+            label_sep,
+            no_label,
+            types,
+        )
         source = table_source(root, options, follow_symlinks=follow_symlinks, on_error=on_error)
     return _pack_files(source, target, spec, progress, started)
+
+
+def _as_tables(src: Any) -> list[Any]:
+    """The files or frames that a source is, if it is some."""
+    from ._table_names import is_frame, table_kind
+
+    if is_frame(src):
+        return [src]
+    several = list(src) if isinstance(src, (list, tuple)) else [src]
+    paths = [os.fspath(one) for one in several if isinstance(one, (str, os.PathLike))]
+    named = paths and len(paths) == len(several) and all(table_kind(path) for path in paths)
+    return paths if named and not all(Path(path).is_dir() for path in paths) else []
+
+
+def _table_parts(tables: Sequence[Any], header: bool) -> tuple[list[Part], str]:
+    from ._table_files import file_parts, frame_part
+
+    if isinstance(tables[0], str):
+        return file_parts(tables, header), "table files"
+    return [frame_part(tables[0])], "table"
 
 
 def _refuse(refused: bool, needed: str, **options: Any) -> None:
@@ -324,7 +377,19 @@ def _pack_datasets(
     with _Session(job, progress, len(source)) as session:
         job.start_stream()
         session.push(source)
-        job.end_stream()
+        job.end_stream(json.dumps(source.statistics))
+        session.wait()
+    return _report(job, target, started)
+
+
+def _pack_tables(
+    source: TableSource, target: str, spec: dict[str, Any], progress: bool | None, started: float
+) -> PackReport:
+    job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": source.provenance}))
+    with _Session(job, progress) as session:
+        job.start_stream()
+        session.push(source)
+        job.end_stream(json.dumps(source.described()))
         session.wait()
     return _report(job, target, started)
 
@@ -349,7 +414,7 @@ class _Session:
             self._job.cancel()
         self._bar.__exit__(kind, error, trace)
 
-    def push(self, source: RowSource | DatasetSource) -> None:
+    def push(self, source: RowSource | DatasetSource | TableSource) -> None:
         for chunk in source.chunks():
             while not self._job.push(chunk, 0.05):
                 self._show()

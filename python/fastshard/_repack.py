@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ._dataset import Dataset
 from ._fastshard import CorruptionError, SourceError
+from ._statistics import Statistics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +38,7 @@ class DatasetSource:
     def __init__(self, datasets: Sequence[Dataset], shard_size: int, progress: bool | None) -> None:
         self._datasets = datasets
         self._shard_size = shard_size
+        self._found = Statistics()
         self.fields = _united([_described(dataset) for dataset in datasets], datasets)
         for dataset in {id(dataset._opened): dataset for dataset in datasets}.values():
             problems = dataset.verify(progress=progress) if dataset.paths else []  # arrays in memory have no checksums
@@ -55,8 +57,19 @@ class DatasetSource:
             for block in dataset.to_arrow().select(names).to_batches():
                 parts = -(-block.nbytes // self._shard_size)
                 rows = max(1, block.num_rows // max(1, parts))
+                if not dataset.paths:
+                    self._look_at(block)
                 for start in range(0, block.num_rows, rows):
                     yield _stream(_renumbered(block.slice(start, rows), codes, dataset))
+
+    def _look_at(self, block: pa.RecordBatch) -> None:
+        """Takes in the float fields of arrays in memory, which nobody has looked at before."""
+        for field in self.fields:
+            if str(field.get("dtype")).startswith("float"):
+                column = block.column(field["name"])
+                flat = column.flatten() if isinstance(column, pa.FixedSizeListArray) else column
+                values = flat.to_numpy(zero_copy_only=False)
+                self._found.add(field["name"], values.reshape(block.num_rows, *field.get("shape", ())))
 
     def _codes(self, dataset: Dataset) -> dict[str, NDArray[np.int64]]:
         """The new number of each class, for fields where they change."""
@@ -66,6 +79,13 @@ class DatasetSource:
             if own is not None and list(own) != field["class_names"][: len(own)]:
                 changed[field["name"]] = np.array([field["class_names"].index(name) for name in own])
         return changed
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """What is known of the fields: what one dataset knew of all of its rows, or what arrays turned out to be."""
+        if len(self._datasets) == 1 and self._datasets[0]._is_whole():
+            return self._datasets[0].statistics or self._found.described()
+        return self._found.described()
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ._dataset import Dataset, from_arrays
-from ._loader import Batches, Loader, _Begin
+from ._loader import Batches, Loader, TransformsOption, _Begin
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -135,6 +135,7 @@ class TensorLoader:
         seed: int = 0,
         drop_last: bool = False,
         fields: Iterable[str] | None = None,
+        transforms: TransformsOption | None = None,
         rank: int | None = None,
         world_size: int | None = None,
         num_threads: int | None = None,
@@ -149,6 +150,7 @@ class TensorLoader:
             seed,
             drop_last,
             fields=fields,
+            transforms=transforms,
             rank=rank,
             world_size=world_size,
             num_threads=num_threads,

@@ -97,10 +97,13 @@ impl PyPackJob {
         .ok_or_else(not_started)
     }
 
-    fn end_stream(&self) {
+    #[pyo3(signature = (statistics = None))]
+    fn end_stream(&self, statistics: Option<&str>) -> PyResult<()> {
+        let statistics = statistics.map(|json| parse("statistics", json));
         if let Some(job) = &self.lock().job {
-            job.end_stream();
+            job.end_stream(statistics.transpose()?);
         }
+        Ok(())
     }
 
     fn wait(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {

@@ -129,6 +129,9 @@ pub struct Manifest {
     pub shards: Vec<ShardEntry>,
     /// Where the data came from; not interpreted.
     pub provenance: serde_json::Value,
+    /// What else is known of fields: mean, deviation and range, columns and categories; not interpreted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -157,9 +160,18 @@ impl Manifest {
             image_sizes,
             shards,
             provenance,
+            statistics: None,
         };
         manifest.fingerprint = manifest.content_hash();
         manifest
+    }
+
+    /// With what was found out about the fields.
+    #[must_use]
+    pub fn with_statistics(mut self, statistics: Option<serde_json::Value>) -> Self {
+        self.statistics = statistics;
+        self.fingerprint = self.content_hash();
+        self
     }
 
     /// What holds of datasets of the same fields behind each other.
@@ -184,6 +196,8 @@ impl Manifest {
                 whole.image_sizes.insert(field.clone(), both);
             }
         }
+        // Those of one part say nothing of the others.
+        whole.statistics = None;
         whole.provenance = parts.iter().map(|part| part.provenance.clone()).collect();
         let fingerprints = parts.iter().map(|part| part.fingerprint.as_str());
         let joined = fingerprints.collect::<Vec<_>>().join("+");
@@ -192,14 +206,16 @@ impl Manifest {
     }
 
     fn content_hash(&self) -> String {
-        let content = json!([
-            self.version,
-            self.rows,
-            self.fields,
-            self.source_paths,
-            self.image_sizes,
-            self.shards,
-        ]);
+        let mut content = vec![
+            json!(self.version),
+            json!(self.rows),
+            json!(self.fields),
+            json!(self.source_paths),
+            json!(self.image_sizes),
+            json!(self.shards),
+        ];
+        content.extend(self.statistics.clone());
+        let content = serde_json::Value::Array(content);
         blake3::hash(content.to_string().as_bytes())
             .to_hex()
             .to_string()

@@ -38,6 +38,8 @@ pub struct Progress {
 struct Stream {
     waiting: VecDeque<RecordBatch>,
     ended: bool,
+    /// What was found out about the fields on the way.
+    statistics: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Default)]
@@ -137,13 +139,12 @@ impl Job {
         Ok(true)
     }
 
-    /// Says that nothing more will be pushed.
-    pub fn end_stream(&self) {
-        self.shared
-            .stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .ended = true;
+    /// Says that nothing more will be pushed, and what the manifest is to keep of the fields.
+    pub fn end_stream(&self, statistics: Option<serde_json::Value>) {
+        let mut stream = (self.shared.stream.lock()).unwrap_or_else(PoisonError::into_inner);
+        stream.ended = true;
+        stream.statistics = statistics;
+        drop(stream);
         self.shared.moved.notify_all();
     }
 
@@ -194,7 +195,7 @@ impl Job {
             .counters
             .cancelled
             .store(true, Ordering::Relaxed);
-        self.end_stream();
+        self.end_stream(None);
         self.join();
     }
 
@@ -368,7 +369,9 @@ fn pack_stream(destination: &Path, spec: PackSpec, shared: &Shared) -> Result<Re
     ordered(threads, threads + 2, source, build, write)?;
     shared.counters.check()?;
     let (manifest, report) = shards.finish()?;
-    staging.publish(&manifest)?;
+    let stream = shared.stream.lock();
+    let statistics = (stream.unwrap_or_else(PoisonError::into_inner).statistics).take();
+    staging.publish(&manifest.with_statistics(statistics))?;
     Ok(report)
 }
 

@@ -122,7 +122,9 @@ impl OpenBatch {
     ) -> Result<Self> {
         let run = views.then(|| order.run(first)).flatten();
         let views = plan.fields.iter().map(|field| match (&field.work, run) {
-            (Work::Copy, Some(row)) if !field.mixed => view(plan, field, row, rows),
+            (Work::Copy, Some(row)) if !field.mixed && field.scale.is_none() => {
+                view(plan, field, row, rows)
+            }
             _ => Ok(None),
         });
         Ok(Self {

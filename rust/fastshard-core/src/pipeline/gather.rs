@@ -76,6 +76,9 @@ impl Gather {
                 batch.lease.part(first, count * field.row_bytes)
             };
             self.copy((at, fields), field.row_bytes, out);
+            if let Some(scale) = &field.scale {
+                scale.apply(out);
+            }
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ mod open;
 mod plan;
 mod read;
 mod render;
+mod standardize;
 mod stats;
 mod worker;
 
@@ -31,6 +32,7 @@ pub use iterator::{Batches, Poll};
 pub use keep::{CacheSpec, Keeping};
 pub use plan::{Loader, OnError, Output, Pass, Shuffling, Spec};
 pub use read::{Sample, read_image};
+pub use standardize::Standardize;
 pub use stats::Stats;
 
 /// The cores that this process may use: affinity and cgroup limits respected.

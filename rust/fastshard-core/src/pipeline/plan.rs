@@ -12,6 +12,7 @@ use super::image::{ImagePlan, pixel_tensor};
 use super::iterator::Batches;
 use super::keep::{CacheSpec, Keeping, keep};
 use super::label::Shares;
+use super::standardize::{Scale, Standardize};
 use super::stats::{Counters, Stats};
 use crate::cache::Entry;
 use crate::dataset::Dataset;
@@ -92,6 +93,9 @@ pub struct Spec {
     /// Where decoded pixels are kept; nowhere by default.
     #[serde(default)]
     pub cache: Option<CacheSpec>,
+    /// Float32 fields that are standardised.
+    #[serde(default)]
+    pub standardize: BTreeMap<String, Standardize>,
     /// Hold rows that are decoded or gathered with variable-length fields against their checksum.
     #[serde(default = "default_verify")]
     pub verify: bool,
@@ -142,6 +146,8 @@ pub(super) struct PlannedField {
     pub(super) work: Work,
     /// Whether a batch transform changes it, so that it can't be shown where it lies.
     pub(super) mixed: bool,
+    /// What its rows are brought to after they were copied.
+    pub(super) scale: Option<Scale>,
     /// Where the field starts in a slot.
     pub(super) offset: usize,
     /// Bytes a row; 0 for lists.
@@ -473,6 +479,9 @@ fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedFie
         index,
         output,
         work,
+        scale: (spec.standardize.get(&field.name))
+            .map(|asked| Scale::new(field, asked))
+            .transpose()?,
         mixed: mixes(spec).any(|mix| mix.image == field.name || mix.label == field.name),
         offset: 0,
         row_bytes,

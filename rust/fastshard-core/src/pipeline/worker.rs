@@ -220,6 +220,9 @@ impl<'a> Worker<'a> {
             }
             (_, Column::Fixed { values, row_bytes }) => {
                 out.copy_from_slice(&values[place.row * row_bytes..][..*row_bytes]);
+                if let Some(scale) = &field.scale {
+                    scale.apply(out);
+                }
                 Ok(())
             }
             _ => Err(not_as_planned(&field.output.name)),

@@ -1,0 +1,154 @@
+"""Files and frames of rows as record batches, read piece by piece by pyarrow."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv
+
+from ._fastshard import SourceError
+from ._table_names import table_kind
+from ._table_source import Part, is_number
+
+__all__ = ["file_parts", "frame_part"]
+
+_BLOCK_BYTES = 8 << 20
+_ROWS = 1 << 16
+_CONVERSION = re.compile(
+    r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to ([^:]+): invalid value '(.*)'", re.S
+)
+_RAGGED = re.compile(r"CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+): (.*)", re.S)
+
+
+def file_parts(paths: Sequence[str], header: bool) -> list[Part]:
+    """A part for each file. Raises SourceError for one that is empty or isn't what its name says."""
+    parts: list[Part] = []
+    for path in paths:
+        kind = table_kind(path)
+        if kind is None:
+            raise SourceError(
+                f"{path}: expected a name that ends in .csv, .tsv (also .gz), .parquet, .arrow or .feather"
+            )
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+        try:
+            parts.append(_csv_part(path, header, parts) if kind == "csv" else _binary_part(path, kind))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise SourceError(f"{path}: {error}") from None
+    return parts
+
+
+def frame_part(frame: Any) -> Part:
+    """A frame in memory; its index, if it has one, is left out."""
+    module = type(frame).__module__.partition(".")[0]
+    if module == "pandas":
+        frame = pa.Table.from_pandas(frame, preserve_index=False)
+    elif module == "polars":
+        frame = frame.to_arrow()
+    elif isinstance(frame, pa.RecordBatch):
+        frame = pa.Table.from_batches([frame])
+    name = f"the {module} table"
+    return Part(name, frame.schema, lambda _: iter(frame.to_batches(max_chunksize=_ROWS)))
+
+
+def _binary_part(path: str, kind: str) -> Part:
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        columns = pq.read_schema(path)
+        return Part(path, columns, lambda _: _guarded(path, pq.ParquetFile(path).iter_batches(_ROWS)))
+    with pa.ipc.open_file(pa.memory_map(path)) as reader:
+        columns = reader.schema
+    return Part(path, columns, lambda _: _guarded(path, _ipc_batches(path)))
+
+
+def _ipc_batches(path: str) -> Iterator[pa.RecordBatch]:
+    with pa.ipc.open_file(pa.memory_map(path)) as reader:
+        for at in range(reader.num_record_batches):
+            yield reader.get_batch(at)
+
+
+def _guarded(path: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from batches
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SourceError(f"{path}: {error}") from None
+
+
+def _csv_part(path: str, header: bool, parts: Sequence[Part]) -> Part:
+    try:
+        with _open_csv(path, header, {}) as reader:
+            columns = reader.schema
+    except pa.ArrowInvalid as error:
+        raise SourceError(_explain(path, _counted(path, header, {}) or str(error), [], header)) from None
+    repeated = sorted({name for name in columns.names if columns.names.count(name) > 1})
+    if repeated:
+        raise SourceError(f"{path}: several columns are named {repeated[0]!r}")
+    if header and columns.names and all(map(is_number, columns.names)):
+        listed = ", ".join(columns.names[:3])
+        raise SourceError(f"{path}: the header is {listed}, ...: rows without a header need header=False")
+    # Numbers that are whole in the first piece of a file may have fractions later on, and dates stay text.
+    types = {one.name: _settled(one.type) for one in columns}
+    if parts:
+        # Later files follow the first one, even where they would pass as something else.
+        types |= {one.name: one.type for one in parts[0].columns if one.name in types}
+    columns = pa.schema(list(types.items()))
+    return Part(path, columns, functools.partial(_csv_batches, path, header, types))
+
+
+def _settled(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_null(kind):
+        return pa.float64()
+    return pa.string() if pa.types.is_temporal(kind) else kind
+
+
+def _csv_batches(
+    path: str, header: bool, types: Mapping[str, pa.DataType], asked: Mapping[str, pa.DataType]
+) -> Iterator[pa.RecordBatch]:
+    types = {**types, **{name: kind for name, kind in asked.items() if name in types}}
+    try:
+        with _open_csv(path, header, types) as reader:
+            yield from reader
+    except pa.ArrowInvalid as error:
+        raise SourceError(_explain(path, _counted(path, header, types) or str(error), list(types), header)) from None
+
+
+def _counted(path: str, header: bool, types: Mapping[str, pa.DataType]) -> str | None:
+    """What is wrong, from a reader that counts rows, as the one with threads doesn't."""
+    try:
+        with _open_csv(path, header, types, use_threads=False) as reader:
+            for _ in reader:
+                pass
+    except pa.ArrowInvalid as error:
+        return str(error)
+    return None
+
+
+def _open_csv(
+    path: str, header: bool, types: Mapping[str, pa.DataType], use_threads: bool = True
+) -> csv.CSVStreamingReader:
+    tabs = re.search(r"\.tsv(\.|$)", path, re.I)
+    return csv.open_csv(
+        path,
+        read_options=csv.ReadOptions(
+            use_threads=use_threads, block_size=_BLOCK_BYTES, autogenerate_column_names=not header
+        ),
+        parse_options=csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=False),
+        convert_options=csv.ConvertOptions(column_types=dict(types), strings_can_be_null=True),
+    )
+
+
+def _explain(path: str, message: str, names: Sequence[str], header: bool) -> str:
+    """What pyarrow says, with rows counted from 1 and without the header."""
+    if match := _RAGGED.search(message):
+        row = f"row {int(match[1]) - header}, " if match[1] else ""
+        return f"{path}: {row}{match[3]} columns, expected {match[2]}: {match[4][:60]!r}"
+    if match := _CONVERSION.search(message):
+        row = f"row {int(match[2]) - header}, " if match[2] else ""
+        return f"{path}: {row}column {names[int(match[1])]!r}: {match[4]!r}; expected {match[3]}"
+    return f"{path}: {message}"
