@@ -13,8 +13,10 @@ import pytest
 import torch
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
+from typer.testing import CliRunner
 
 import fastshard as fs
+from fastshard import _cli
 
 ROWS = 569
 
@@ -279,3 +281,25 @@ def test_statistics_are_in_the_manifest(folder, tmp_path):
     (tmp_path / "ds" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(fs.FormatError):
         fs.open(tmp_path / "ds")
+
+
+def run(*arguments):
+    done = CliRunner().invoke(_cli.app, [str(one) for one in arguments], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_command_line(folder, frame, tmp_path):
+    options = ("--no-header", "--label", 0, "--features", "all", "--type", "0=int64", "--missing", "mean")
+    run("pack", folder / "headerless.csv", tmp_path / "ds", *options, "-q")
+    ds = fs.open(tmp_path / "ds")
+    np.testing.assert_array_equal(ds.column("features"), fused(frame)[0])
+    np.testing.assert_array_equal(ds.column("label"), fused(frame)[1])
+    shown = run("inspect", tmp_path / "ds")
+    assert "mean" in shown
+    assert "f30" in shown
+    described = json.loads(run("inspect", tmp_path / "ds", "--json"))
+    assert described["statistics"]["features"]["min"] == fused(frame)[0].min(axis=0).tolist()
+    names = [item for name in ("mean radius", "mean area") for item in ("--features", name)]
+    run("pack", folder / "t.csv", tmp_path / "two", "--label", "label", *names, "-q")
+    assert fs.open(tmp_path / "two").field("features").shape == (2,)

@@ -109,11 +109,24 @@ def _size(text: str | None) -> int | tuple[int, int] | None:
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
-def _types(items: list[str] | None) -> dict[str, str] | None:
+def _columns(items: list[str] | None, header: bool) -> list[str | int] | None:
+    """Names, or numbers where there are no names."""
+    return [item if header or not item.isdecimal() else int(item) for item in items] if items else None
+
+
+def _missing(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _types(items: list[str] | None, header: bool) -> dict[str | int, str] | None:
     for item in items or ():
         if "=" not in item:
             raise typer.BadParameter(f"{item!r}: expected COLUMN=TYPE, such as age=int32")
-    return dict(item.rsplit("=", 1) for item in items) if items else None
+    pairs = (item.rsplit("=", 1) for item in items or ())
+    return {name if header or not name.isdecimal() else int(name): kind for name, kind in pairs} or None
 
 
 DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="A folder that `fastshard pack` made.")]
@@ -131,17 +144,33 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
     example="fastshard pack photos/ pets/ --resize 256\n\n"
     "fastshard pack nih/ xray/ --csv Data_Entry_2017.csv --label 'Finding Labels' --label-sep '|' "
     "--no-label 'No Finding' --gray\n\n"
-    "fastshard pack pets/ pets-seekable/ --seekable yes",
+    "fastshard pack pets/ pets-seekable/ --seekable yes\n\n"
+    "fastshard pack HIGGS.csv.gz higgs/ --no-header --label 0 --features all --type 0=int64",
 )
 def pack(
     src: Annotated[
         str,
-        typer.Argument(metavar="SRC", help="Folder of images: a folder for each class, or see --csv. Or a dataset."),
+        typer.Argument(
+            metavar="SRC",
+            help="Folder of images: a folder for each class, or see --csv. Or a table: .csv, .tsv (also .gz), "
+            ".parquet, .arrow, .feather. Or a dataset.",
+        ),
     ],
     dst: Annotated[str, typer.Argument(metavar="DST", help="Folder of the dataset; appears when all is done.")],
     csv: Annotated[str | None, typer.Option(help="CSV file with a row for each image.")] = None,
     file_column: Annotated[str | None, typer.Option(help="Its column of file names.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="Its column of labels; can be given several times.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Column of labels; can be given several times.")] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a table: columns that become one tensor; 'all' but the label, or one each time."),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Their type.")] = "float32",
+    missing: Annotated[
+        str, typer.Option(help="Empty cells and NaN of a table: error, mean, keep, or a number that stands for them.")
+    ] = "error",
+    header: Annotated[
+        bool, typer.Option(help="Whether a CSV table begins with names; else columns go by number.")
+    ] = True,
     label_sep: Annotated[str | None, typer.Option(help="What separates several labels of a cell, such as '|'.")] = None,
     no_label: Annotated[str | None, typer.Option(help="The label that means none, such as 'No Finding'.")] = None,
     types: Annotated[list[str] | None, typer.Option("--type", help="COLUMN=TYPE, such as age=int32.")] = None,
@@ -178,10 +207,14 @@ def pack(
         dst,
         csv=csv,
         file_column=file_column,
-        label=label or None,
+        label=_columns(label, header),
+        features="all" if features == ["all"] else _columns(features, header),
+        dtype=dtype,
+        missing=_missing(missing),
+        header=header,
         label_sep=label_sep,
         no_label=no_label,
-        types=_types(types),
+        types=_types(types, header),
         resize=_size(resize),
         resize_pad=_size(resize_pad),
         gray=gray,

@@ -29,6 +29,7 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
         "fields": [_describe(field) for field in dataset.fields],
         "image_sizes": {field.name: _sizes(dataset, field) for field in dataset.fields if field.type == "image"},
         "seekable": {field.name: _seekable(dataset, field) for field in dataset.fields if field.type == "image"},
+        "statistics": dataset.statistics,
         "classes": {field.name: _balance(dataset, field) for field in dataset.fields if field.class_names is not None},
     }
 
@@ -80,8 +81,28 @@ def show(summary: dict[str, Any], console: Console) -> None:
     for name, count in summary["seekable"].items():
         share = count / max(1, summary["rows"])
         console.print(f"{name} seekable JPEG: {count:,} ({share:.0%})", markup=False, highlight=False)
+    for name, known in summary["statistics"].items():
+        if "mean" in known:
+            console.print(_statistics(name, known))
     for name, counts in summary["classes"].items():
         console.print(_bars(name, counts, summary["rows"]))
+
+
+def _statistics(name: str, known: dict[str, Any]) -> Table:
+    """A line for each column, or each element, of a field."""
+    measures = ("mean", "std", "min", "max")
+    table = Table(name, *measures)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    values = [np.atleast_1d(known[measure]).reshape(-1) for measure in measures]
+    columns = known.get("columns", [name if len(values[0]) == 1 else str(at) for at in range(len(values[0]))])
+    for column_name, *numbers in list(zip(columns, *values, strict=True))[:_MOST_CLASSES]:
+        texts = known.get("categories", {}).get(column_name)
+        kinds = f" ({len(texts):,} texts)" if texts else ""
+        table.add_row(column_name + kinds, *(f"{number:.6g}" for number in numbers))
+    if len(values[0]) > _MOST_CLASSES:
+        table.add_row(f"and {len(values[0]) - _MOST_CLASSES:,} more", "", "", "", "")
+    return table
 
 
 def _bars(name: str, counts: dict[str, int], rows: int) -> Table:
