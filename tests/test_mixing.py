@@ -63,7 +63,8 @@ def test_neighbours_in_the_file_are_rarely_neighbours_in_the_order(block, unifor
 def test_samples_come_anywhere_in_the_epoch(block, uniform):
     for orders in (block, uniform):
         away = [np.abs(order - np.arange(ROWS)).mean() / ROWS for order in orders]
-        assert np.mean(away) == pytest.approx(1 / 3, abs=0.02)
+        # Of 128 blocks in random order it varies by 0.019 (Diaconis and Graham, 1977), of four epochs by half of that.
+        assert np.mean(away) == pytest.approx(1 / 3, abs=0.04)
 
 
 def test_windows_hold_other_blocks_in_each_epoch(block):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _fastshard
+from ._opened import Field, Opened
 
 if TYPE_CHECKING:
     import datasets
@@ -23,42 +21,6 @@ if TYPE_CHECKING:
     Rows = range | NDArray[np.int64]
 
 __all__ = ["Dataset", "Field", "Problem", "concat", "from_arrays", "mix", "open"]
-
-
-@dataclass(frozen=True)
-class Field:
-    """One named, typed column of a dataset.
-
-    ``type`` is image, class, tensor, scalar, text or bytes; ``dtype`` a NumPy name, or ``"str"`` and ``"bytes"``;
-    ``shape`` that of one sample, None where it differs between samples; ``class_names`` in the order of their numbers.
-    """
-
-    name: str
-    type: str
-    dtype: str
-    shape: tuple[int, ...] | None
-    class_names: tuple[str, ...] | None = None
-
-    @classmethod
-    def _from_manifest(cls, entry: Mapping[str, Any]) -> Field:
-        kind = entry["type"]
-        dtype = {"image": "uint8", "class": "int64", "text": "str", "bytes": "bytes"}.get(kind) or entry["dtype"]
-        shape = None if kind == "image" else tuple(entry.get("shape") or ())
-        names = entry.get("class_names")
-        return cls(entry["name"], kind, dtype, shape, None if names is None else tuple(names))
-
-    @property
-    def is_image(self) -> bool:
-        """Whether transforms apply: encoded images, and raw ones, which are tensors ``[height, width, 1 or 3]``."""
-        raw = self.type == "tensor" and self.dtype in ("uint8", "uint16") and self.class_names is None
-        return self.type == "image" or (
-            raw and self.shape is not None and len(self.shape) == 3 and self.shape[2] in (1, 3)
-        )
-
-    def __str__(self) -> str:
-        shape = "" if not self.shape else str(list(self.shape))
-        classes = "" if self.class_names is None else f" ({len(self.class_names):,} classes)"
-        return f"{self.name}: {self.type}{shape} {self.dtype}{classes}"
 
 
 class Problem(NamedTuple):
@@ -73,88 +35,6 @@ class Problem(NamedTuple):
         return f"{place}: {self.error}"
 
 
-class _Opened:
-    """What a dataset and all its views share."""
-
-    def __init__(self, native: _fastshard.Dataset, paths: tuple[str, ...], parts: tuple[_Opened, ...] = ()) -> None:
-        self.native = native
-        self.paths = paths
-        self._parts = parts
-
-    @classmethod
-    def folder(cls, path: str) -> _Opened:
-        return cls(_fastshard.Dataset(path), (os.path.abspath(path),))
-
-    @classmethod
-    def join(cls, parts: Sequence[_Opened]) -> _Opened:
-        """Folders behind each other; a single one as it is."""
-        if len(parts) == 1:
-            return parts[0]
-        native = _fastshard.Dataset.concat([part.native for part in parts])
-        return cls(native, tuple(path for part in parts for path in part.paths), tuple(parts))
-
-    @property
-    def parts(self) -> tuple[_Opened, ...]:
-        """The folders; itself if it is one."""
-        return self._parts or (self,)
-
-    @functools.cached_property
-    def sources(self) -> list[tuple[str, str]]:
-        """Folder and fingerprint of each part."""
-        fingerprints = (fingerprint for _, fingerprint in self.native.sources())
-        return list(zip(self.paths, fingerprints, strict=True))
-
-    @functools.cached_property
-    def shards(self) -> list[str]:
-        """The shards' files."""
-        if self._parts:
-            return [file for part in self._parts for file in part.shards]
-        return [str(Path(self.paths[0], shard["file"])) for shard in self.manifest["shards"]]
-
-    @property
-    def name(self) -> str:
-        return " + ".join(self.paths)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The same for what holds the same rows."""
-        path, content = self.native.sources()[0]
-        return str(path), content
-
-    def tables(self) -> Iterator[pa.Table]:
-        """The shards, mapped."""
-        import pyarrow as pa
-
-        return (pa.ipc.open_file(pa.memory_map(path)).read_all() for path in self.shards)
-
-    def copied_on_write(self) -> _Opened:
-        """The same in a mapping whose pages become this process's own when somebody writes to an array over them."""
-        if self._parts:
-            return _Opened.join([part.copied_on_write() for part in self._parts])
-        opened = _Opened(_fastshard.Dataset(self.paths[0], True), self.paths)
-        opened.expect(self.sources)
-        return opened
-
-    def expect(self, sources: list[tuple[str, str]]) -> None:
-        """Raises FormatError unless the folder is still the one that it was."""
-        for (path, expected), (_, found) in zip(sources, self.sources, strict=True):
-            if found != expected:
-                message = f"{path}: changed since it was opened: fingerprint {found}, expected {expected}"
-                raise _fastshard.FormatError(message)
-
-    def need_files(self, what: str) -> None:
-        """Raises ValueError where there are no files."""
-
-    @functools.cached_property
-    def manifest(self) -> dict[str, Any]:
-        manifest: dict[str, Any] = json.loads(self.native.manifest())
-        return manifest
-
-    @functools.cached_property
-    def fields(self) -> dict[str, Field]:
-        return {entry["name"]: Field._from_manifest(entry) for entry in self.manifest["fields"]}
-
-
 class Dataset:
     """A packed dataset, memory-mapped; made by ``fastshard.open``.
 
@@ -164,7 +44,7 @@ class Dataset:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._opened = _Opened.folder(os.fspath(path))
+        self._opened = Opened.folder(os.fspath(path))
         self._rows: Rows = range(self._opened.native.num_rows)
         self._weights: NDArray[np.float64] | None = None
         self._num_samples: int | None = None
@@ -469,7 +349,7 @@ class Dataset:
         return f"<fastshard.Dataset {self._opened.name!r}, {len(self):,}{whole} rows{drawn}{fields}>"
 
 
-def _make(opened: _Opened, rows: Rows, weights: NDArray[np.float64] | None, num_samples: int | None) -> Dataset:
+def _make(opened: Opened, rows: Rows, weights: NDArray[np.float64] | None, num_samples: int | None) -> Dataset:
     view: Dataset = object.__new__(Dataset)
     view._opened, view._rows, view._weights, view._num_samples = opened, rows, weights, num_samples
     return view
@@ -481,10 +361,10 @@ def _reopen(
     weights: NDArray[np.float64] | None,
     num_samples: int | None,
 ) -> Dataset:
-    parts = [_Opened.folder(path) for path, _ in sources]
+    parts = [Opened.folder(path) for path, _ in sources]
     for part, source in zip(parts, sources, strict=True):
         part.expect([source])
-    opened = _Opened.join(parts)
+    opened = Opened.join(parts)
     return _make(opened, range(opened.native.num_rows) if rows is None else rows, weights, num_samples)
 
 

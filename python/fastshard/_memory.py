@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _fastshard
-from ._dataset import Dataset, _make, _Opened
+from ._dataset import Dataset, _make
+from ._opened import Opened
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +22,7 @@ _DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("u", "") for bits in (8, 16
 _STORABLE = (*_DTYPES, "float16", "float32", "float64")
 
 
-class InMemory(_Opened):
+class InMemory(Opened):
     """What the views of arrays in memory share."""
 
     def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
@@ -50,7 +51,7 @@ class InMemory(_Opened):
 
         yield pa.table({name: _arrow_array(array) for name, array in self._arrays.items()})
 
-    def copied_on_write(self) -> _Opened:
+    def copied_on_write(self) -> Opened:
         """These arrays are this process's own."""
         return self
 

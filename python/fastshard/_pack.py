@@ -377,7 +377,7 @@ def _pack_datasets(
     with _Session(job, progress, len(source)) as session:
         job.start_stream()
         session.push(source)
-        job.end_stream(json.dumps(source.statistics))
+        job.end_stream(json.dumps(source.statistics) if source.statistics else None)
         session.wait()
     return _report(job, target, started)
 
@@ -389,7 +389,8 @@ def _pack_tables(
     with _Session(job, progress) as session:
         job.start_stream()
         session.push(source)
-        job.end_stream(json.dumps(source.described()))
+        known = source.described()
+        job.end_stream(json.dumps(known) if known else None)
         session.wait()
     return _report(job, target, started)
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import _check, _fastshard
-from ._dataset import Dataset, Problem, _Opened
+from ._dataset import Dataset, Problem
+from ._opened import Opened
 from ._progress import progress_bar
 
 __all__ = ["verify"]
@@ -32,7 +33,7 @@ def verify(dataset: Dataset, num_threads: int | None, progress: bool | None) -> 
     return problems
 
 
-def _verify_folder(part: _Opened, threads: int, show: Callable[[int], None]) -> list[Problem]:
+def _verify_folder(part: Opened, threads: int, show: Callable[[int], None]) -> list[Problem]:
     job = _fastshard.VerifyJob(part.native, threads)
     try:
         while not job.wait(0.05):
@@ -44,7 +45,7 @@ def _verify_folder(part: _Opened, threads: int, show: Callable[[int], None]) -> 
     return [Problem(*problem) for problem in job.problems()]
 
 
-def _of_whole(problem: Problem, part: _Opened, before: int) -> Problem:
+def _of_whole(problem: Problem, part: Opened, before: int) -> Problem:
     """Shards of several folders have the same names."""
     row = None if problem.row is None else before + problem.row
     return problem._replace(shard=str(Path(part.paths[0], problem.shard)), row=row)

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 
 from . import _check, _fastshard
-from ._dataset import Dataset, _make, _Opened
+from ._dataset import Dataset, _make
+from ._opened import Opened
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -256,13 +257,13 @@ def concat(datasets: Iterable[Dataset]) -> Dataset:
     views = list(datasets)
     if not views or not all(isinstance(view, Dataset) for view in views):
         raise TypeError(f"datasets={views!r}: expected at least one fastshard.Dataset")
-    leaves: dict[tuple[str, str], _Opened] = {}
+    leaves: dict[tuple[str, str], Opened] = {}
     for view in views:
         for leaf in view._opened.parts:
             leaves.setdefault(leaf.key, leaf)
     _check_classes(list(leaves.values()))
     first = views[0]._opened
-    opened = first if len(leaves) == len(first.parts) else _Opened.join(list(leaves.values()))
+    opened = first if len(leaves) == len(first.parts) else Opened.join(list(leaves.values()))
     ends = np.cumsum([leaf.native.num_rows for leaf in leaves.values()])
     starts = dict(zip(leaves, [0, *ends.tolist()], strict=False))
     rows = _as_range(np.concatenate([_moved(view, starts) for view in views]))
@@ -272,7 +273,7 @@ def concat(datasets: Iterable[Dataset]) -> Dataset:
     return _make(opened, rows, weights, None)
 
 
-def _check_classes(leaves: Sequence[_Opened]) -> None:
+def _check_classes(leaves: Sequence[Opened]) -> None:
     """The core refuses other fields; here is what can be done about other classes."""
     first = leaves[0]
     for leaf in leaves[1:]:

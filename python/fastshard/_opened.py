@@ -1,0 +1,136 @@
+"""What datasets and all their views share: the mapped folder, or several behind each other, and its fields."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _fastshard
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Field", "Opened"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named, typed column of a dataset.
+
+    ``type`` is image, class, tensor, scalar, text or bytes; ``dtype`` a NumPy name, or ``"str"`` and ``"bytes"``;
+    ``shape`` that of one sample, None where it differs between samples; ``class_names`` in the order of their numbers.
+    """
+
+    name: str
+    type: str
+    dtype: str
+    shape: tuple[int, ...] | None
+    class_names: tuple[str, ...] | None = None
+
+    @classmethod
+    def _from_manifest(cls, entry: Mapping[str, Any]) -> Field:
+        kind = entry["type"]
+        dtype = {"image": "uint8", "class": "int64", "text": "str", "bytes": "bytes"}.get(kind) or entry["dtype"]
+        shape = None if kind == "image" else tuple(entry.get("shape") or ())
+        names = entry.get("class_names")
+        return cls(entry["name"], kind, dtype, shape, None if names is None else tuple(names))
+
+    @property
+    def is_image(self) -> bool:
+        """Whether transforms apply: encoded images, and raw ones, which are tensors ``[height, width, 1 or 3]``."""
+        raw = self.type == "tensor" and self.dtype in ("uint8", "uint16") and self.class_names is None
+        return self.type == "image" or (
+            raw and self.shape is not None and len(self.shape) == 3 and self.shape[2] in (1, 3)
+        )
+
+    def __str__(self) -> str:
+        shape = "" if not self.shape else str(list(self.shape))
+        classes = "" if self.class_names is None else f" ({len(self.class_names):,} classes)"
+        return f"{self.name}: {self.type}{shape} {self.dtype}{classes}"
+
+
+class Opened:
+    """What a dataset and all its views share."""
+
+    def __init__(self, native: _fastshard.Dataset, paths: tuple[str, ...], parts: tuple[Opened, ...] = ()) -> None:
+        self.native = native
+        self.paths = paths
+        self._parts = parts
+
+    @classmethod
+    def folder(cls, path: str) -> Opened:
+        return cls(_fastshard.Dataset(path), (os.path.abspath(path),))
+
+    @classmethod
+    def join(cls, parts: Sequence[Opened]) -> Opened:
+        """Folders behind each other; a single one as it is."""
+        if len(parts) == 1:
+            return parts[0]
+        native = _fastshard.Dataset.concat([part.native for part in parts])
+        return cls(native, tuple(path for part in parts for path in part.paths), tuple(parts))
+
+    @property
+    def parts(self) -> tuple[Opened, ...]:
+        """The folders; itself if it is one."""
+        return self._parts or (self,)
+
+    @functools.cached_property
+    def sources(self) -> list[tuple[str, str]]:
+        """Folder and fingerprint of each part."""
+        fingerprints = (fingerprint for _, fingerprint in self.native.sources())
+        return list(zip(self.paths, fingerprints, strict=True))
+
+    @functools.cached_property
+    def shards(self) -> list[str]:
+        """The shards' files."""
+        if self._parts:
+            return [file for part in self._parts for file in part.shards]
+        return [str(Path(self.paths[0], shard["file"])) for shard in self.manifest["shards"]]
+
+    @property
+    def name(self) -> str:
+        return " + ".join(self.paths)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The same for what holds the same rows."""
+        path, content = self.native.sources()[0]
+        return str(path), content
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The shards, mapped."""
+        import pyarrow as pa
+
+        return (pa.ipc.open_file(pa.memory_map(path)).read_all() for path in self.shards)
+
+    def copied_on_write(self) -> Opened:
+        """The same in a mapping whose pages become this process's own when somebody writes to an array over them."""
+        if self._parts:
+            return Opened.join([part.copied_on_write() for part in self._parts])
+        opened = Opened(_fastshard.Dataset(self.paths[0], True), self.paths)
+        opened.expect(self.sources)
+        return opened
+
+    def expect(self, sources: list[tuple[str, str]]) -> None:
+        """Raises FormatError unless the folder is still the one that it was."""
+        for (path, expected), (_, found) in zip(sources, self.sources, strict=True):
+            if found != expected:
+                message = f"{path}: changed since it was opened: fingerprint {found}, expected {expected}"
+                raise _fastshard.FormatError(message)
+
+    def need_files(self, what: str) -> None:
+        """Raises ValueError where there are no files."""
+
+    @functools.cached_property
+    def manifest(self) -> dict[str, Any]:
+        manifest: dict[str, Any] = json.loads(self.native.manifest())
+        return manifest
+
+    @functools.cached_property
+    def fields(self) -> dict[str, Field]:
+        return {entry["name"]: Field._from_manifest(entry) for entry in self.manifest["fields"]}
