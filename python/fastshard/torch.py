@@ -99,8 +99,9 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         share = -(-(loader._native.batches(begin.samples) - first) // step)
         with loader._iterate(first + done * step, step, views=False, begin=begin, bits=True) as batches:
             for batch in batches:
-                self._place = _Place(begin, done + batches.position, step)
-                if done + batches.position == share:
+                position = done + batches.position
+                self._place = _Place(begin, position, step)
+                if position == share:
                     # Whoever knows how many there are, as Lightning does, never asks for one more.
                     self._epochs[first::step] = begin.epoch + 1
                 yield {name: _tensor(values, name in batches._bits) for name, values in batch.items()}
@@ -178,7 +179,7 @@ class TensorLoader:
         from_numpy = torch.from_numpy
         if not any(self._bits):
             for batch in batches:
-                yield tuple([from_numpy(values) for values in batch.values()])
+                yield tuple(map(from_numpy, batch.values()))
             return
         for batch in batches:
             pairs = zip(batch.values(), self._bits, strict=True)
@@ -310,8 +311,9 @@ def _share() -> tuple[int, int]:
 def _tensor(values: Any, bits: bool) -> Any:
     if not isinstance(values, np.ndarray):
         return values  # as a Lambda made it
-    if values.dtype == object:
+    kind = values.dtype.kind
+    if kind == "O":
         return values.tolist()
-    if bits or values.dtype.name == "bfloat16":
+    if bits or kind == "V":  # bfloat16, as a Lambda made it
         return torch.from_numpy(values.view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(values)

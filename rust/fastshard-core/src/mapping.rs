@@ -59,11 +59,17 @@ pub(crate) fn check_length(path: &Path, expected: u64, found: u64) -> Result<()>
 #[cfg(target_os = "linux")]
 pub(crate) fn will_need(part: &[u8]) {
     use rustix::mm::{Advice, madvise};
+    /// Of more than what a device reads ahead, which is 128 KiB by default, the kernel forgets the rest.
+    const PIECE: usize = 128 << 10;
     let inside = part.as_ptr().addr() % rustix::param::page_size();
-    let start = part.as_ptr().wrapping_byte_sub(inside).cast_mut().cast();
-    // SAFETY: this advice changes nothing but what the kernel reads ahead, wherever the pages lie.
-    #[expect(unsafe_code, reason = "a system call that takes an address")]
-    let _ = unsafe { madvise(start, part.len() + inside, Advice::WillNeed) };
+    let start = part.as_ptr().wrapping_byte_sub(inside);
+    let length = part.len() + inside;
+    for at in (0..length).step_by(PIECE) {
+        let piece = start.wrapping_byte_add(at).cast_mut().cast();
+        // SAFETY: this advice changes nothing but what the kernel reads ahead, wherever the pages lie.
+        #[expect(unsafe_code, reason = "a system call that takes an address")]
+        let _ = unsafe { madvise(piece, PIECE.min(length - at), Advice::WillNeed) };
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
