@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import signal
 
 # Torch's compiler brings an LLVM of its own, which aborts the process when TensorFlow's is loaded before it.
 with contextlib.suppress(ImportError):
@@ -19,6 +20,9 @@ import fastshard as fs
 # A forked worker that collects an iterator of TensorFlow's, left over from another test, waits forever for the threads
 # that it had in the parent. So what the parent leaves to be collected isn't collected in its children.
 os.register_at_fork(after_in_child=gc.freeze)
+
+# Whoever starts the tests in the background of a script starts them with Ctrl-C ignored, and so what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLASSES = ("astronaut", "cat", "coffee", "dahlia", "temple")
 
