@@ -308,7 +308,7 @@ class TestRows:
         with pytest.raises(fs.SourceError, match=f"row 1, field 'x': .*{named}"):
             read(source)
 
-    @pytest.mark.parametrize("value", [None, [1], {}, np.array(["a"]), np.zeros((0, 3)), 1j, object()])
+    @pytest.mark.parametrize("value", [None, [], ["a"], [[1]], {}, np.array(["a"]), np.zeros((0, 3)), 1j, object()])
     def test_values_without_a_type(self, value):
         with pytest.raises(fs.SourceError, match="row 0, field 'x'"):
             RowSource([{"x": value}], {})

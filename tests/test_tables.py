@@ -303,3 +303,9 @@ def test_the_command_line(folder, frame, tmp_path):
     names = [item for name in ("mean radius", "mean area") for item in ("--features", name)]
     run("pack", folder / "t.csv", tmp_path / "two", "--label", "label", *names, "-q")
     assert fs.open(tmp_path / "two").field("features").shape == (2,)
+
+
+def test_columns_of_other_kinds(tmp_path):
+    for column in (pa.array([{"a": 1}]), pa.array([0], pa.timestamp("s")), pa.array([b"x"])):
+        with pytest.raises(fs.SourceError, match="column 'x' is .*; expected numbers, text or lists of numbers"):
+            fs.pack(pa.table({"x": column}), tmp_path / "ds")

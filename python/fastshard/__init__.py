@@ -48,6 +48,7 @@ from ._fastshard import (
     __version__,
     build_info,
 )
+from ._lists import Buckets, PadSequence, Truncate
 from ._loader import Batches, BatchField, Loader
 from ._pack import PackReport, SkippedRow, pack
 from ._standardize import Standardize
@@ -83,6 +84,7 @@ __all__ = [
     "BatchField",
     "BatchTransform",
     "Batches",
+    "Buckets",
     "Cache",
     "CacheEntry",
     "CenterCrop",
@@ -103,6 +105,7 @@ __all__ = [
     "Normalize",
     "PackReport",
     "Pad",
+    "PadSequence",
     "Problem",
     "RandAugment",
     "RandomAdjustSharpness",
@@ -130,6 +133,7 @@ __all__ = [
     "ToDtype",
     "Transform",
     "TrivialAugmentWide",
+    "Truncate",
     "__version__",
     "build_info",
     "concat",

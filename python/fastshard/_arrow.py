@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,15 +40,28 @@ def read_table(dataset: Dataset, columns: list[str] | None = None) -> pa.Table:
 
 
 def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
-    """One column of a dataset or view as an array of shape ``[rows, ...]``."""
+    """One column of a dataset or view as an array of shape ``[rows, ...]``; lists as objects, an array each."""
     if name not in dataset.schema.names:
         raise KeyError(f"column {name!r}: {dataset._opened.name} has {', '.join(dataset.schema.names)}")
     field = dataset._opened.fields.get(name)
     if field is not None and field.type == "image":
         raise ValueError(f"column {name!r}: images have different sizes; use a Loader, or encoded(i) for the bytes")
     chunks = read_table(dataset._whole(), [name]).column(0).chunks
+    if field is not None and field.type == "list":
+        lists = [one for chunk in chunks for one in _lists(chunk, field)]
+        values = np.empty(len(lists), object)
+        values[:] = lists
+        return values[dataset._row_numbers()]
     values = np.concatenate([_numpy(chunk, field) for chunk in chunks]) if chunks else np.empty(0)
     return values[dataset._row_numbers()]
+
+
+def _lists(chunk: pa.ListArray, field: Field) -> list[NDArray[Any]]:
+    """The lists of a chunk, each a view of it."""
+    values = chunk.values.flatten() if pa.types.is_fixed_size_list(chunk.values.type) else chunk.values
+    elements = values.to_numpy().astype(field.dtype, copy=False).reshape(-1, *(field.shape or ()))
+    offsets = chunk.offsets.to_numpy()
+    return [elements[start:end] for start, end in itertools.pairwise(offsets)]
 
 
 def _numpy(chunk: pa.Array, field: Field | None) -> NDArray[Any]:

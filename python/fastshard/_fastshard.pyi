@@ -93,8 +93,12 @@ class Loader:
         """Samples an epoch, of all ranks together."""
     def batches(self, start: int) -> int:
         """Batches of this rank, of an epoch of which ``start`` samples were taken before by all ranks together."""
-    def outputs(self) -> list[tuple[str, str, tuple[int, ...]]]:
-        """``(field, dtype, shape of one sample)``; the dtype of text and bytes fields is ``"str"`` and ``"bytes"``."""
+    def outputs(self) -> list[tuple[str, str, str, tuple[int | None, ...]]]:
+        """``(name, dtype, what the first dimension counts, the others)`` of each array in a batch.
+
+        The dtype of text and bytes fields is ``"str"`` and ``"bytes"``; what is counted ``"samples"``, ``"elements"``
+        of their lists, or ``"bounds"`` between these; None stands for dimensions that differ between batches.
+        """
     def iterate(self, epoch: int, start: int, first: int, step: int, views: bool) -> BatchIterator:
         """Batches ``first, first + step, ...`` of what follows the first ``start`` samples of an epoch.
 

@@ -37,9 +37,13 @@ def _feature(field: Field) -> Any:
     if field.type == "class":
         return datasets.ClassLabel(names=list(field.class_names or ()))
     dtype = {"str": "string", "bytes": "binary"}.get(field.dtype, field.dtype)
-    if field.type != "tensor":
-        return datasets.Value(dtype)
     shape = field.shape or ()
+    if field.type == "list":
+        return datasets.List(_tensor(field, shape, dtype) if shape else datasets.Value(dtype))
+    return _tensor(field, shape, dtype) if field.type == "tensor" else datasets.Value(dtype)
+
+
+def _tensor(field: Field, shape: tuple[int, ...], dtype: str) -> Any:
     if len(shape) == 1:
         return datasets.List(datasets.Value(dtype), length=shape[0])
     classes = {2: datasets.Array2D, 3: datasets.Array3D, 4: datasets.Array4D, 5: datasets.Array5D}

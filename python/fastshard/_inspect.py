@@ -28,6 +28,7 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
         "source": dataset.manifest.get("provenance"),
         "fields": [_describe(field) for field in dataset.fields],
         "image_sizes": {field.name: _sizes(dataset, field) for field in dataset.fields if field.type == "image"},
+        "lengths": {field.name: _lengths(dataset, field) for field in dataset.fields if field.type == "list"},
         "seekable": {field.name: _seekable(dataset, field) for field in dataset.fields if field.type == "image"},
         "statistics": dataset.statistics,
         "classes": {field.name: _balance(dataset, field) for field in dataset.fields if field.class_names is not None},
@@ -36,6 +37,8 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
 
 def _describe(field: Field) -> dict[str, Any]:
     shape = None if field.shape is None else list(field.shape)
+    if field.type == "list":
+        shape = [None, *(field.shape or ())]
     return {"name": field.name, "type": field.type, "dtype": field.dtype, "shape": shape}
 
 
@@ -45,6 +48,11 @@ def _sizes(dataset: Dataset, field: Field) -> dict[str, dict[str, int]]:
         values = dataset.column(f"_{field.name}_{side}")
         sizes[side] = {name: int(measure(values)) for name, measure in _MEASURES.items()} if len(values) else {}
     return sizes
+
+
+def _lengths(dataset: Dataset, field: Field) -> dict[str, int]:
+    lengths = pc.list_value_length(dataset.to_arrow().column(field.name)).to_numpy()
+    return {name: int(measure(lengths)) for name, measure in _MEASURES.items()} if len(lengths) else {}
 
 
 def _seekable(dataset: Dataset, field: Field) -> int:
@@ -71,13 +79,16 @@ def show(summary: dict[str, Any], console: Console) -> None:
     console.print(f"{summary['path']}: {size}", markup=False, highlight=False, soft_wrap=True)
     fields = Table("field", "type", "dtype", "shape")
     for field in summary["fields"]:
-        shape = "varies" if field["shape"] is None else str(field["shape"])
+        shape = "varies" if field["shape"] is None else str(field["shape"]).replace("None", "any")
         fields.add_row(field["name"], field["type"], field["dtype"], shape)
     console.print(fields)
     for name, sizes in summary["image_sizes"].items():
         for side, values in sizes.items():
             listed = ", ".join(f"{measure} {value:,}" for measure, value in values.items())
             console.print(f"{name} {side}: {listed}", markup=False, highlight=False)
+    for name, values in summary["lengths"].items():
+        listed = ", ".join(f"{measure} {value:,}" for measure, value in values.items())
+        console.print(f"{name} elements: {listed}", markup=False, highlight=False)
     for name, count in summary["seekable"].items():
         share = count / max(1, summary["rows"])
         console.print(f"{name} seekable JPEG: {count:,} ({share:.0%})", markup=False, highlight=False)

@@ -14,6 +14,7 @@ from . import _arrays, _check, _fastshard, _ranks
 from ._batch_transforms import BatchTransform, Lambda, batch_transform_lists
 from ._cache import Cache, native_cache
 from ._dataset import Dataset
+from ._lists import Buckets, ListStep, buckets_spec, list_spec
 from ._standardize import Standardize
 from ._transforms import Transform, transform_list
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchField", "Batches", "Loader"]
 
-TransformsOption = Mapping[str, Transform | Standardize | Iterable[Transform | Standardize]]
+TransformStep = Transform | Standardize | ListStep
+TransformsOption = Mapping[str, TransformStep | Iterable[TransformStep]]
 _SHUFFLES = {False: "none", True: "uniform", "block": "block"}
 _STATE = 1  # version of what state_dict gives
 
@@ -127,9 +129,10 @@ class Loader:
       within windows of 16 blocks (256 MiB), so that what is read lies together. Rows that are stored class by class
       stay with few classes a window: pack them in another order, or shuffle with True.
     - ``transforms``: per image field one transform or a list; random ones depend on (seed, epoch, sample) alone.
-      Float32 fields of tables take ``Standardize``.
+      Float32 fields of tables take ``Standardize``, lists ``Truncate`` and ``PadSequence``.
     - ``batch_transforms``: for whole batches: ``MixUp`` and ``CutMix``, and after them Python functions wrapped in
       ``Lambda``. Random ones depend on (seed, epoch, place of the batch), and so on the batch size.
+    - ``buckets``: batches of samples of like lengths in a field, by name or as ``Buckets``.
     - ``layout``: ``"NHWC"`` or ``"NCHW"`` for images.
     - ``num_threads``: by default the cores that this process may use. ``prefetch``: batches filled ahead.
     - ``fields``: names of the fields to load; all by default.
@@ -149,7 +152,8 @@ class Loader:
 
     Each ``iter()`` is an independent pass over epoch ``loader.epoch``, which goes up by one when a pass reaches its
     end; a pass left half way is repeated. ``set_epoch`` sets it. Arrays of contiguous raw tensors are read-only views
-    of the dataset. Image fields are ``[batch, height, width, channels]`` (or channels first), so their transforms must
+    of the dataset. Lists come one after the other, ``[elements, ...]``, with where each starts and the last one ends
+    as ``<field>_offsets`` ``[batch + 1]``, unless ``PadSequence`` fills them up. Image fields are ``[batch, height, width, channels]`` (or channels first), so their transforms must
     end in one size. Raises TypeError and ValueError for impossible options, with the value received.
     """
 
@@ -171,6 +175,7 @@ class Loader:
         rank: int | None = None,
         world_size: int | None = None,
         cache: str | os.PathLike[str] | Cache = "off",
+        buckets: Buckets | str | None = None,
     ) -> None:
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
         self.batch_size = _check.integer("batch_size", batch_size, 1)
@@ -195,6 +200,7 @@ class Loader:
             "on_error": _check.one_of("on_error", on_error, ("raise", "skip")),
             "verify": _check.boolean("verify", verify),
             "cache": native_cache(cache),
+            "buckets": buckets_spec(buckets, batch_size * world_size),
         }
         self._start()
 
@@ -219,8 +225,8 @@ class Loader:
         self._open: weakref.WeakSet[Batches] = weakref.WeakSet()
         self._twin: Loader | None = None
         outputs = self._native.outputs()
-        self._bfloat16 = tuple(name for name, dtype, _ in outputs if dtype == "bfloat16")
-        self._converted = tuple(name for name, dtype, _ in outputs if dtype in ("bfloat16", "str", "bytes"))
+        self._bfloat16 = tuple(name for name, dtype, *_ in outputs if dtype == "bfloat16")
+        self._converted = tuple(name for name, dtype, *_ in outputs if dtype in ("bfloat16", "str", "bytes"))
 
     def __len__(self) -> int:
         """Batches an epoch, on this rank."""
@@ -301,7 +307,9 @@ class Loader:
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a state to mean the same samples."""
         shuffle = next(name for name, native in _SHUFFLES.items() if native == self._spec["shuffle"])
-        return {"dataset": self.dataset.fingerprint, "shuffle": shuffle, "seed": self._spec["seed"]}
+        identity = {"dataset": self.dataset.fingerprint, "shuffle": shuffle, "seed": self._spec["seed"]}
+        buckets = self._spec["buckets"]
+        return identity if buckets is None else {**identity, "buckets": buckets}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Lets passes go on where ``state`` was taken, until one reaches the end of that epoch.
@@ -328,6 +336,8 @@ class Loader:
         """A loader like this one for one of several processes; see ``rank``."""
         rank, world_size = _ranks.rank_and_world_size(rank, world_size)
         spec = self._spec | {"rank": rank, "world_size": world_size}
+        if spec["buckets"] and spec["buckets"]["unit"] == self.batch_size * self._spec["world_size"]:
+            spec["buckets"] = spec["buckets"] | {"unit": self.batch_size * world_size}
         return _rebuild(self.dataset, spec, self._next, self._functions)
 
     @property
@@ -336,7 +346,8 @@ class Loader:
         share = -(-self._native.num_samples // self._spec["world_size"])
         partial = share % self.batch_size != 0 and not self._spec["drop_last"]
         size = None if partial or self.skips else self.batch_size
-        return {name: BatchField((size, *shape), dtype) for name, dtype, shape in self._native.outputs()}
+        first = {"samples": size, "elements": None, "bounds": None if size is None else size + 1}
+        return {name: BatchField((first[rows], *shape), dtype) for name, dtype, rows, shape in self._native.outputs()}
 
     def stats(self) -> dict[str, float]:
         """What this loader did so far, in all passes, for logs.
@@ -456,14 +467,17 @@ def _transforms(dataset: Dataset, transforms: TransformsOption) -> dict[str, Any
         raise TypeError(f"transforms={transforms!r}: expected a dict such as {{'image': [Resize(256)]}}")
     images = [field.name for field in dataset.fields if field.is_image]
     specs: dict[str, Any] = {}
-    standardized = {}
+    standardized, lists = {}, {}
     for name, steps in transforms.items():
         only = steps[0] if isinstance(steps, (list, tuple)) and len(steps) == 1 else steps
         if isinstance(only, Standardize):
             standardized[name] = only._spec(dataset, dataset.field(name).name)
             continue
+        if name in dataset._opened.fields and dataset.field(name).type == "list":
+            lists[name] = list_spec(dataset.field(name), steps)
+            continue
         if name not in images:
             listed = ", ".join(images) or "none"
             raise ValueError(f"transforms for {name!r}: expected an image field, {dataset._opened.name} has {listed}")
         specs[name] = [step._spec() for step in transform_list(f"transforms[{name!r}]", cast("Any", steps))]
-    return {"transforms": specs, "standardize": standardized}
+    return {"transforms": specs, "standardize": standardized, "lists": lists}

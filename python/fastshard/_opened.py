@@ -22,8 +22,9 @@ __all__ = ["Field", "Opened"]
 class Field:
     """One named, typed column of a dataset.
 
-    ``type`` is image, class, tensor, scalar, text or bytes; ``dtype`` a NumPy name, or ``"str"`` and ``"bytes"``;
-    ``shape`` that of one sample, None where it differs between samples; ``class_names`` in the order of their numbers.
+    ``type`` is image, class, tensor, scalar, list, text or bytes; ``dtype`` a NumPy name, or ``"str"`` and ``"bytes"``;
+    ``shape`` that of one sample, None where it differs between samples, or of one element of a list; ``class_names`` in
+    the order of their numbers.
     """
 
     name: str

@@ -18,6 +18,7 @@ from ._transforms import MAX_PIXELS, Decode, Resize, ResizePad, Transform
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ._array_source import ArraySource, Reader
     from ._repack import DatasetSource
     from ._rows import RowSource
     from ._source import FileSource
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PackReport", "SkippedRow", "pack"]
 
-Source = str | os.PathLike[str] | Dataset | Sequence[Dataset] | Iterable[Mapping[str, Any]]
+Source = str | os.PathLike[str] | Dataset | Sequence[Dataset] | Iterable[Mapping[str, Any]] | Mapping[str, Any]
 Size = int | tuple[int, int]
 
 _FOLDER = "src that is a folder"
@@ -121,10 +122,11 @@ def pack(
     ``image``; a folder without subfolders gives images alone. A folder with ``csv`` (a path, from here or from the
     folder; .tsv for tabs): one image a row, found by its path below the folder or by its name anywhere in it; all other
     columns are kept under their names. An iterable of dicts of bytes (encoded images become an image field), text,
-    numbers and NumPy arrays (fixed shape), all samples like the first. A dataset, a view of one, or the folder of
+    numbers, NumPy arrays (fixed shape) and lists of numbers, all samples like the first. A dataset, a view of one, or the folder of
     one: the same rows, stored as the options say; its checksums are compared first. A list of datasets or views of the
     same fields: one behind the other, with every class that one of them has (by name; their numbers may change).
-    A table: see below. Arrays by name, in a dict, a .npy or a .npz file, or torch tensors: a field each.
+    A table: see below. Arrays: a .npy or .npz file, or a dict of arrays, memory maps, tensors or names of .npy files; a
+    field each, read piece by piece.
 
     **Tables.** A .csv or .tsv file (also .gz), .parquet, .arrow or .feather, a list of such files of the same columns,
     or a table of pandas, polars or pyarrow; never read whole. ``pack("HIGGS.csv.gz", "higgs", header=False, label=0,
@@ -141,7 +143,11 @@ def pack(
     as ``"No Finding"``) all zeros; ``"auto"`` splits where a cell has a ``|``. ``types={"age": "int32"}`` forces types.
     A missing number becomes NaN (float64), missing text ``""``. Rows count from 1, without the header.
 
-    **Iterables.** ``class_names={"label": ["cat", "dog"]}`` makes a field of names or numbers a class field.
+    Columns of lists of numbers become list fields, those of arrays of one shape tensors.
+
+    **Iterables and arrays.** ``class_names={"label": ["cat", "dog"]}`` makes a field of names or numbers a class field.
+    In iterables, ``types={"tokens": "list[int32]", "boxes": "list[float32, 4]"}`` makes fields of lists, of numbers or
+    of arrays of one shape; a Python list in the first sample is one by itself.
 
     **Images.** ``encode``: ``"original"`` keeps the files' bytes (default), ``"jpeg"`` (with ``quality``; default if
     anything changes the image), ``"png"`` or ``"raw"`` (a uint8 tensor, all of one size). ``resize`` and ``resize_pad``
@@ -168,10 +174,13 @@ def pack(
     datasets = _as_datasets(src)
     is_folder = isinstance(src, (str, os.PathLike)) and not datasets
     tables = _as_tables(src)
-    is_folder = is_folder and not tables
+    arrays = _as_arrays(src)
+    is_folder = is_folder and not tables and not arrays
     _refuse(not is_folder, _FOLDER, csv=csv, follow_symlinks=follow_symlinks)
     _refuse(csv is None, _CSV, file_column=file_column, label_sep=label_sep, no_label=no_label)
-    _refuse(csv is None and not tables, f"{_CSV} or a table", label=label, types=types)
+    iterable = not is_folder and not datasets and not arrays
+    _refuse(csv is None and not tables, f"{_CSV} or a table", label=label)
+    _refuse(csv is None and not iterable, f"{_CSV}, a table or an iterable", types=types)
     _refuse(not tables, "a table", features=features)
     _refuse(is_folder or bool(datasets), "src that is an iterable", class_names=class_names)
     spec = {
@@ -197,8 +206,13 @@ def pack(
         columns = Columns(label, features, dtype, missing, types or {})
         parts, kind = _table_parts(tables, _check.boolean("header", header))
         return _pack_tables(TableSource(parts, columns, spec["shard_size"], kind), target, spec, progress, started)
+    if arrays:
+        from ._array_source import ArraySource
+
+        return _pack_tables(ArraySource(arrays, class_names or {}, spec["shard_size"]), target, spec, progress, started)
     if not isinstance(src, (str, os.PathLike)):
-        return _pack_rows(cast("Iterable[Mapping[str, Any]]", src), class_names or {}, target, spec, progress, started)
+        samples = cast("Iterable[Mapping[str, Any]]", src)
+        return _pack_rows(samples, class_names or {}, types or {}, target, spec, progress, started)
     root = os.fspath(src)
     _check_root(root, target)
     if csv is None:
@@ -233,6 +247,19 @@ def _as_tables(src: Any) -> list[Any]:
     paths = [os.fspath(one) for one in several if isinstance(one, (str, os.PathLike))]
     named = paths and len(paths) == len(several) and all(table_kind(path) for path in paths)
     return paths if named and not all(Path(path).is_dir() for path in paths) else []
+
+
+def _as_arrays(src: Any) -> dict[str, Reader]:
+    """The arrays that a source is, if it is some."""
+    is_file = isinstance(src, (str, os.PathLike)) and os.fspath(src).lower().endswith((".npy", ".npz"))
+    if not isinstance(src, Mapping) and not (is_file and not Path(src).is_dir()):
+        return {}
+    from ._array_source import array_files, array_readers
+
+    found = array_readers(src) if isinstance(src, Mapping) else array_files(os.fspath(src))
+    if not found:
+        raise ValueError("src={}: expected at least one array by name")
+    return found
 
 
 def _table_parts(tables: Sequence[Any], header: bool) -> tuple[list[Part], str]:
@@ -348,6 +375,7 @@ def _pack_files(
 def _pack_rows(
     samples: Iterable[Mapping[str, Any]],
     class_names: Mapping[str, Sequence[str]],
+    types: Mapping[str, str],
     target: str,
     spec: dict[str, Any],
     progress: bool | None,
@@ -355,7 +383,7 @@ def _pack_rows(
 ) -> PackReport:
     from ._rows import RowSource
 
-    source = RowSource(samples, class_names, spec["shard_size"])
+    source = RowSource(samples, class_names, spec["shard_size"], types)
     provenance = {"source": type(samples).__name__, "kind": "iterable"}
     job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": provenance}))
     total = len(samples) if isinstance(samples, Sized) else 0
@@ -383,10 +411,10 @@ def _pack_datasets(
 
 
 def _pack_tables(
-    source: TableSource, target: str, spec: dict[str, Any], progress: bool | None, started: float
+    source: TableSource | ArraySource, target: str, spec: dict[str, Any], progress: bool | None, started: float
 ) -> PackReport:
     job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": source.provenance}))
-    with _Session(job, progress) as session:
+    with _Session(job, progress, len(source) if isinstance(source, Sized) else 0) as session:
         job.start_stream()
         session.push(source)
         known = source.described()
@@ -415,7 +443,7 @@ class _Session:
             self._job.cancel()
         self._bar.__exit__(kind, error, trace)
 
-    def push(self, source: RowSource | DatasetSource | TableSource) -> None:
+    def push(self, source: RowSource | DatasetSource | TableSource | ArraySource) -> None:
         for chunk in source.chunks():
             while not self._job.push(chunk, 0.05):
                 self._show()

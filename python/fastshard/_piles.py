@@ -13,14 +13,15 @@ from ._loader import Loader, _Progress
 __all__ = ["piles", "together"]
 
 _PILE_BYTES = 4 << 20
-_LISTS = ("str", "bytes")
+_VARIABLE = ("list", "text", "bytes")
 
 
 def together(loader: Loader) -> int:
     """How many batches of a table make a pile of a few megabytes; 1 for what isn't a table."""
     spec = loader.batch_spec
     alone = loader._functions or loader._spec["batch_transforms"] or loader.skips
-    if alone or any(loader.dataset.field(name).is_image or spec[name].dtype in _LISTS for name in spec):
+    fields = [loader.dataset.field(name) for name in loader._spec["fields"]]
+    if alone or any(field.is_image or field.type in _VARIABLE for field in fields):
         return 1
     row_bytes = sum(
         math.prod(size or 1 for size in field.shape[1:]) * np.dtype(field.dtype).itemsize for field in spec.values()

@@ -22,7 +22,9 @@ def describe(loader: Loader) -> str:
     keeping = {entry["field"]: entry for entry in json.loads(native.keeping())}
     filled = iter(native.cache_filled())
     rows = loader.dataset._opened.native.num_rows
-    for name, dtype, shape in native.outputs():
+    for name, dtype, _, shape in native.outputs():
+        if name not in loader._spec["fields"]:
+            continue  # comes with a list field
         field = loader.dataset.field(name)
         lines.append(f"{name}: {field.type} -> {dtype} {list(shape)}")
         steps = [_name(step) for step in spec["transforms"].get(name, ())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from . import _fastshard
 from ._fastshard import SourceError
-from ._source import class_field
+from ._source import class_field, list_field
 
 __all__ = ["RowSource"]
 
@@ -46,6 +47,7 @@ class RowSource:
         samples: Iterable[Mapping[str, Any]],
         class_names: Mapping[str, Sequence[str]],
         shard_size: int = _FIXED_CHUNK_BYTES,
+        types: Mapping[str, str] | None = None,
     ) -> None:
         iterator = iter(samples)
         first = next(iterator, None)
@@ -55,7 +57,10 @@ class RowSource:
         unknown = sorted(set(class_names).difference(first))
         if unknown:
             raise SourceError(f"class_names for {unknown[0]!r}: the first sample has {', '.join(map(repr, first))}")
-        self._columns = [_column(name, value, class_names.get(name)) for name, value in first.items()]
+        types = types or {}
+        if strangers := sorted(set(types).difference(first)):
+            raise SourceError(f"types for {strangers[0]!r}: the first sample has {', '.join(map(repr, first))}")
+        self._columns = [_column(name, one, class_names.get(name), types.get(name)) for name, one in first.items()]
         self._names = first.keys()
         # No chunk, which becomes a block, is larger than a shard is meant to be.
         self._chunk_bytes = min(_CHUNK_BYTES, shard_size)
@@ -208,14 +213,54 @@ class _TensorColumn(_Column):
         return pa.FixedSizeListArray.from_arrays(_flat(np.stack(values).reshape(-1)), size)
 
 
+class _ListColumn(_Column):
+    """Lists of numbers, or of arrays of one shape; from Python lists or arrays."""
+
+    def __init__(self, field: dict[str, Any], expected: str) -> None:
+        super().__init__(field, expected)
+        self.dtype = np.dtype(field["dtype"])
+        self.shape = tuple(field.get("shape", ()))
+
+    def add(self, row: int, value: Any) -> int:
+        if not isinstance(value, (list, tuple, np.ndarray)):
+            raise self.mismatch(row, value)
+        try:
+            array = np.array(value)
+        except ValueError:
+            raise self.mismatch(row, value) from None
+        if not array.size and array.shape[1:] in ((), self.shape):
+            array = np.empty((0, *self.shape), self.dtype)
+        kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}.get(self.dtype.kind, "")
+        if array.ndim != 1 + len(self.shape) or array.shape[1:] != self.shape or array.dtype.kind not in kinds:
+            raise self.mismatch(row, value)
+        with np.errstate(over="ignore"):
+            cast = array.astype(self.dtype)
+        lost = np.isinf(cast) & np.isfinite(array) if self.dtype.kind == "f" else cast != array
+        if lost.any():
+            raise self.mismatch(row, array[lost][0])
+        self.values.append(cast)
+        return int(cast.nbytes)
+
+    def array(self, values: list[Any]) -> pa.Array:
+        flat = _flat(np.concatenate(values).reshape(-1))
+        if self.shape:
+            flat = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(self.shape)))
+        offsets = np.cumsum([0, *map(len, values)], dtype=np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), flat)
+
+
 def _flat(values: np.ndarray[Any, Any]) -> pa.Array:
     return pa.array(values.view(np.uint8) if values.dtype == np.bool_ else values)
 
 
-def _column(name: str, value: Any, class_names: Sequence[str] | None) -> _Column:
-    """The column that the first value of a field asks for."""
+def _column(name: str, value: Any, class_names: Sequence[str] | None, kind: str | None) -> _Column:
+    """The column that ``class_names``, ``kind`` or else the first value of a field asks for."""
     if class_names is not None:
         column: _Column = _class_column(name, class_names)
+    elif kind is not None:
+        column = _list_column(name, kind)
+    elif isinstance(value, (list, tuple)):
+        column = _list_column(name, _kind_of(name, value))
     elif isinstance(value, (bytes, bytearray, memoryview)):
         kind = "bytes" if _fastshard.image_format(bytes(value)) is None else "image"
         column = _Column({"name": name, "type": kind}, "bytes of an encoded image" if kind == "image" else "bytes")
@@ -246,11 +291,34 @@ def _tensor_column(name: str, value: np.ndarray[Any, Any]) -> _TensorColumn:
     return _TensorColumn({"name": name, "type": "tensor", "dtype": dtype, "shape": shape}, expected)
 
 
+def _kind_of(name: str, value: Sequence[Any]) -> str:
+    kinds = {_dtype_name(one) for one in value}
+    if len(kinds) == 1 and (kind := kinds.pop()) in _DTYPES:
+        return f"list[{kind}]"
+    if kinds == {"int64", "float64"}:
+        return "list[float64]"
+    wanted = f'numbers; types={{{name!r}: "list[int32]"}} says which, "list[float32, 4]" of arrays of shape [4]'
+    raise SourceError(f"row 0, field {name!r}: {_describe(value)}; expected {wanted}")
+
+
+def _list_column(name: str, kind: str) -> _ListColumn:
+    """For ``"list[int32]"``, or ``"list[float32, 4]"`` for elements of shape [4]."""
+    match = re.fullmatch(r"list\[(\w+)((?:, ?\d+)*)\]", kind)
+    if match is None or match[1] not in _DTYPES:
+        raise ValueError(f'types[{name!r}]={kind!r}: expected such as "list[int32]" or "list[float32, 4]"')
+    item = pa.bool_() if match[1] == "bool" else pa.from_numpy_dtype(match[1])
+    for size in reversed(re.findall(r"\d+", match[2])):
+        item = pa.list_(item, int(size))
+    field = list_field(name, pa.list_(item), None, name)
+    shape = f" of shape {field['shape']}" if "shape" in field else ""
+    return _ListColumn(field, f"a list of {match[1]}{shape}")
+
+
 def _scalar_column(name: str, value: Any) -> _ScalarColumn:
     dtype = _dtype_name(value)
     if dtype not in _DTYPES:
         raise SourceError(
-            f"row 0, field {name!r}: {_describe(value)}; expected bytes, text, a number, a bool or a NumPy array"
+            f"row 0, field {name!r}: {_describe(value)}; expected bytes, text, a number, a bool, a list of numbers or a NumPy array"
         )
     return _ScalarColumn({"name": name, "type": "scalar", "dtype": dtype}, f"{dtype}, like the first sample's")
 

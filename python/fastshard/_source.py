@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+import numpy as np
+import pyarrow as pa
 
-__all__ = ["FileSource", "class_field", "first_five"]
+from ._fastshard import SourceError
+
+__all__ = ["FileSource", "class_field", "first_five", "is_list", "list_field"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,33 @@ class FileSource:
 def class_field(name: str, class_names: Iterable[str]) -> dict[str, Any]:
     """The description of a class field."""
     return {"name": name, "type": "class", "class_names": list(class_names)}
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds lists, or arrays of one shape."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def list_field(name: str, kind: pa.DataType, dtype: str | None, where: str) -> dict[str, Any]:
+    """The description of a field of lists, or of arrays of one shape; SourceError for what doesn't hold numbers."""
+    shape = list(getattr(kind, "shape", ()))  # of Arrow's extension type for tensors
+    moved = getattr(kind, "permutation", None)
+    if moved is not None and list(moved) != sorted(moved):
+        raise SourceError(f"{where} is {kind}; expected tensors with their dimensions in order")
+    number = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    varies = not pa.types.is_fixed_size_list(number)
+    if varies:
+        number = number.value_type
+    while pa.types.is_fixed_size_list(number):
+        shape += [] if isinstance(kind, pa.BaseExtensionType) else [number.list_size]
+        number = number.value_type
+    if not (pa.types.is_integer(number) or pa.types.is_floating(number) or pa.types.is_boolean(number)):
+        raise SourceError(f"{where} is {kind}; expected lists of numbers")
+    own = "bool" if pa.types.is_boolean(number) else str(np.dtype(number.to_pandas_dtype()).name)
+    described = {"name": name, "type": "list" if varies else "tensor", "dtype": dtype or own}
+    return described | ({"shape": shape} if shape else {})
 
 
 def first_five(items: Iterable[object]) -> str:

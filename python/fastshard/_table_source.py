@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ._fastshard import SourceError
-from ._source import class_field, first_five
+from ._source import class_field, first_five, is_list, list_field
 from ._statistics import Statistics
 
 __all__ = ["Columns", "Part", "TableSource", "is_number"]
@@ -69,6 +69,7 @@ class TableSource:
         self._fill = self._find_fill()
         self.fields = self._fields()
         self.statistics = Statistics()
+        self._varies = any(one["type"] in ("text", "list") for one in self.fields)
         row_bytes = sum(_row_bytes(one) for one in self.fields)
         rows = max(1, min(_BLOCK_BYTES, shard_size) // max(1, row_bytes))
         self._block_rows = min(_MAX_BLOCK_ROWS, 1 << (rows.bit_length() - 1))
@@ -79,15 +80,25 @@ class TableSource:
         """One Arrow IPC stream with one record batch for every block."""
         waiting: list[dict[str, pa.Array]] = []
         rows = 0
-        for part, row, batch in self._batches():
+        for part, row, batch in self._short_batches():
             waiting.append(self._converted(part, row, batch))
             rows += len(batch)
             while rows >= self._block_rows:
                 block, waiting = _cut(waiting, self._block_rows)
                 rows -= self._block_rows
                 yield _stream(block)
+            if self._varies and _bytes(waiting) >= _BLOCK_BYTES:
+                yield _stream(_cut(waiting, rows)[0])
+                waiting, rows = [], 0
         if rows:
             yield _stream(_cut(waiting, rows)[0])
+
+    def _short_batches(self) -> Iterator[tuple[Part, int, pa.RecordBatch]]:
+        """The batches, none of which is much larger than a block."""
+        for part, row, batch in self._batches():
+            rows = max(1, batch.num_rows * _BLOCK_BYTES // max(1, batch.nbytes)) if self._varies else batch.num_rows
+            for start in range(0, batch.num_rows, rows):
+                yield part, row + start, batch.slice(start, rows)
 
     def described(self) -> dict[str, Any]:
         """What the manifest keeps of the fields beside their types; complete after the last chunk."""
@@ -208,6 +219,8 @@ class TableSource:
             return class_field(field_name, self._categories[name])
         if _is_text(kind):
             return {"name": field_name, "type": "text"}
+        if is_list(kind):
+            return list_field(field_name, kind, self._types.get(name), f"{self._parts[0].name}: column {name!r}")
         return {"name": field_name, "type": "scalar", "dtype": self._dtype(name)}
 
     def _field_name(self, name: str) -> str:
@@ -222,6 +235,8 @@ class TableSource:
         kind = self._parts[0].columns.field(name).type
         if pa.types.is_boolean(kind):
             return "bool"
+        if not _is_number(kind):
+            raise SourceError(f"{self._parts[0].name}: column {name!r} is {kind}; expected numbers, text or lists of numbers")
         return str(np.dtype(kind.to_pandas_dtype()).name)
 
     def _converted(self, part: Part, row: int, batch: pa.RecordBatch) -> dict[str, pa.Array]:
@@ -237,6 +252,8 @@ class TableSource:
         return arrays
 
     def _own_column(self, part: Part, row: int, name: str, column: pa.Array) -> pa.Array:
+        if is_list(column.type):
+            return self._lists(part, row, name, column)
         if name not in self._categories and _is_text(column.type):
             filled: pa.Array = pc.fill_null(_text(column), "")
             return filled
@@ -245,6 +262,38 @@ class TableSource:
         if name not in self._categories and values.dtype.kind == "f":
             self.statistics.add(self._field_name(name), values)
         return pa.array(values.view(np.uint8) if values.dtype == np.bool_ else values)
+
+    def _lists(self, part: Part, row: int, name: str, column: pa.Array) -> pa.Array:
+        """A column of lists, or of arrays of one shape, in the type of its field."""
+        field = next(one for one in self.fields if one["name"] == self._field_name(name))
+        if isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        if column.null_count:
+            raise _problem(part, row + _first(pc.is_null(column)), name, None, "a list")
+        numbers, owners = column, np.arange(len(column))
+        while is_list(numbers.type):
+            if not pa.types.is_fixed_size_list(numbers.type) and numbers is not column:
+                raise _problem(part, row, name, None, "lists of numbers, or of arrays of one shape")
+            owners = owners[pc.list_parent_indices(numbers).to_numpy()]
+            numbers = numbers.flatten()
+        try:
+            values = self._numbers(part, 0, name, numbers, field["dtype"])
+        except SourceError:
+            # Again, to name the row.
+            for at, owner in enumerate(owners):
+                self._numbers(part, row + int(owner), name, numbers.slice(at, 1), field["dtype"])
+            raise
+        flat = pa.array(values.view(np.uint8) if values.dtype == np.bool_ else values)
+        size = int(np.prod(field.get("shape", [])))
+        if field.get("shape"):
+            flat = pa.FixedSizeListArray.from_arrays(flat, size)
+        if field["type"] == "tensor":
+            if values.dtype.kind == "f":
+                self.statistics.add(field["name"], values.reshape(len(column), *field["shape"]))
+            return flat
+        lengths = pc.list_value_length(column).to_numpy()
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), flat)
 
     def _numbers(self, part: Part, row: int, name: str, column: pa.Array, dtype: str) -> NDArray[Any]:
         """The values of a column in this type, with nothing missing that mustn't."""
@@ -363,9 +412,13 @@ def _first(mask: pa.Array) -> int:
 
 
 def _row_bytes(described: Mapping[str, Any]) -> int:
-    if described["type"] in ("text", "class"):
+    if described["type"] in ("text", "list", "class"):
         return 8
     return int(np.dtype(described["dtype"]).itemsize * np.prod(described.get("shape", [])))
+
+
+def _bytes(waiting: list[dict[str, pa.Array]]) -> int:
+    return sum(array.nbytes for arrays in waiting for array in arrays.values())
 
 
 def _cut(waiting: list[dict[str, pa.Array]], rows: int) -> tuple[pa.RecordBatch, list[dict[str, pa.Array]]]:

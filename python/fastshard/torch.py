@@ -157,9 +157,12 @@ class TensorLoader:
             num_threads=num_threads,
             prefetch=prefetch,
         )
-        varying = [name for name, field in self.loader.batch_spec.items() if field.dtype in ("str", "bytes")]
+        spec = self.loader.batch_spec
+        fields = self.loader._spec["fields"]
+        varying = [name for name in fields if spec[name].dtype in ("str", "bytes") or f"{name}_offsets" in spec]
         if varying:
-            raise ValueError(f"field {varying[0]!r} is no tensor: name others as fields, or use a ShardDataset")
+            ways = "name others as fields, fill lists up with PadSequence, or use a ShardDataset"
+            raise ValueError(f"field {varying[0]!r} is no tensor: {ways}")
 
     def __len__(self) -> int:
         """Batches an epoch."""

@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arrow_buffer::Buffer;
 use arrow_schema::SchemaRef;
 
 use crate::block_index::BlockIndex;
 use crate::error::{Error, Result};
-use crate::format::{Block, Column, Manifest, ShardEntry, VERSION, arrow_schema};
-use crate::mapping::{self, Access};
+use crate::format::{Block, Column, Manifest, ShardEntry, arrow_schema, version_of};
+use crate::mapping::{self, Access, Scratch};
 use crate::schema::{Field, check_fields};
 use crate::shard::Shard;
 
@@ -45,6 +46,33 @@ pub struct Place<'a> {
     /// Its row in the dataset.
     pub number: u64,
     shard: usize,
+}
+
+/// A part of a mapped shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece<'a> {
+    shard: &'a Shard,
+    bytes: &'a [u8],
+}
+
+impl Piece<'_> {
+    /// As `mapping::will_need`.
+    pub(crate) fn will_need(&self) {
+        mapping::will_need(self.bytes);
+    }
+
+    /// As `mapping::done_with`.
+    pub(crate) fn done_with(&self) {
+        mapping::done_with(self.bytes);
+    }
+
+    /// As `mapping::read`. Should that fail, so will whoever needs the bytes, and say so.
+    pub(crate) fn read(&self, scratch: &mut Scratch, cancelled: &AtomicBool) {
+        let Ok(data) = self.shard.data() else { return };
+        let offset = self.bytes.as_ptr().addr() - data.as_ptr().addr();
+        let part = offset as u64..(offset + self.bytes.len()) as u64;
+        let _ = mapping::read(self.shard.path(), part, scratch, cancelled);
+    }
 }
 
 impl Dataset {
@@ -85,7 +113,7 @@ impl Dataset {
                 }
             }
         }
-        let schema = arrow_schema(&fields, false, VERSION);
+        let schema = arrow_schema(&fields, false, version_of(&fields));
         let entry = ShardEntry::in_memory(rows);
         let manifest = Manifest::new(
             fields,
@@ -240,19 +268,21 @@ impl Dataset {
         })
     }
 
-    /// Asks for fields of existing rows to be read from the disk, and waits for nothing.
-    pub(crate) fn will_need(&self, rows: Range<u64>, fields: &[usize]) -> Result<()> {
+    /// Where fields of existing rows lie in files.
+    pub(crate) fn pieces(&self, rows: Range<u64>, fields: &[usize]) -> Result<Vec<Piece<'_>>> {
         let (mut row, mut left) = (rows.start, rows.end - rows.start);
+        let mut pieces = Vec::new();
         while left > 0 {
             let place = self.locate(row)?;
             let count = left.min((place.block.rows() - place.row) as u64);
             let part = place.row..place.row + count as usize;
-            for &field in fields {
-                mapping::will_need(place.block.column(field).piece(part.clone()));
-            }
+            pieces.extend(fields.iter().map(|&field| Piece {
+                shard: self.shard(place.shard),
+                bytes: place.block.column(field).piece(part.clone()),
+            }));
             (row, left) = (row + count, left - count);
         }
-        Ok(())
+        Ok(pieces)
     }
 
     /// Puts dataset, shard, row and source path to what went wrong with a sample.

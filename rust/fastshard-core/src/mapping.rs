@@ -1,7 +1,10 @@
 //! A shard file in memory.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_buffer::Buffer;
 
@@ -55,22 +58,88 @@ pub(crate) fn check_length(path: &Path, expected: u64, found: u64) -> Result<()>
     ))
 }
 
+/// Where `read` puts what nobody wants: small enough to stay in a processor's cache.
+#[derive(Debug)]
+pub(crate) struct Scratch(Vec<u8>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(vec![0; 256 << 10])
+    }
+}
+
+/// Has a part of a file in memory when it returns, unless memory is short, or it was cancelled.
+pub(crate) fn read(
+    path: &Path,
+    part: Range<u64>,
+    scratch: &mut Scratch,
+    cancelled: &AtomicBool,
+) -> Result<()> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    if is_in_memory(&file, part.clone()) {
+        return Ok(());
+    }
+    file.seek(SeekFrom::Start(part.start))
+        .map_err(Error::io(path))?;
+    let mut left = part.end - part.start;
+    while left > 0 && !cancelled.load(Ordering::Relaxed) {
+        let length = left.min(scratch.0.len() as u64) as usize;
+        let read = file.read(&mut scratch.0[..length]).map_err(Error::io(path))?;
+        if read == 0 {
+            break;
+        }
+        left -= read as u64;
+    }
+    Ok(())
+}
+
+/// Of more than what a device reads ahead, which is 128 KiB by default, the kernel forgets the rest.
+#[cfg(target_os = "linux")]
+const PIECE: usize = 128 << 10;
+
+/// Looks at one byte of every piece, which is quick. The kernel's own list of pages in memory is kept from those who may
+/// not write to the file.
+#[cfg(target_os = "linux")]
+fn is_in_memory(file: &File, part: Range<u64>) -> bool {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let mut byte = [0];
+    part.step_by(PIECE).all(|offset| {
+        let mut bytes = [std::io::IoSliceMut::new(&mut byte)];
+        preadv2(file, &mut bytes, offset, ReadWriteFlags::NOWAIT) == Ok(1)
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_in_memory(_file: &File, _part: Range<u64>) -> bool {
+    false
+}
+
 /// Asks for a part of a mapped file to be read, and waits for nothing; a hint, which may come to nothing.
 #[cfg(target_os = "linux")]
 pub(crate) fn will_need(part: &[u8]) {
-    use rustix::mm::{Advice, madvise};
-    /// Of more than what a device reads ahead, which is 128 KiB by default, the kernel forgets the rest.
-    const PIECE: usize = 128 << 10;
-    let inside = part.as_ptr().addr() % rustix::param::page_size();
-    let start = part.as_ptr().wrapping_byte_sub(inside);
-    let length = part.len() + inside;
-    for at in (0..length).step_by(PIECE) {
-        let piece = start.wrapping_byte_add(at).cast_mut().cast();
-        // SAFETY: this advice changes nothing but what the kernel reads ahead, wherever the pages lie.
-        #[expect(unsafe_code, reason = "a system call that takes an address")]
-        let _ = unsafe { madvise(piece, PIECE.min(length - at), Advice::WillNeed) };
+    for piece in part.chunks(PIECE) {
+        advise(piece, rustix::mm::Advice::WillNeed);
     }
+}
+
+/// Says of a part of a mapped file that its memory is to be had before any other, should some be needed; a hint. The
+/// kernel would rather give up what was read ahead than what was just used.
+#[cfg(target_os = "linux")]
+pub(crate) fn done_with(part: &[u8]) {
+    advise(part, rustix::mm::Advice::LinuxCold);
+}
+
+#[cfg(target_os = "linux")]
+fn advise(part: &[u8], advice: rustix::mm::Advice) {
+    let inside = part.as_ptr().addr() % rustix::param::page_size();
+    let start = part.as_ptr().wrapping_byte_sub(inside).cast_mut().cast();
+    // SAFETY: neither advice changes anything but what the kernel keeps in memory, wherever the pages lie.
+    #[expect(unsafe_code, reason = "a system call that takes an address")]
+    let _ = unsafe { rustix::mm::madvise(start, part.len() + inside, advice) };
 }
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn will_need(_part: &[u8]) {}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn done_with(_part: &[u8]) {}

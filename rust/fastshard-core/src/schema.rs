@@ -103,6 +103,14 @@ pub enum Kind {
         /// Its type.
         dtype: Dtype,
     },
+    /// Arrays of as many elements as each sample has.
+    List {
+        /// Type of an element's numbers.
+        dtype: Dtype,
+        /// Shape of an element; empty for a number.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        shape: Vec<usize>,
+    },
     /// UTF-8 text.
     Text,
     /// Any bytes.
@@ -130,7 +138,16 @@ impl Field {
             Kind::Class { .. } => Some((Dtype::Int64, &[])),
             Kind::Scalar { dtype } => Some((*dtype, &[])),
             Kind::Tensor { dtype, shape, .. } => Some((*dtype, shape)),
-            Kind::Image | Kind::Text | Kind::Bytes => None,
+            Kind::Image | Kind::List { .. } | Kind::Text | Kind::Bytes => None,
+        }
+    }
+
+    /// Type and shape of an element of a list.
+    #[must_use]
+    pub fn list(&self) -> Option<(Dtype, &[usize])> {
+        match &self.kind {
+            Kind::List { dtype, shape } => Some((*dtype, shape)),
+            _ => None,
         }
     }
 
@@ -148,10 +165,10 @@ impl Field {
                 self.name
             ));
         }
-        if let Some((Dtype::Bfloat16, _)) = self.fixed() {
+        if let Some((Dtype::Bfloat16, _)) = self.fixed().or(self.list()) {
             return Err(format!("field {:?}: bfloat16 can't be stored", self.name));
         }
-        if let Kind::Tensor { dtype, shape, .. } = &self.kind {
+        if let Kind::Tensor { dtype, shape, .. } | Kind::List { dtype, shape } = &self.kind {
             let bytes = shape
                 .iter()
                 .try_fold(dtype.size(), |n, &d| n.checked_mul(d));
@@ -212,6 +229,8 @@ mod tests {
             r#"{"name":"x","type":"tensor","dtype":"uint8","shape":[0]}"#,
             r#"{"name":"x","type":"tensor","dtype":"bfloat16","shape":[2]}"#,
             r#"{"name":"x","type":"scalar","dtype":"bfloat16"}"#,
+            r#"{"name":"x","type":"list","dtype":"bfloat16"}"#,
+            r#"{"name":"x","type":"list","dtype":"int8","shape":[0]}"#,
             r#"{"name":"x","type":"tensor","dtype":"uint64","shape":[4294967296,4294967296,4294967296]}"#,
         ] {
             assert!(check_fields(&[field(json)]).is_err(), "{json}");

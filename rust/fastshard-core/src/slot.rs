@@ -79,7 +79,7 @@ impl Drop for Slot {
     }
 }
 
-/// Slots of one size. Batches that a consumer keeps take slots of their own; at most `keep` idle ones stay.
+/// Slots of one size, or larger. Batches that a consumer keeps take slots of their own; at most `keep` idle ones stay.
 #[derive(Debug)]
 pub struct SlotPool {
     bytes: usize,
@@ -114,6 +114,16 @@ impl SlotPool {
         }
     }
 
+    /// Leases a slot of at least this size. One that is too small makes room for a larger one.
+    #[must_use]
+    pub fn lease_of(self: &Arc<Self>, bytes: usize) -> Lease {
+        let mut lease = self.lease();
+        if lease.bytes() < bytes {
+            lease.slot = Some(Slot::new(bytes.next_power_of_two()));
+        }
+        lease
+    }
+
     /// Idle slots.
     #[must_use]
     pub fn idle(&self) -> usize {
@@ -132,12 +142,14 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn start(&self) -> *mut u8 {
-        self.slot
-            .as_ref()
-            .expect("present until dropped")
-            .start
-            .as_ptr()
+    fn slot(&self) -> &Slot {
+        self.slot.as_ref().expect("present until dropped")
+    }
+
+    /// Its size.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.slot().layout.size()
     }
 
     /// The address of a byte.
@@ -146,12 +158,10 @@ impl Lease {
     /// When the slot is smaller.
     #[must_use]
     pub fn address(&self, offset: usize) -> *mut u8 {
-        assert!(
-            offset <= self.pool.bytes,
-            "offset {offset} of {}",
-            self.pool.bytes
-        );
-        self.start().wrapping_add(offset)
+        let slot = self.slot();
+        let bytes = slot.layout.size();
+        assert!(offset <= bytes, "offset {offset} of {bytes}");
+        slot.start.as_ptr().wrapping_add(offset)
     }
 
     /// A part of the slot to write to.
@@ -170,11 +180,8 @@ impl Lease {
     #[must_use]
     pub unsafe fn part(&self, offset: usize, length: usize) -> &mut [u8] {
         let end = offset.checked_add(length).expect("small numbers");
-        assert!(
-            end <= self.pool.bytes,
-            "part {offset}..{end} of {}",
-            self.pool.bytes
-        );
+        let bytes = self.bytes();
+        assert!(end <= bytes, "part {offset}..{end} of {bytes}");
         // SAFETY: in bounds, initialised by `Slot::new`; exclusiveness is the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.address(offset), length) }
     }
@@ -220,5 +227,15 @@ mod tests {
     fn large_slots_are_aligned_to_huge_pages() {
         let lease = SlotPool::new(3 * HUGE_PAGE + 5, 1).lease();
         assert_eq!(lease.address(0) as usize % HUGE_PAGE, 0);
+    }
+
+    #[test]
+    fn slots_grow() {
+        let pool = SlotPool::new(0, 2);
+        let small = pool.lease_of(10);
+        assert!(small.bytes() >= 10);
+        drop(small);
+        assert!(pool.lease_of(1000).bytes() >= 1000);
+        assert!(pool.lease_of(10).bytes() >= 1000, "the larger one stays");
     }
 }

@@ -71,6 +71,18 @@ impl PyDataset {
                 }
                 array::owned(py, bytes.to_vec(), dtype, shape)
             }
+            Column::List {
+                offsets,
+                values,
+                item_bytes,
+            } => {
+                let (dtype, item) = field.list().expect("stored as a list");
+                let [start, end] = [0, 1].map(|at| offsets[place.row + at] as usize);
+                let mut shape = vec![end - start];
+                shape.extend_from_slice(item);
+                let bytes = values[start * item_bytes..end * item_bytes].to_vec();
+                array::owned(py, bytes, dtype, &shape)
+            }
             Column::Text(text) => text.value(place.row).into_bound_py_any(py),
             Column::Bytes(bytes) | Column::Image { bytes, .. } => {
                 Ok(PyBytes::new(py, bytes.value(place.row)).into_any())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastshard_core::Dataset;
 use fastshard_core::order::{Rows, View, Weights};
-use fastshard_core::pipeline::{Batches, Loader, Pass, Poll, Spec};
+use fastshard_core::pipeline::{Batches, Loader, Pass, Poll, Rows as BatchRows, Spec};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -17,6 +17,9 @@ use crate::error::to_python;
 
 /// How long the consumer waits before it looks for signals.
 const SLICE: Duration = Duration::from_millis(50);
+
+/// An array of a batch: its name, dtype, what its first dimension counts, and its other dimensions.
+type PyOutput<'py> = (String, &'static str, &'static str, Bound<'py, PyTuple>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -118,16 +121,18 @@ impl PyLoader {
         self.view.samples()
     }
 
-    fn outputs<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Vec<(String, &'static str, Bound<'py, PyTuple>)>> {
+    fn outputs<'py>(&self, py: Python<'py>) -> PyResult<Vec<PyOutput<'py>>> {
         let outputs = self.loader()?.outputs().into_iter().map(|output| {
             let list = if output.text { "str" } else { "bytes" };
             let dtype = output
                 .dtype
                 .map_or(list, fastshard_core::schema::Dtype::name);
-            Ok((output.name, dtype, PyTuple::new(py, output.shape)?))
+            let rows = match output.rows {
+                BatchRows::Samples => "samples",
+                BatchRows::Elements => "elements",
+                BatchRows::Bounds => "bounds",
+            };
+            Ok((output.name, dtype, rows, PyTuple::new(py, output.shape)?))
         });
         outputs.collect()
     }

@@ -57,6 +57,17 @@ fn tensor(name: &str, dtype: Dtype, shape: &[usize]) -> ArrowField {
     ]))
 }
 
+/// A list of numbers; elements that have a shape are fixed-size lists themselves.
+fn list(name: &str, dtype: Dtype, shape: &[usize]) -> ArrowField {
+    let mut item = ArrowField::new("item", data_type(dtype), true);
+    if !shape.is_empty() {
+        let count = shape.iter().product::<usize>();
+        let numbers = DataType::FixedSizeList(Arc::new(item), count as i32);
+        item = ArrowField::new("item", numbers, true);
+    }
+    ArrowField::new(name, DataType::List(Arc::new(item)), true)
+}
+
 fn column(field: &Field) -> ArrowField {
     let name = field.name.as_str();
     match &field.kind {
@@ -64,6 +75,7 @@ fn column(field: &Field) -> ArrowField {
         Kind::Class { .. } => ArrowField::new(name, DataType::Int64, true),
         Kind::Tensor { dtype, shape, .. } => tensor(name, *dtype, shape),
         Kind::Scalar { dtype } => ArrowField::new(name, data_type(*dtype), true),
+        Kind::List { dtype, shape } => list(name, *dtype, shape),
         Kind::Text => ArrowField::new(name, DataType::Utf8, true),
         Kind::Bytes => ArrowField::new(name, DataType::Binary, true),
     }

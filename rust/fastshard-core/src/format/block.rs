@@ -43,6 +43,15 @@ pub enum Column {
         /// Bytes a row.
         row_bytes: usize,
     },
+    /// Values of which each row has some, one after the other.
+    List {
+        /// Where each row's elements start, and where the last one's end.
+        offsets: OffsetBuffer<i32>,
+        /// The elements.
+        values: Buffer,
+        /// Bytes an element.
+        item_bytes: usize,
+    },
     /// Text.
     Text(StringArray),
     /// Bytes.
@@ -80,11 +89,31 @@ impl Column {
             Self::Fixed { values, row_bytes } => {
                 &values[rows.start * row_bytes..rows.end * row_bytes]
             }
+            Self::List {
+                offsets,
+                values,
+                item_bytes,
+            } => {
+                let items = between(offsets);
+                &values[items.start * item_bytes..items.end * item_bytes]
+            }
             Self::Text(text) => &text.value_data()[between(text.value_offsets())],
             Self::Image { bytes, .. } | Self::Bytes(bytes) => {
                 &bytes.value_data()[between(bytes.value_offsets())]
             }
         }
+    }
+
+    /// How long a row of variable length is: elements of lists, bytes of others; 0 for those of fixed size.
+    #[must_use]
+    pub fn length(&self, row: usize) -> usize {
+        let offsets = match self {
+            Self::Fixed { .. } => return 0,
+            Self::List { offsets, .. } => &offsets[..],
+            Self::Text(text) => text.value_offsets(),
+            Self::Image { bytes, .. } | Self::Bytes(bytes) => bytes.value_offsets(),
+        };
+        (offsets[row + 1] - offsets[row]) as usize
     }
 
     fn update_crc(&self, row: usize, crc: u32) -> u32 {
@@ -100,6 +129,7 @@ impl Column {
             Self::Fixed { values, row_bytes } => {
                 crc32c::crc32c_append(crc, &values[row * row_bytes..][..*row_bytes])
             }
+            Self::List { .. } => variable(crc, self.piece(row..row + 1)),
             Self::Text(text) => variable(crc, text.value(row).as_bytes()),
             Self::Bytes(bytes) => variable(crc, bytes.value(row)),
         }
@@ -142,6 +172,34 @@ fn fixed(array: &ArrayRef, rows: usize, row_bytes: usize) -> Option<Column> {
     })
 }
 
+/// The elements of lists, which may themselves be of a fixed number of values.
+fn list(array: &ArrayRef, field: &Field) -> Option<Column> {
+    let (dtype, shape) = field.list()?;
+    let list = array.as_list_opt::<i32>()?;
+    let per_item = shape.iter().product::<usize>();
+    let mut items = list.values().to_data();
+    let count = items.len();
+    if let [numbers] = items.child_data()
+        && items.offset() == 0
+        && items.null_count() == 0
+    {
+        items = numbers.clone();
+    }
+    if items.offset() != 0 || items.null_count() != 0 {
+        return None;
+    }
+    let item_bytes = dtype.size() * per_item;
+    let values = items.buffers().first()?;
+    let length = count.checked_mul(item_bytes)?;
+    let offsets = list.offsets().clone();
+    // Arrow has seen to it that offsets ascend, and end within the elements.
+    (values.len() >= length).then(|| Column::List {
+        offsets,
+        values: values.slice_with_length(0, length),
+        item_bytes,
+    })
+}
+
 fn column(batch: &RecordBatch, field: &Field) -> Option<Column> {
     let array = batch.column_by_name(&field.name)?;
     if array.null_count() != 0 {
@@ -172,6 +230,7 @@ fn column(batch: &RecordBatch, field: &Field) -> Option<Column> {
                 },
             })
         }
+        Kind::List { .. } => list(array, field),
         Kind::Text => Some(Column::Text(array.as_string_opt()?.clone())),
         Kind::Bytes => Some(Column::Bytes(array.as_binary_opt()?.clone())),
         Kind::Class { .. } | Kind::Tensor { .. } | Kind::Scalar { .. } => {

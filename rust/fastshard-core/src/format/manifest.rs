@@ -10,8 +10,16 @@ use super::MANIFEST;
 use crate::error::{Error, Result};
 use crate::schema::{Field, check_fields};
 
-/// The format version that this library writes, and the newest that it reads.
-pub const VERSION: u32 = 2;
+/// The newest format version that this library reads.
+pub const VERSION: u32 = 3;
+
+/// The version that a dataset of these fields is written in: the oldest that has all of them, so that an older library
+/// reads it, too.
+#[must_use]
+pub fn version_of(fields: &[Field]) -> u32 {
+    let lists = fields.iter().any(|field| field.list().is_some());
+    if lists { VERSION } else { 2 }
+}
 
 const FORMAT: &str = "fastshard";
 
@@ -152,7 +160,7 @@ impl Manifest {
     ) -> Self {
         let mut manifest = Self {
             format: FORMAT.into(),
-            version: VERSION,
+            version: version_of(&fields),
             fingerprint: String::new(),
             rows: shards.iter().map(|shard| shard.rows).sum(),
             fields,

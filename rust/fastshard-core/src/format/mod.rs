@@ -8,7 +8,7 @@ pub use arrow::arrow_schema;
 pub(crate) use arrow::{image_children, tiles_item};
 pub use block::{Block, Column, Tiles};
 pub(crate) use block::{columns, row_crc};
-pub use manifest::{BlockEntry, ImageSizes, Manifest, ShardEntry, VERSION};
+pub use manifest::{BlockEntry, ImageSizes, Manifest, ShardEntry, VERSION, version_of};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";

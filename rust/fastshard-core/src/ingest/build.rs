@@ -18,7 +18,7 @@ use super::units::{join, paths};
 use crate::codec::{Header, Transcoding, encode_jpeg, encode_png, seekable_jpeg};
 use crate::error::{Error, Result};
 use crate::format::{
-    CRC_COLUMN, ImageSizes, PATH_COLUMN, VERSION, arrow_schema, columns, image_children, row_crc,
+    CRC_COLUMN, ImageSizes, PATH_COLUMN, arrow_schema, columns, image_children, row_crc, version_of,
 };
 use crate::pipeline::{ImagePlan, ImageWorker, OnError};
 use crate::pixels::{Depth, PixelFormat};
@@ -88,7 +88,7 @@ impl Builder {
             ImagePlan::encoded("image", 0, &spec.operations(channels), Layout::Nhwc, size)
         };
         Ok(Self {
-            schema: arrow_schema(&stored, source_paths, VERSION),
+            schema: arrow_schema(&stored, source_paths, version_of(&stored)),
             plans: [plan(3)?, plan(1)?],
             spec,
             stored,

@@ -87,6 +87,14 @@ pub(super) fn conform(array: ArrayRef, data_type: &DataType) -> Result<ArrayRef,
         return Ok(array);
     }
     let wrong = || format!("is {}, expected {data_type}", array.data_type());
+    if let (DataType::List(item), Some(list)) = (data_type, array.as_list_opt::<i32>()) {
+        if list.values().null_count() > 0 {
+            return Err(wrong());
+        }
+        let values = conform(list.values().clone(), item.data_type())?;
+        let list = ListArray::new(item.clone(), list.offsets().clone(), values, None);
+        return Ok(Arc::new(list));
+    }
     let (DataType::FixedSizeList(item, size), Some(list)) =
         (data_type, array.as_fixed_size_list_opt())
     else {

@@ -5,17 +5,20 @@
 //! ranks share an epoch without a word between them.
 
 mod blockwise;
+mod buckets;
 mod permutation;
 mod rows;
 mod weights;
 
 pub use blockwise::Cut;
+pub use buckets::Buckets;
 pub use permutation::Permutation;
 pub use rows::Rows;
 pub use weights::Weights;
 
 use std::cell::RefCell;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 
 use blockwise::{Blockwise, Window};
 
@@ -106,6 +109,7 @@ pub struct Order<'a> {
     share: Share,
     seed: u64,
     epoch: u64,
+    buckets: Option<&'a Buckets>,
 }
 
 impl<'a> Order<'a> {
@@ -128,7 +132,15 @@ impl<'a> Order<'a> {
             share,
             seed,
             epoch,
+            buckets: None,
         }
+    }
+
+    /// With samples of like lengths brought together.
+    #[must_use]
+    pub fn bucketed(mut self, buckets: Option<&'a Buckets>) -> Self {
+        self.buckets = buckets;
+        self
     }
 
     /// The position in the epoch of this rank's sample at an index.
@@ -161,18 +173,43 @@ impl<'a> Order<'a> {
             for (position, index) in positions.iter_mut().zip(first..) {
                 *position = self.position(index);
             }
-            for (drawn, position) in drawn.iter_mut().zip(&*positions) {
-                drawn.key = *position;
+            match self.buckets {
+                Some(buckets) => self.draw_sorted(buckets, positions, drawn),
+                None => self.draw(positions, drawn),
             }
-            match &self.mix {
-                Mix::None => {}
-                Mix::Uniform(permutation) => permutation.map(positions),
-                Mix::Blockwise(blockwise, window) => {
-                    blockwise.map(positions, &mut window.borrow_mut());
-                }
-            }
-            self.look_up(positions, drawn);
             first += drawn.len() as u64;
+        }
+    }
+
+    /// The samples at positions, which are used up.
+    fn draw(&self, positions: &mut [u64], drawn: &mut [Drawn]) {
+        for (drawn, position) in drawn.iter_mut().zip(&*positions) {
+            drawn.key = *position;
+        }
+        match &self.mix {
+            Mix::None => {}
+            Mix::Uniform(permutation) => permutation.map(positions),
+            Mix::Blockwise(blockwise, window) => {
+                blockwise.map(positions, &mut window.borrow_mut());
+            }
+        }
+        self.look_up(positions, drawn);
+    }
+
+    /// The samples at positions of windows that are sorted by length.
+    fn draw_sorted(&self, buckets: &Buckets, positions: &[u64], drawn: &mut [Drawn]) {
+        let shuffle = (!matches!(self.mix, Mix::None)).then_some(self.seed);
+        let mut window = 0..0;
+        let mut sorted: Arc<[Drawn]> = Arc::new([]);
+        for (drawn, position) in drawn.iter_mut().zip(positions) {
+            if !window.contains(position) {
+                window = buckets.window(*position, self.view.samples());
+                sorted = buckets.sorted(self.epoch, &window, shuffle, |drawn| {
+                    let mut positions: Vec<_> = window.clone().collect();
+                    self.draw(&mut positions, drawn);
+                });
+            }
+            *drawn = sorted[(position - window.start) as usize];
         }
     }
 
@@ -192,17 +229,44 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// Rows to be asked for before a batch is filled, in pieces that a disk reads at full speed: those of the next
-    /// window where a new one begins, and at the beginning those of both. `before` is the batch before, if there was one;
-    /// batches are given as indices.
+    /// The last window from which this rank's sample at an index may be; where there are no windows, 0.
     #[must_use]
-    pub fn soon(&self, before: Option<Range<u64>>, batch: Range<u64>) -> Vec<Range<u64>> {
+    pub fn window(&self, index: u64) -> u64 {
+        let Mix::Blockwise(blockwise, _) = &self.mix else {
+            return 0;
+        };
+        blockwise.window_of(self.sorted_with(self.position(index)).end - 1)
+    }
+
+    /// The positions that one is sorted together with.
+    fn sorted_with(&self, position: u64) -> Range<u64> {
+        let alone = || position..position + 1;
+        let samples = self.view.samples();
+        (self.buckets).map_or_else(alone, |buckets| buckets.window(position, samples))
+    }
+
+    /// The windows of samples at so many indices, where there are windows that can be read one after the other. Samples
+    /// that begin anew at the epoch's first positions are not worth another look.
+    #[must_use]
+    pub fn windows(&self, indices: Range<u64>) -> Option<RangeInclusive<u64>> {
         let (Mix::Blockwise(blockwise, _), None) = (&self.mix, &self.view.weights) else {
+            return None;
+        };
+        let Share { start, rank, world } = self.share;
+        let last = self.view.samples().checked_sub(1)?;
+        let together = |index: u64| self.sorted_with((start + index * world + rank).min(last));
+        let first = together(indices.start).start;
+        let last = together(indices.end.checked_sub(1)?).end - 1;
+        Some(blockwise.window_of(first)..=blockwise.window_of(last))
+    }
+
+    /// The rows of a window, in pieces that lie close together.
+    #[must_use]
+    pub fn pieces(&self, window: u64) -> Vec<Range<u64>> {
+        let Mix::Blockwise(blockwise, _) = &self.mix else {
             return Vec::new();
         };
-        let window = |index: u64| blockwise.window_of(self.position(index));
-        let first = before.map_or_else(|| window(batch.start), |before| window(before.end - 1) + 2);
-        let runs = (first..window(batch.end - 1) + 2).flat_map(|number| blockwise.runs(number));
+        let runs = blockwise.runs(window);
         runs.filter_map(|run| self.view.rows.piece(run)).collect()
     }
 
@@ -217,7 +281,7 @@ impl<'a> Order<'a> {
             return None;
         };
         let plain = matches!(self.mix, Mix::None) && self.share.world == 1;
-        plain.then(|| start + self.share.start + index)
+        (plain && self.buckets.is_none()).then(|| start + self.share.start + index)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Batches: while they are filled by many threads, and when they are handed over.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_buffer::Buffer;
 
@@ -10,7 +10,7 @@ use super::plan::{Plan, PlannedField, Work};
 use crate::error::{Error, Result};
 use crate::format::Column;
 use crate::mapping::Access;
-use crate::order::Order;
+use crate::order::{Drawn, Order};
 use crate::pixels::Scratch;
 use crate::schema::Dtype;
 use crate::slot::Lease;
@@ -93,8 +93,12 @@ pub(super) struct OpenBatch {
     position: u64,
     pub(super) rows: usize,
     pub(super) lease: Arc<Lease>,
+    /// Whether its rows follow each other in the dataset, and may be shown where they lie.
+    run: bool,
     /// Which fields are shown where they lie, and where.
     views: Vec<Option<Buffer>>,
+    /// Fields of lists, once all rows are known.
+    sequences: Mutex<Result<Vec<BatchField>>>,
     unfinished: AtomicUsize,
     /// Set when the last row is filled and batch transforms have run.
     ready: AtomicBool,
@@ -132,6 +136,8 @@ impl OpenBatch {
             position: order.position(first),
             rows,
             lease,
+            run: run.is_some(),
+            sequences: Mutex::new(Ok(Vec::new())),
             views: views.collect::<Result<_>>()?,
             unfinished: AtomicUsize::new(rows),
             ready: AtomicBool::new(false),
@@ -174,10 +180,18 @@ impl OpenBatch {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Runs the batch transforms; for the thread that finished the last rows. Rows that failed take no part.
-    pub(super) fn transform(&self, plan: &Plan, epoch: u64, saved: &mut Scratch) {
+    /// Runs the batch transforms and puts lists together; for the thread that finished the last rows. Rows that failed
+    /// take no part.
+    pub(super) fn complete(
+        &self,
+        plan: &Plan,
+        order: &Order<'_>,
+        epoch: u64,
+        saved: &mut Scratch,
+    ) {
+        let mut sequences = plan.fields.iter().filter_map(PlannedField::sequence).peekable();
         let spec = &plan.spec;
-        if spec.batch_transforms.is_empty() {
+        if spec.batch_transforms.is_empty() && sequences.peek().is_none() {
             return;
         }
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,6 +199,19 @@ impl OpenBatch {
             .filter(|row| failures.iter().all(|(failed, _)| failed != row))
             .collect();
         drop(failures);
+        if sequences.peek().is_some() {
+            let mut drawn = vec![Drawn::default(); self.rows];
+            order.fill(self.first, &mut drawn);
+            let rows: Vec<u64> = kept.iter().map(|&row| drawn[row].row).collect();
+            let run = self.run && kept.len() == self.rows;
+            let built = sequences
+                .map(|(field, sequence)| sequence.build(&plan.dataset, field, &rows, run));
+            let built = built.collect::<Result<Vec<_>>>();
+            *self.lock_sequences() = built.map(|fields| fields.into_iter().flatten().collect());
+        }
+        if spec.batch_transforms.is_empty() {
+            return;
+        }
         let filled = Filled {
             fields: &plan.fields,
             layout: spec.layout,
@@ -196,6 +223,12 @@ impl OpenBatch {
         batch_transform::run(&spec.batch_transforms, &filled, saved, |field| {
             self.values(field)
         });
+    }
+
+    fn lock_sequences(&self) -> MutexGuard<'_, Result<Vec<BatchField>>> {
+        self.sequences
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All rows of a field in the slot; for one holder at a time, when no worker writes any more.
@@ -234,8 +267,16 @@ impl OpenBatch {
         let kept: Vec<usize> = (0..asked)
             .filter(|row| left_out.binary_search(row).is_err())
             .collect();
-        let fields = plan.fields.iter().zip(&self.views).map(|(field, view)| {
+        let built = std::mem::replace(&mut *self.lock_sequences(), Ok(Vec::new()))?;
+        let mut sequences = built.into_iter();
+        let mut fields = Vec::with_capacity(plan.fields.len());
+        for (field, view) in plan.fields.iter().zip(&self.views) {
             let values = match (&field.work, view) {
+                (Work::Sequence(_), _) => {
+                    let outputs = field.outputs().len();
+                    fields.extend(sequences.by_ref().take(outputs));
+                    continue;
+                }
                 (Work::List, _) => list(plan, field, order, self.first, &kept)?,
                 (_, Some(buffer)) if left_out.is_empty() => array(
                     field,
@@ -253,15 +294,12 @@ impl OpenBatch {
                     )
                 }
             };
-            Ok(BatchField {
-                name: field.output.name.clone(),
+            fields.push(BatchField {
+                name: field.name.clone(),
                 values,
-            })
-        });
-        Ok(Batch {
-            rows,
-            fields: fields.collect::<Result<_>>()?,
-        })
+            });
+        }
+        Ok(Batch { rows, fields })
     }
 
     /// Moves the kept rows together, in the slot.
@@ -281,8 +319,8 @@ impl OpenBatch {
 
 fn array(field: &PlannedField, rows: usize, memory: Memory, address: *const u8) -> Values {
     let mut shape = vec![rows];
-    shape.extend_from_slice(&field.output.shape);
-    let dtype = field.output.dtype.expect("lists don't come here");
+    shape.extend_from_slice(&field.shape);
+    let dtype = field.dtype.expect("lists don't come here");
     Values::Array {
         memory,
         address,
@@ -308,12 +346,12 @@ fn list(
             _ => {
                 return Err(Error::decode(format!(
                     "field {:?} is no list",
-                    field.output.name
+                    field.name
                 )));
             }
         }
     }
-    Ok(if field.output.text {
+    Ok(if field.text {
         Values::Text(texts)
     } else {
         Values::Bytes(bytes)

@@ -174,7 +174,7 @@ pub(super) fn run<'a>(
         let mut named = batch
             .fields
             .iter()
-            .filter(|field| field.output.name == name);
+            .filter(|field| field.name == name);
         named.next().expect("checked when the loader was made")
     };
     let rows = |field: &PlannedField| Rows {
@@ -187,15 +187,15 @@ pub(super) fn run<'a>(
         let mut draws = Draws::new(key, at);
         let (how, mix) = operation.choose(&mut draws);
         let image = find(&mix.image);
-        let dtype = image.output.dtype.expect("images have one");
+        let dtype = image.dtype.expect("images have one");
         // In single precision, as torch draws it.
         let mut lambda = f64::from(beta(&mut draws, mix.alpha) as f32);
         match how {
             How::Blend => rows(image).blend(saved, dtype, lambda),
             How::Paste => {
-                let size = height_width(&image.output.shape, layout);
+                let size = height_width(&image.shape, layout);
                 let area = random_box(size, lambda, &mut draws);
-                rows(image).paste(saved, &runs(&image.output.shape, layout, dtype, area));
+                rows(image).paste(saved, &runs(&image.shape, layout, dtype, area));
                 let [x1, y1, x2, y2] = area;
                 let share = ((x2 - x1) * (y2 - y1)) as f64 / (size[0] * size[1]) as f64;
                 lambda = 1.0 - share;

@@ -93,7 +93,7 @@ impl Gather {
         let place = plan.dataset.locate(row)?;
         for (at, field) in plan.fields.iter().enumerate() {
             let Column::Fixed { values, .. } = place.block.column(field.index) else {
-                return Err(not_as_planned(&field.output.name));
+                return Err(not_as_planned(&field.name));
             };
             self.values[block * fields + at] = Some(values.clone());
         }

@@ -1,17 +1,19 @@
 //! One epoch: threads that fill batches ahead, and the consumer's end.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::ahead::ReadAhead;
 use super::batch::{Batch, OpenBatch};
 use super::gather::Gather;
 use super::plan::{OnError, Pass, Plan, Shuffling, Work};
 use super::worker::{Claim, Worker, claim_rows};
 use crate::error::{Error, Result};
-use crate::order::{Order, Shuffle};
+use crate::order::Order;
 use crate::slot::SlotPool;
 
 /// How long `close` waits for threads: longer than a photograph takes, short enough for Ctrl-C to feel immediate.
@@ -54,6 +56,8 @@ struct Shared {
     work: Condvar,
     done: Condvar,
     cancelled: AtomicBool,
+    /// Where a thread reads ahead.
+    ahead: Option<ReadAhead>,
 }
 
 impl Shared {
@@ -66,6 +70,19 @@ impl Shared {
             plan.spec.seed,
             self.pass.epoch,
         )
+        .bucketed(plan.buckets.as_ref())
+    }
+
+    /// The windows of a block-wise shuffle that this pass goes through; nothing where there is nothing to read, or
+    /// decoded pixels are kept.
+    fn windows(&self) -> Option<RangeInclusive<u64>> {
+        let (plan, pass) = (&*self.plan, &self.pass);
+        if plan.dataset.sources().is_empty() || !plan.keeping.is_empty() || self.count == 0 {
+            return None;
+        }
+        let size = plan.spec.batch_size as u64;
+        let last = pass.first + (self.count - 1) * pass.step;
+        self.order().windows(pass.first * size..(last + 1) * size)
     }
 
     fn is_next_ready(&self) -> bool {
@@ -92,7 +109,8 @@ impl Shared {
         )
     }
 
-    /// The next rows to fill; `None` when there are none and never will be, or none right now and `wait` is not set.
+    /// The next rows to fill; `None` when there are none and never will be, or none right now that can be filled without
+    /// waiting, and `wait` is not set.
     fn claim(&self, order: &Order<'_>, rows: usize, wait: bool) -> Option<Claim> {
         let mut queue = self.lock();
         loop {
@@ -101,6 +119,9 @@ impl Shared {
             }
             if let Some(batch) = queue.open.back().filter(|batch| queue.claimed < batch.rows) {
                 let batch = batch.clone();
+                if !wait && !self.is_read(order, batch.first, batch.rows) {
+                    return None;
+                }
                 let (start, count) = (queue.claimed, rows.min(batch.rows - queue.claimed));
                 queue.claimed += count;
                 return Some(Claim {
@@ -164,37 +185,36 @@ impl Shared {
         let rows = claim_rows(&self.plan);
         let gather = Gather::new(&self.plan);
         let mut worker = Worker::new(&self.plan, &order, self.pass.epoch, gather);
-        while let Some(claim) = self.claim(&order, rows, true) {
-            self.ask_ahead(&order, &claim);
+        while let Some(claim) = self.claim(&order, rows, true)
+            && self.wait_for_disk(&order, &claim.batch)
+        {
             self.fill(&mut worker, &claim);
         }
     }
 
-    /// Has the disk read what comes next, as far as the order can tell; nothing where decoded pixels are kept.
-    fn ask_ahead(&self, order: &Order<'_>, claim: &Claim) {
-        let plan = &*self.plan;
-        if claim.start > 0 || plan.shuffle == Shuffle::None || !plan.keeping.is_empty() {
-            return;
-        }
-        let first = claim.batch.first;
-        let size = plan.spec.batch_size as u64;
-        let before = first.checked_sub(self.pass.step * size);
-        let before = before.filter(|&start| start >= self.pass.first * size);
-        let soon = order.soon(
-            before.map(|start| start..start + size),
-            first..first + claim.batch.rows as u64,
-        );
-        let fields: Vec<_> = plan.fields.iter().map(|field| field.index).collect();
-        for rows in soon {
-            // A block that can't be read is an error of the rows that come from it.
-            let _ = plan.dataset.will_need(rows, &fields);
+    /// Whether what a batch needs has been read from the disk, as far as that is done ahead.
+    fn is_read(&self, order: &Order<'_>, first: u64, rows: usize) -> bool {
+        let last = first + rows as u64 - 1;
+        (self.ahead.as_ref()).is_none_or(|ahead| ahead.is_read(order.window(last)))
+    }
+
+    /// Waits until what a batch needs has been read from the disk; false when cancelled.
+    fn wait_for_disk(&self, order: &Order<'_>, batch: &OpenBatch) -> bool {
+        let last = batch.first + batch.rows as u64 - 1;
+        let ahead = self.ahead.as_ref();
+        ahead.is_none_or(|ahead| ahead.wait(order.window(last), &self.cancelled))
+    }
+
+    fn read_ahead(&self) {
+        if let Some(ahead) = &self.ahead {
+            ahead.run(&self.plan, &self.order(), &self.cancelled);
         }
     }
 
     fn fill(&self, worker: &mut Worker<'_>, claim: &Claim) {
         worker.run(claim);
         if claim.batch.finish_rows(claim.count) {
-            worker.transform(&claim.batch);
+            worker.complete(&claim.batch);
             claim.batch.set_ready();
             // The lock orders this against a consumer that is about to wait.
             self.announce(&mut self.lock());
@@ -239,7 +259,7 @@ impl Batches {
             (false, Some(_)) => (plan.threads - 1).max(1),
             (false, None) => plan.threads,
         };
-        let shared = Arc::new(Shared {
+        let mut shared = Shared {
             plan,
             pool,
             pass,
@@ -248,7 +268,10 @@ impl Batches {
             work: Condvar::new(),
             done: Condvar::new(),
             cancelled: AtomicBool::new(false),
-        });
+            ahead: None,
+        };
+        shared.ahead = shared.windows().map(ReadAhead::new);
+        let shared = Arc::new(shared);
         let mut this = Self {
             shared: shared.clone(),
             threads: Vec::new(),
@@ -261,14 +284,20 @@ impl Batches {
             over: false,
         };
         for number in 0..threads {
-            let shared = shared.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("fastshard-{number}"))
-                .spawn(move || shared.work())
-                .map_err(Error::io("starting a thread"))?;
-            this.threads.push(thread);
+            this.spawn(format!("fastshard-{number}"), Shared::work)?;
+        }
+        if shared.ahead.is_some() {
+            this.spawn("fastshard-ahead".into(), Shared::read_ahead)?;
         }
         Ok(this)
+    }
+
+    fn spawn(&mut self, name: String, run: fn(&Shared)) -> Result<()> {
+        let shared = self.shared.clone();
+        let builder = std::thread::Builder::new().name(name);
+        let thread = builder.spawn(move || run(&shared));
+        self.threads.push(thread.map_err(Error::io("starting a thread"))?);
+        Ok(())
     }
 
     /// Waits for the next batch, at most this long.
@@ -323,6 +352,7 @@ impl Batches {
                 start: 0,
                 count: batch.rows,
             });
+            worker.complete(&batch);
             self.gather = worker.into_gather();
         }
         Ok(batch)
@@ -343,7 +373,6 @@ impl Batches {
             && started.elapsed() < timeout
             && let Some(claim) = shared.claim(&order, rows, false)
         {
-            shared.ask_ahead(&order, &claim);
             shared.fill(&mut worker, &claim);
         }
         shared.plan.counters.waited(started);
@@ -413,6 +442,9 @@ impl Batches {
         // Under the lock, so that nobody misses it between looking and sleeping.
         drop(self.shared.lock());
         self.shared.work.notify_all();
+        if let Some(ahead) = &self.shared.ahead {
+            ahead.wake();
+        }
         let until = Instant::now() + PATIENCE;
         for thread in self.threads.drain(..) {
             while !thread.is_finished() && Instant::now() < until {

@@ -8,6 +8,7 @@
 //! batches; there is no barrier between batches, and no thread ever waits for a slower one while there is work. Memory
 //! is bounded by `prefetch` slots, what the consumer holds, and each thread's scratch.
 
+mod ahead;
 mod arrange;
 mod batch;
 mod batch_transform;
@@ -21,6 +22,7 @@ mod open;
 mod plan;
 mod read;
 mod render;
+mod sequence;
 mod standardize;
 mod stats;
 mod worker;
@@ -30,8 +32,9 @@ pub use batch_transform::{BatchOperation, Mix};
 pub(crate) use image::{ImagePlan, ImageWorker};
 pub use iterator::{Batches, Poll};
 pub use keep::{CacheSpec, Keeping};
-pub use plan::{Loader, OnError, Output, Pass, Shuffling, Spec};
+pub use plan::{BucketSpec, Loader, OnError, Output, Pass, Rows, Shuffling, Spec};
 pub use read::{Sample, read_image};
+pub use sequence::{End, ListSpec, PadSequence, Truncate};
 pub use standardize::Standardize;
 pub use stats::Stats;
 

@@ -12,19 +12,22 @@ use super::image::{ImagePlan, pixel_tensor};
 use super::iterator::Batches;
 use super::keep::{CacheSpec, Keeping, keep};
 use super::label::Shares;
+use super::sequence::{ListSpec, Sequence};
 use super::standardize::{Scale, Standardize};
 use super::stats::{Counters, Stats};
 use crate::cache::Entry;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::format::ALIGNMENT;
-use crate::order::{Cut, Share, Shuffle, View};
+use crate::order::{Buckets, Cut, Share, Shuffle, View};
 use crate::schema::{Dtype, Field, Kind};
 use crate::slot::SlotPool;
 use crate::transform::{Layout, Operation};
 
 /// A batch beyond this is a mistake in a number, not a wish.
-const MAX_BATCH_BYTES: usize = 1 << 36;
+pub(super) const MAX_BATCH_BYTES: usize = 1 << 36;
+/// Sixteen bytes each, for each of a few windows.
+const MAX_SORTED: usize = 1 << 26;
 const MAX_PREFETCH: usize = 1024;
 const MAX_THREADS: usize = 1024;
 /// Far more than there are machines, and no overflow.
@@ -96,9 +99,27 @@ pub struct Spec {
     /// Float32 fields that are standardised.
     #[serde(default)]
     pub standardize: BTreeMap<String, Standardize>,
+    /// List fields that are cut, or filled up.
+    #[serde(default)]
+    pub lists: BTreeMap<String, ListSpec>,
+    /// By whose length samples are brought together.
+    #[serde(default)]
+    pub buckets: Option<BucketSpec>,
     /// Hold rows that are decoded or gathered with variable-length fields against their checksum.
     #[serde(default = "default_verify")]
     pub verify: bool,
+}
+
+/// Batches of samples of like lengths.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BucketSpec {
+    /// The field that has the length.
+    pub field: String,
+    /// Samples that stay together: a batch of all ranks.
+    pub unit: u64,
+    /// How many of these are sorted at a time.
+    pub units: u64,
 }
 
 fn default_world_size() -> u64 {
@@ -113,15 +134,28 @@ fn default_verify() -> bool {
     true
 }
 
-/// A field of a batch.
+/// What the first dimension of an array in a batch counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Samples.
+    Samples,
+    /// Elements of all samples' lists.
+    Elements,
+    /// Where those of each sample start, and those of the last one end.
+    Bounds,
+}
+
+/// An array in a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// The field's name.
+    /// Its name: that of the field, or one made from it.
     pub name: String,
     /// Its element type; `None` for text and bytes.
     pub dtype: Option<Dtype>,
-    /// Shape of one sample.
-    pub shape: Vec<usize>,
+    /// What its first dimension counts.
+    pub rows: Rows,
+    /// The dimensions behind it; `None` for those that differ between batches.
+    pub shape: Vec<Option<usize>>,
     /// Whether it is text (else, without a dtype, bytes).
     pub text: bool,
 }
@@ -135,14 +169,22 @@ pub(super) enum Work {
     Copy,
     /// A label that becomes shares of classes.
     Label(Shares),
-    /// Handed over as a list.
+    /// Handed over as a list of objects.
     List,
+    /// Lists of numbers, put together when all rows of a batch are known.
+    Sequence(Box<Sequence>),
 }
 
 #[derive(Debug)]
 pub(super) struct PlannedField {
     pub(super) index: usize,
-    pub(super) output: Output,
+    pub(super) name: String,
+    /// Its element type; `None` where rows don't lie in the slot.
+    pub(super) dtype: Option<Dtype>,
+    /// Shape of one sample.
+    pub(super) shape: Vec<usize>,
+    /// Whether it is text.
+    pub(super) text: bool,
     pub(super) work: Work,
     /// Whether a batch transform changes it, so that it can't be shown where it lies.
     pub(super) mixed: bool,
@@ -154,11 +196,36 @@ pub(super) struct PlannedField {
     pub(super) row_bytes: usize,
 }
 
+impl PlannedField {
+    /// With what puts its lists together, where it holds some.
+    pub(super) fn sequence(&self) -> Option<(&Self, &Sequence)> {
+        match &self.work {
+            Work::Sequence(sequence) => Some((self, sequence)),
+            _ => None,
+        }
+    }
+
+    /// The arrays that it adds to a batch.
+    pub(super) fn outputs(&self) -> Vec<Output> {
+        if let Work::Sequence(sequence) = &self.work {
+            return sequence.outputs(&self.name);
+        }
+        vec![Output {
+            name: self.name.clone(),
+            dtype: self.dtype,
+            rows: Rows::Samples,
+            shape: self.shape.iter().map(|&size| Some(size)).collect(),
+            text: self.text,
+        }]
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) dataset: Arc<Dataset>,
     pub(super) view: View,
     pub(super) shuffle: Shuffle,
+    pub(super) buckets: Option<Buckets>,
     pub(super) spec: Spec,
     pub(super) fields: Vec<PlannedField>,
     pub(super) threads: usize,
@@ -244,6 +311,27 @@ fn shuffle(dataset: &Dataset, spec: &Spec) -> Shuffle {
     }
 }
 
+fn buckets(dataset: &Arc<Dataset>, spec: &Spec) -> Result<Option<Buckets>> {
+    let Some(BucketSpec { field, unit, units }) = &spec.buckets else {
+        return Ok(None);
+    };
+    let index = dataset.field(field)?;
+    if dataset.fields()[index].fixed().is_some() {
+        return Err(Error::option(format!(
+            "buckets by field {field:?}: all of its values have one length"
+        )));
+    }
+    let samples = usize::try_from(unit.saturating_mul(*units)).unwrap_or(usize::MAX);
+    number("buckets: samples that are sorted at a time", samples, 1, MAX_SORTED)?;
+    let dataset = dataset.clone();
+    // A row that can't be read says so when it is.
+    let length = move |row| {
+        let place = dataset.locate(row);
+        place.map_or(0, |place| place.block.column(index).length(place.row) as u64)
+    };
+    Ok(Some(Buckets::new(*unit, *units, Box::new(length))))
+}
+
 fn number(name: &str, value: usize, low: usize, high: usize) -> Result<()> {
     if (low..=high).contains(&value) {
         return Ok(());
@@ -267,6 +355,7 @@ impl Loader {
         }
         check_view(&dataset, &view)?;
         let (mut fields, bytes) = plan_fields(&dataset, &spec)?;
+        check_names(&fields)?;
         let keeping = keep_fields(&dataset, &spec, &mut fields)?;
         check_mixes(&dataset, &spec, &fields)?;
         let threads = if spec.num_threads == 0 {
@@ -277,6 +366,7 @@ impl Loader {
         let pool = SlotPool::new(bytes, spec.prefetch + 2);
         let plan = Plan {
             shuffle: shuffle(&dataset, &spec),
+            buckets: buckets(&dataset, &spec)?,
             dataset,
             view,
             spec,
@@ -313,10 +403,8 @@ impl Loader {
     /// What a batch holds.
     #[must_use]
     pub fn outputs(&self) -> Vec<Output> {
-        self.plan
-            .fields
-            .iter()
-            .map(|field| field.output.clone())
+        (self.plan.fields.iter())
+            .flat_map(PlannedField::outputs)
             .collect()
     }
 
@@ -401,13 +489,13 @@ fn plan_fields(dataset: &Dataset, spec: &Spec) -> Result<(Vec<PlannedField>, usi
     if names.is_empty() {
         return Err(Error::option("fields is empty, expected at least one name"));
     }
-    for name in spec.transforms.keys() {
+    for name in spec.transforms.keys().chain(spec.lists.keys()) {
         dataset.field(name)?;
     }
     let mut planned: Vec<PlannedField> = Vec::new();
     let mut bytes = 0usize;
     for name in names {
-        if planned.iter().any(|field| field.output.name == name) {
+        if planned.iter().any(|field| field.name == name) {
             return Err(Error::option(format!("fields names {name:?} twice")));
         }
         let index = dataset.field(&name)?;
@@ -466,18 +554,15 @@ fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedFie
         } else if let Some((dtype, shape)) = field.fixed() {
             (Work::Copy, Some(dtype), shape.to_vec())
         } else {
-            (Work::List, None, Vec::new())
+            (list_work(field, spec)?, None, Vec::new())
         };
     let row_bytes = dtype.map_or(0, |dtype| dtype.size() * shape.iter().product::<usize>());
-    let output = Output {
+    Ok(PlannedField {
+        index,
         name: field.name.clone(),
         dtype,
         shape,
         text: field.kind == Kind::Text,
-    };
-    Ok(PlannedField {
-        index,
-        output,
         work,
         scale: (spec.standardize.get(&field.name))
             .map(|asked| Scale::new(field, asked))
@@ -486,6 +571,33 @@ fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedFie
         offset: 0,
         row_bytes,
     })
+}
+
+fn list_work(field: &Field, spec: &Spec) -> Result<Work> {
+    let asked = spec.lists.get(&field.name);
+    let sequence = Sequence::new(field, asked.cloned().unwrap_or_default(), spec.prefetch + 2)?;
+    match sequence {
+        Some(sequence) => Ok(Work::Sequence(Box::new(sequence))),
+        None if asked.is_some() => Err(Error::option(format!(
+            "field {:?} can't be filled up or cut: it holds no lists",
+            field.name
+        ))),
+        None => Ok(Work::List),
+    }
+}
+
+/// Arrays that come with lists must not be called like another field.
+fn check_names(fields: &[PlannedField]) -> Result<()> {
+    let mut names = std::collections::HashSet::new();
+    for output in fields.iter().flat_map(PlannedField::outputs) {
+        if !names.insert(output.name.clone()) {
+            return Err(Error::option(format!(
+                "two arrays of a batch would be called {:?}; leave one field out with `fields`",
+                output.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn mixes(spec: &Spec) -> impl Iterator<Item = &Mix> {
@@ -498,7 +610,7 @@ fn check_mixes(dataset: &Dataset, spec: &Spec, fields: &[PlannedField]) -> Resul
         .try_for_each(BatchOperation::check)?;
     for mix in mixes(spec) {
         let find = |name: &str| {
-            let found = fields.iter().find(|field| field.output.name == name);
+            let found = fields.iter().find(|field| field.name == name);
             found.ok_or_else(|| {
                 Error::option(format!(
                     "a batch transform needs field {name:?}, which is not loaded"
@@ -509,7 +621,7 @@ fn check_mixes(dataset: &Dataset, spec: &Spec, fields: &[PlannedField]) -> Resul
         if !has_pixels(dataset, image) {
             return Err(no_pixels(&dataset.fields()[image.index]));
         }
-        if !matches!(label.work, Work::Label(_)) || label.output.shape != [mix.num_classes] {
+        if !matches!(label.work, Work::Label(_)) || label.shape != [mix.num_classes] {
             return Err(Error::option(format!(
                 "field {:?} can't be a label of {} classes",
                 mix.label, mix.num_classes
@@ -523,7 +635,7 @@ fn has_pixels(dataset: &Dataset, field: &PlannedField) -> bool {
     match field.work {
         Work::Image(_) => true,
         Work::Copy => pixel_tensor(&dataset.fields()[field.index]).is_some(),
-        Work::Label(_) | Work::List => false,
+        Work::Label(_) | Work::List | Work::Sequence(_) => false,
     }
 }
 

@@ -65,7 +65,7 @@ impl<'a> Worker<'a> {
         let encoded = plan
             .fields
             .iter()
-            .any(|field| matches!(field.work, Work::Image(_) | Work::List));
+            .any(|field| matches!(field.work, Work::Image(_) | Work::List | Work::Sequence(_)));
         Self {
             plan,
             order,
@@ -119,8 +119,8 @@ impl<'a> Worker<'a> {
     }
 
     /// What is done to the batch as a whole; for the worker that filled its last row.
-    pub(super) fn transform(&mut self, batch: &OpenBatch) {
-        batch.transform(self.plan, self.epoch, &mut self.saved);
+    pub(super) fn complete(&mut self, batch: &OpenBatch) {
+        batch.complete(self.plan, self.order, self.epoch, &mut self.saved);
     }
 
     /// A codec that panicked may have left its scratch in any state: start over with new ones.
@@ -155,6 +155,10 @@ impl<'a> Worker<'a> {
                 .map_err(|reason| dataset.corrupt_row(row, &place, &reason))?;
         }
         for (index, field) in plan.fields.iter().enumerate() {
+            if let Work::Sequence(sequence) = &field.work {
+                let length = place.block.column(field.index).length(place.row);
+                (sequence.check(length)).map_err(|error| dataset.blame(row, &place, error))?;
+            }
             if field.row_bytes == 0 || batch.is_view(index) {
                 continue;
             }
@@ -176,7 +180,7 @@ impl<'a> Worker<'a> {
     fn is_kept(&self, row: u64) -> bool {
         self.plan.fields.iter().all(|field| match &field.work {
             Work::Image(image) => image.is_kept(row),
-            Work::List => false,
+            Work::List | Work::Sequence(_) => false,
             Work::Copy | Work::Label(_) => true,
         })
     }
@@ -213,9 +217,9 @@ impl<'a> Worker<'a> {
                     .map_err(|value| Error::Label {
                         dataset: self.plan.dataset.folder(place).to_owned(),
                         row: drawn.row,
-                        field: field.output.name.clone(),
+                        field: field.name.clone(),
                         value,
-                        num_classes: field.output.shape[0],
+                        num_classes: field.shape[0],
                     })
             }
             (_, Column::Fixed { values, row_bytes }) => {
@@ -225,7 +229,7 @@ impl<'a> Worker<'a> {
                 }
                 Ok(())
             }
-            _ => Err(not_as_planned(&field.output.name)),
+            _ => Err(not_as_planned(&field.name)),
         }
     }
 }

@@ -1,0 +1,115 @@
+"""Lists in batches: cut, filled up, and brought together by length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import _check
+
+if TYPE_CHECKING:
+    from ._dataset import Field
+
+__all__ = ["Buckets", "ListStep", "PadSequence", "Truncate", "buckets_spec", "list_spec"]
+
+_SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class Truncate:
+    """Cuts lists to at most ``length`` elements; those on the ``side`` go (``"right"``: the last ones)."""
+
+    length: int
+    side: str = "right"
+
+    def __post_init__(self) -> None:
+        _check.integer("length", self.length, 1)
+        _check.one_of("side", self.side, _SIDES)
+
+
+@dataclass(frozen=True)
+class PadSequence:
+    """Fills lists up to one length, so that a batch is ``[batch, length, ...]``.
+
+    ``value`` fills; ``length`` is that of the longest list in the batch, rounded up to a ``multiple_of``, or the same
+    for all batches (a longer list is a DecodeError; ``Truncate`` goes before). ``side`` is the end that is filled up.
+    With ``mask``, batches have a bool array ``<field>_mask`` ``[batch, length]`` as well: True for elements.
+    """
+
+    value: float = 0
+    length: int | None = None
+    multiple_of: int = 1
+    side: str = "right"
+    mask: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
+            raise TypeError(f"value={self.value!r}: expected a number")
+        if self.value - self.value != 0:
+            raise ValueError(f"value={self.value!r}: expected a finite number")
+        if self.length is not None:
+            _check.integer("length", self.length, 1)
+            if self.multiple_of != 1:
+                raise ValueError(f"length={self.length}, multiple_of={self.multiple_of}: expected one of them")
+        _check.integer("multiple_of", self.multiple_of, 1)
+        _check.one_of("side", self.side, _SIDES)
+        _check.boolean("mask", self.mask)
+
+
+ListStep = Truncate | PadSequence
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Batches of samples of like lengths in one ``field``: lists by elements, text, bytes and encoded images by bytes.
+
+    The (shuffled) order is taken ``batches`` batches at a time, sorted by length, cut into batches again, and these
+    change places; without shuffling they go from short to long. Each sample still comes once, and resuming stays exact.
+    ``unit`` is how many samples stay together: by default a batch of all ranks.
+    """
+
+    field: str
+    batches: int = 100
+    unit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.field, str):
+            raise TypeError(f"field={self.field!r}: expected the name of a field")
+        _check.integer("batches", self.batches, 1)
+        if self.unit is not None:
+            _check.integer("unit", self.unit, 1)
+
+
+def buckets_spec(buckets: Buckets | str | None, samples: int) -> dict[str, Any] | None:
+    """For the native loader; ``samples`` are those of a batch of all ranks."""
+    if buckets is None:
+        return None
+    if isinstance(buckets, str):
+        buckets = Buckets(buckets)
+    if not isinstance(buckets, Buckets):
+        raise TypeError(f"buckets={buckets!r}: expected the name of a field, or Buckets")
+    return {"field": buckets.field, "unit": buckets.unit or samples, "units": buckets.batches}
+
+
+def list_spec(field: Field, steps: Any) -> dict[str, Any]:
+    """What the steps do to a list field, for the native loader: first one that cuts, then one that fills up."""
+    listed = list(steps) if isinstance(steps, Iterable) else [steps]
+    order = [Truncate, PadSequence]
+    places = [order.index(type(step)) for step in listed if type(step) in order]
+    if len(places) != len(listed) or places != sorted(set(places)):
+        raise ValueError(f"transforms for {field.name!r}={listed!r}: lists take a Truncate, a PadSequence, or both")
+    spec: dict[str, Any] = {"truncate": None, "pad": None}
+    for step in listed:
+        if isinstance(step, Truncate):
+            spec["truncate"] = {"length": step.length, "side": step.side}
+        else:
+            value = int(step.value) if float(step.value).is_integer() else step.value
+            spec["pad"] = {
+                "value": value,
+                "length": step.length,
+                "multiple_of": step.multiple_of,
+                "side": step.side,
+                "mask": step.mask,
+            }
+    return spec

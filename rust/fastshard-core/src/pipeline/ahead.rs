@@ -1,0 +1,117 @@
+//! Reading ahead for block-wise shuffles.
+//!
+//! A thread of its own brings one window after the other into the page cache, in pieces that a disk reads at full speed,
+//! and those who fill batches wait for it: whoever runs ahead would fetch single pages from all over the window. The
+//! thread does read what it has asked for, if only to forget it, because the kernel drops mere advice as soon as memory
+//! is short. It stays one window ahead of the newest batch, and has the pages of windows that are done with go first.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use super::plan::Plan;
+use crate::dataset::Piece;
+use crate::mapping::Scratch;
+use crate::order::Order;
+
+/// How far the disk has come with an epoch's windows.
+#[derive(Debug)]
+pub(super) struct ReadAhead {
+    windows: RangeInclusive<u64>,
+    /// The windows before this one have been read.
+    read: AtomicU64,
+    /// The window of the newest batch.
+    wanted: AtomicU64,
+    /// Guards changes of the two, so that nobody sleeps through one.
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl ReadAhead {
+    /// For samples of an order that lie in these windows.
+    pub(super) fn new(windows: RangeInclusive<u64>) -> Self {
+        Self {
+            read: AtomicU64::new(*windows.start()),
+            wanted: AtomicU64::new(*windows.start()),
+            windows,
+            lock: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Whether a window has been read.
+    pub(super) fn is_read(&self, window: u64) -> bool {
+        window < self.read.load(Ordering::Acquire)
+    }
+
+    /// Waits until a window has been read; false when cancelled before.
+    pub(super) fn wait(&self, window: u64, cancelled: &AtomicBool) -> bool {
+        if window > self.wanted.load(Ordering::Relaxed) {
+            self.change(|| self.wanted.fetch_max(window, Ordering::Relaxed));
+        }
+        self.is_read(window) || self.wait_while(|| !self.is_read(window), cancelled)
+    }
+
+    /// Wakes all who wait, to find out that they are cancelled.
+    pub(super) fn wake(&self) {
+        self.change(|| ());
+    }
+
+    /// The thread's work: reads all windows, each when the one before it is begun with.
+    pub(super) fn run(&self, plan: &Plan, order: &Order<'_>, cancelled: &AtomicBool) {
+        let _finally = Finally(self);
+        let fields: Vec<_> = plan.fields.iter().map(|field| field.index).collect();
+        let pieces = |number: u64| {
+            // A block that can't be read is an error of the rows that come from it.
+            let rows = order.pieces(number).into_iter();
+            rows.flat_map(|rows| plan.dataset.pieces(rows, &fields).unwrap_or_default())
+                .collect::<Vec<_>>()
+        };
+        let mut scratch = Scratch::default();
+        for number in self.windows.clone() {
+            let too_early = || number > self.wanted.load(Ordering::Relaxed) + 1;
+            if !self.wait_while(too_early, cancelled) {
+                return;
+            }
+            if let Some(done) = number.checked_sub(2)
+                && self.windows.contains(&done)
+            {
+                pieces(done).iter().for_each(Piece::done_with);
+            }
+            let pieces = pieces(number);
+            for (at, piece) in pieces.iter().enumerate() {
+                // The disk is never without a next thing to do.
+                if let Some(next) = pieces.get(at + 1) {
+                    next.will_need();
+                }
+                piece.read(&mut scratch, cancelled);
+            }
+            self.change(|| self.read.store(number + 1, Ordering::Release));
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce() -> T) {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        change();
+        drop(lock);
+        self.changed.notify_all();
+    }
+
+    /// Waits until something no longer holds; false when cancelled.
+    fn wait_while(&self, holds: impl Fn() -> bool, cancelled: &AtomicBool) -> bool {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let go_on = |&mut (): &mut ()| holds() && !cancelled.load(Ordering::Relaxed);
+        let _lock = (self.changed.wait_while(lock, go_on)).unwrap_or_else(PoisonError::into_inner);
+        !cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// However the thread ends, nobody waits for it any longer: what it didn't read comes page by page.
+struct Finally<'a>(&'a ReadAhead);
+
+impl Drop for Finally<'_> {
+    fn drop(&mut self) {
+        let all = || self.0.read.store(u64::MAX, Ordering::Release);
+        self.0.change(all);
+    }
+}

@@ -1,0 +1,367 @@
+//! Lists in batches: one after the other with where each starts, or filled up to one length.
+
+use std::sync::Arc;
+
+use arrow_buffer::Buffer;
+use serde::{Deserialize, Serialize};
+
+use super::batch::{BatchField, Memory, Values};
+use super::plan::{MAX_BATCH_BYTES, Output, PlannedField, Rows};
+use super::worker::not_as_planned;
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::format::{ALIGNMENT, Column};
+use crate::schema::{Dtype, Field};
+use crate::slot::{Lease, SlotPool};
+
+/// An end of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the ends")]
+pub enum End {
+    Left,
+    Right,
+}
+
+/// Cuts lists that are longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Truncate {
+    /// Elements that stay.
+    pub length: usize,
+    /// The end that goes.
+    pub side: End,
+}
+
+/// Fills lists up to one length.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PadSequence {
+    /// What they are filled up with.
+    pub value: serde_json::Number,
+    /// The length; by default that of a batch's longest list.
+    pub length: Option<usize>,
+    /// By default, a multiple of this.
+    pub multiple_of: usize,
+    /// The end that is filled up.
+    pub side: End,
+    /// Whether batches tell elements from what was filled up.
+    pub mask: bool,
+}
+
+/// What becomes of a list field.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct ListSpec {
+    pub truncate: Option<Truncate>,
+    /// Without: lists lie one after the other.
+    pub pad: Option<PadSequence>,
+}
+
+/// The same, checked against its field.
+#[derive(Debug)]
+pub(super) struct Sequence {
+    spec: ListSpec,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    item_bytes: usize,
+    /// One element of what is filled up with.
+    fill: Vec<u8>,
+    pool: Arc<SlotPool>,
+}
+
+impl Sequence {
+    /// `keep`: idle slots that stay.
+    pub(super) fn new(field: &Field, spec: ListSpec, keep: usize) -> Result<Option<Self>> {
+        let Some((dtype, shape)) = field.list() else {
+            return Ok(None);
+        };
+        let bad = |what: String| Error::option(format!("field {:?}: {what}", field.name));
+        let elements = shape.iter().product::<usize>();
+        let mut fill = Vec::new();
+        if let Some(pad) = &spec.pad {
+            if pad.multiple_of == 0 || pad.length == Some(0) {
+                return Err(bad("lists can't be filled up to a length of 0".into()));
+            }
+            let one = number(&pad.value, dtype).ok_or_else(|| {
+                bad(format!(
+                    "lists of {} can't be filled up with {}",
+                    dtype.name(),
+                    pad.value
+                ))
+            })?;
+            fill = one.repeat(elements);
+        }
+        if spec.truncate.is_some_and(|truncate| truncate.length == 0) {
+            return Err(bad("lists can't be cut to a length of 0".into()));
+        }
+        Ok(Some(Self {
+            spec,
+            dtype,
+            shape: shape.to_vec(),
+            item_bytes: dtype.size() * elements,
+            fill,
+            pool: SlotPool::new(0, keep),
+        }))
+    }
+
+    /// What it adds to a batch, by name, with the leading dimension and the rest of the shape.
+    pub(super) fn outputs(&self, name: &str) -> Vec<Output> {
+        let output = |name: String, dtype, rows, shape| Output {
+            name,
+            dtype: Some(dtype),
+            rows,
+            shape,
+            text: false,
+        };
+        let item = self.shape.iter().map(|&size| Some(size));
+        let Some(pad) = &self.spec.pad else {
+            return vec![
+                output(name.into(), self.dtype, Rows::Elements, item.collect()),
+                output(offsets_name(name), Dtype::Int64, Rows::Bounds, Vec::new()),
+            ];
+        };
+        let padded = std::iter::once(pad.length).chain(item).collect();
+        let mut outputs = vec![output(name.into(), self.dtype, Rows::Samples, padded)];
+        if pad.mask {
+            let shape = vec![pad.length];
+            outputs.push(output(mask_name(name), Dtype::Bool, Rows::Samples, shape));
+        }
+        outputs
+    }
+
+    /// Refuses a row that is longer than it may be.
+    pub(super) fn check(&self, elements: usize) -> Result<()> {
+        let most = self.spec.pad.as_ref().and_then(|pad| pad.length);
+        let elements = self.truncated(elements);
+        match most {
+            Some(most) if elements > most => Err(Error::decode(format!(
+                "a list of {elements} elements can't be filled up to {most}; Truncate({most}) cuts it"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn truncated(&self, elements: usize) -> usize {
+        let most = self.spec.truncate.map(|truncate| truncate.length);
+        elements.min(most.unwrap_or(elements))
+    }
+
+    /// The field's values of some rows. `run`: the rows follow each other, and may be shown where they lie.
+    pub(super) fn build(
+        &self,
+        dataset: &Dataset,
+        field: &PlannedField,
+        rows: &[u64],
+        run: bool,
+    ) -> Result<Vec<BatchField>> {
+        let mut lists = Vec::with_capacity(rows.len());
+        for &row in rows {
+            let place = dataset.locate(row)?;
+            let column = place.block.column(field.index);
+            let Column::List { .. } = column else {
+                return Err(not_as_planned(&field.name));
+            };
+            lists.push(self.cut(column.piece(place.row..place.row + 1)));
+        }
+        match &self.spec.pad {
+            Some(pad) => self.padded(&field.name, pad, &lists),
+            None => self.packed(dataset, field, rows, &lists, run),
+        }
+    }
+
+    fn cut<'a>(&self, list: &'a [u8]) -> &'a [u8] {
+        let bytes = self.truncated(list.len() / self.item_bytes) * self.item_bytes;
+        match self.spec.truncate {
+            Some(Truncate {
+                side: End::Left, ..
+            }) => &list[list.len() - bytes..],
+            _ => &list[..bytes],
+        }
+    }
+
+    /// All elements, and where each list starts and the last one ends.
+    fn packed(
+        &self,
+        dataset: &Dataset,
+        field: &PlannedField,
+        rows: &[u64],
+        lists: &[&[u8]],
+        run: bool,
+    ) -> Result<Vec<BatchField>> {
+        let bytes: usize = lists.iter().map(|list| list.len()).sum();
+        let shown = match (run && self.spec.truncate.is_none(), rows) {
+            (true, [first, ..]) => shown(dataset, field.index, *first, rows.len())?,
+            _ => None,
+        };
+        let offsets_at = if shown.is_some() {
+            0
+        } else {
+            bytes.next_multiple_of(ALIGNMENT)
+        };
+        let lease = self.lease(offsets_at + (lists.len() + 1) * size_of::<i64>())?;
+        let (copied, offsets) = parts(&lease, offsets_at);
+        let mut end = 0;
+        let offsets: &mut [i64] = bytemuck::cast_slice_mut(offsets);
+        offsets[0] = 0;
+        for (offset, list) in offsets[1..].iter_mut().zip(lists) {
+            if shown.is_none() {
+                copied[end..end + list.len()].copy_from_slice(list);
+            }
+            end += list.len();
+            *offset = (end / self.item_bytes) as i64;
+        }
+        let lease = Arc::new(lease);
+        let offsets = array(
+            offsets_name(&field.name),
+            &lease,
+            offsets_at,
+            Dtype::Int64,
+            vec![lists.len() + 1],
+        );
+        let mut shape = vec![bytes / self.item_bytes];
+        shape.extend(&self.shape);
+        let values = match shown {
+            Some(buffer) => BatchField {
+                name: field.name.clone(),
+                values: Values::Array {
+                    address: buffer.as_ptr(),
+                    memory: Memory::Data(buffer, dataset.access()),
+                    dtype: self.dtype,
+                    shape,
+                },
+            },
+            None => array(field.name.clone(), &lease, 0, self.dtype, shape),
+        };
+        Ok(vec![values, offsets])
+    }
+
+    /// Lists side by side, and which elements are theirs.
+    fn padded(&self, name: &str, pad: &PadSequence, lists: &[&[u8]]) -> Result<Vec<BatchField>> {
+        let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0) / self.item_bytes;
+        let length = (pad.length).unwrap_or_else(|| longest.next_multiple_of(pad.multiple_of));
+        let row_bytes = length.saturating_mul(self.item_bytes);
+        let bytes = row_bytes.saturating_mul(lists.len());
+        let mask_at = bytes.saturating_add(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+        let mask_bytes = if pad.mask { lists.len() * length } else { 0 };
+        let lease = self.lease(mask_at.saturating_add(mask_bytes))?;
+        let (values, mask) = parts(&lease, mask_at);
+        for (row, list) in lists.iter().enumerate() {
+            let out = &mut values[row * row_bytes..][..row_bytes];
+            let start = match pad.side {
+                End::Left => row_bytes - list.len(),
+                End::Right => 0,
+            };
+            let end = start + list.len();
+            fill(&mut out[..start], &self.fill);
+            out[start..end].copy_from_slice(list);
+            fill(&mut out[end..], &self.fill);
+            if pad.mask {
+                let out = &mut mask[row * length..][..length];
+                let (start, end) = (start / self.item_bytes, end / self.item_bytes);
+                out[..start].fill(0);
+                out[start..end].fill(1);
+                out[end..].fill(0);
+            }
+        }
+        let lease = Arc::new(lease);
+        let mut shape = vec![lists.len(), length];
+        let mask_shape = shape.clone();
+        shape.extend(&self.shape);
+        let mut fields = vec![array(name.into(), &lease, 0, self.dtype, shape)];
+        if pad.mask {
+            let mask = array(mask_name(name), &lease, mask_at, Dtype::Bool, mask_shape);
+            fields.push(mask);
+        }
+        Ok(fields)
+    }
+
+    fn lease(&self, bytes: usize) -> Result<Lease> {
+        if bytes > MAX_BATCH_BYTES {
+            return Err(Error::option(format!(
+                "a batch of lists would take {bytes} bytes; Truncate() cuts them"
+            )));
+        }
+        Ok(self.pool.lease_of(bytes))
+    }
+}
+
+/// Lists of rows that follow each other as one piece of a mapped shard, if they are one.
+fn shown(dataset: &Dataset, field: usize, first: u64, count: usize) -> Result<Option<Buffer>> {
+    let place = dataset.locate(first)?;
+    let Column::List {
+        offsets,
+        values,
+        item_bytes,
+    } = place.block.column(field)
+    else {
+        return Ok(None);
+    };
+    let rows = place.row..place.row + count;
+    if rows.end > place.block.rows() {
+        return Ok(None);
+    }
+    let (start, end) = (offsets[rows.start] as usize, offsets[rows.end] as usize);
+    let piece = values.slice_with_length(start * item_bytes, (end - start) * item_bytes);
+    Ok(Some(piece))
+}
+
+fn offsets_name(name: &str) -> String {
+    format!("{name}_offsets")
+}
+
+fn mask_name(name: &str) -> String {
+    format!("{name}_mask")
+}
+
+/// What a lease holds before and from an offset on.
+fn parts(lease: &Lease, at: usize) -> (&mut [u8], &mut [u8]) {
+    // SAFETY: the lease is new, nobody else knows of it.
+    #[expect(unsafe_code, reason = "the one writer of a slot")]
+    let whole = unsafe { lease.part(0, lease.bytes()) };
+    whole.split_at_mut(at)
+}
+
+fn array(name: String, lease: &Arc<Lease>, at: usize, dtype: Dtype, shape: Vec<usize>) -> BatchField {
+    let values = Values::Array {
+        memory: Memory::Slot(lease.clone()),
+        address: lease.address(at),
+        dtype,
+        shape,
+    };
+    BatchField { name, values }
+}
+
+fn fill(out: &mut [u8], element: &[u8]) {
+    if element.iter().all(|byte| *byte == element[0]) {
+        out.fill(element[0]);
+        return;
+    }
+    for out in out.chunks_exact_mut(element.len()) {
+        out.copy_from_slice(element);
+    }
+}
+
+/// A number as it lies in memory, if the type has it.
+fn number(value: &serde_json::Number, dtype: Dtype) -> Option<Vec<u8>> {
+    fn whole<T: TryFrom<i128>>(value: &serde_json::Number) -> Option<T> {
+        T::try_from(value.as_i128()?).ok()
+    }
+    let float = value.as_f64();
+    Some(match dtype {
+        Dtype::Bool => vec![whole::<u8>(value).filter(|value| *value < 2)?],
+        Dtype::Uint8 => whole::<u8>(value)?.to_le_bytes().into(),
+        Dtype::Uint16 => whole::<u16>(value)?.to_le_bytes().into(),
+        Dtype::Uint32 => whole::<u32>(value)?.to_le_bytes().into(),
+        Dtype::Uint64 => whole::<u64>(value)?.to_le_bytes().into(),
+        Dtype::Int8 => whole::<i8>(value)?.to_le_bytes().into(),
+        Dtype::Int16 => whole::<i16>(value)?.to_le_bytes().into(),
+        Dtype::Int32 => whole::<i32>(value)?.to_le_bytes().into(),
+        Dtype::Int64 => whole::<i64>(value)?.to_le_bytes().into(),
+        Dtype::Float16 => half::f16::from_f64(float?).to_le_bytes().into(),
+        Dtype::Bfloat16 => half::bf16::from_f64(float?).to_le_bytes().into(),
+        Dtype::Float32 => (float? as f32).to_le_bytes().into(),
+        Dtype::Float64 => float?.to_le_bytes().into(),
+    })
+}
