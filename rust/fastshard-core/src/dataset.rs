@@ -56,22 +56,34 @@ pub(crate) struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// As `mapping::will_need`.
-    pub(crate) fn will_need(&self) {
-        mapping::will_need(self.bytes);
+    /// The same in parts of so many bytes.
+    pub(crate) fn parts(self, bytes: usize) -> impl Iterator<Item = Self> {
+        let shard = self.shard;
+        (self.bytes.chunks(bytes)).map(move |bytes| Self { shard, bytes })
     }
 
     /// As `mapping::done_with`.
     pub(crate) fn done_with(&self) {
-        mapping::done_with(self.bytes);
+        mapping::done_with(self.bytes, self.shard.access());
+    }
+
+    /// As `mapping::is_in_memory`; also where that can't be found out, since then there is nothing to read.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        let place = self.place().ok();
+        place.is_none_or(|place| mapping::is_in_memory(self.shard.path(), place).unwrap_or(true))
     }
 
     /// As `mapping::read`. Should that fail, so will whoever needs the bytes, and say so.
     pub(crate) fn read(&self, scratch: &mut Scratch, cancelled: &AtomicBool) {
-        let Ok(data) = self.shard.data() else { return };
-        let offset = self.bytes.as_ptr().addr() - data.as_ptr().addr();
-        let part = offset as u64..(offset + self.bytes.len()) as u64;
-        let _ = mapping::read(self.shard.path(), part, scratch, cancelled);
+        if let Ok(place) = self.place() {
+            let _ = mapping::read(self.shard.path(), place, scratch, cancelled);
+        }
+    }
+
+    /// Where it lies in the file.
+    fn place(&self) -> Result<Range<u64>> {
+        let offset = self.bytes.as_ptr().addr() - self.shard.data()?.as_ptr().addr();
+        Ok(offset as u64..(offset + self.bytes.len()) as u64)
     }
 }
 

@@ -58,13 +58,13 @@ pub(crate) fn check_length(path: &Path, expected: u64, found: u64) -> Result<()>
     ))
 }
 
-/// Where `read` puts what nobody wants: small enough to stay in a processor's cache.
+/// Where `read` puts what nobody wants: as much as a kernel reads in one go.
 #[derive(Debug)]
 pub(crate) struct Scratch(Vec<u8>);
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self(vec![0; 256 << 10])
+        Self(vec![0; 1 << 20])
     }
 }
 
@@ -76,9 +76,6 @@ pub(crate) fn read(
     cancelled: &AtomicBool,
 ) -> Result<()> {
     let mut file = File::open(path).map_err(Error::io(path))?;
-    if is_in_memory(&file, part.clone()) {
-        return Ok(());
-    }
     file.seek(SeekFrom::Start(part.start))
         .map_err(Error::io(path))?;
     let mut left = part.end - part.start;
@@ -93,53 +90,45 @@ pub(crate) fn read(
     Ok(())
 }
 
-/// Of more than what a device reads ahead, which is 128 KiB by default, the kernel forgets the rest.
+/// Whether a part of a file probably is in memory: looks at one byte of every so many, which is quick. The kernel's own
+/// list of pages in memory is kept from those who may not write to the file.
 #[cfg(target_os = "linux")]
-const PIECE: usize = 128 << 10;
-
-/// Looks at one byte of every piece, which is quick. The kernel's own list of pages in memory is kept from those who may
-/// not write to the file.
-#[cfg(target_os = "linux")]
-fn is_in_memory(file: &File, part: Range<u64>) -> bool {
+pub(crate) fn is_in_memory(path: &Path, part: Range<u64>) -> Result<bool> {
     use rustix::io::{ReadWriteFlags, preadv2};
+    const STEP: usize = 128 << 10;
+    let file = File::open(path).map_err(Error::io(path))?;
     let mut byte = [0];
-    part.step_by(PIECE).all(|offset| {
+    Ok(part.step_by(STEP).all(|offset| {
         let mut bytes = [std::io::IoSliceMut::new(&mut byte)];
-        preadv2(file, &mut bytes, offset, ReadWriteFlags::NOWAIT) == Ok(1)
-    })
+        preadv2(&file, &mut bytes, offset, ReadWriteFlags::NOWAIT) == Ok(1)
+    }))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_in_memory(_file: &File, _part: Range<u64>) -> bool {
-    false
+pub(crate) fn is_in_memory(_path: &Path, _part: Range<u64>) -> Result<bool> {
+    Ok(false)
 }
 
-/// Asks for a part of a mapped file to be read, and waits for nothing; a hint, which may come to nothing.
+/// Says of a part of a mapped file that its memory is to be had before any other, should some be needed; a hint. Else
+/// the kernel would rather give up what was read ahead than what was just used. Memory that no process has mapped is
+/// had at once; that of a copy stays mapped, since it may have been written to.
 #[cfg(target_os = "linux")]
-pub(crate) fn will_need(part: &[u8]) {
-    for piece in part.chunks(PIECE) {
-        advise(piece, rustix::mm::Advice::WillNeed);
+pub(crate) fn done_with(part: &[u8], access: Access) {
+    use rustix::mm::Advice;
+    advise(part, Advice::LinuxCold);
+    if access == Access::Read {
+        advise(part, Advice::LinuxDontNeed);
     }
 }
 
-/// Says of a part of a mapped file that its memory is to be had before any other, should some be needed; a hint. The
-/// kernel would rather give up what was read ahead than what was just used.
-#[cfg(target_os = "linux")]
-pub(crate) fn done_with(part: &[u8]) {
-    advise(part, rustix::mm::Advice::LinuxCold);
-}
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn done_with(_part: &[u8], _access: Access) {}
 
 #[cfg(target_os = "linux")]
 fn advise(part: &[u8], advice: rustix::mm::Advice) {
     let inside = part.as_ptr().addr() % rustix::param::page_size();
     let start = part.as_ptr().wrapping_byte_sub(inside).cast_mut().cast();
-    // SAFETY: neither advice changes anything but what the kernel keeps in memory, wherever the pages lie.
+    // SAFETY: neither advice changes what is read here afterwards: nothing was ever written to pages that are unmapped.
     #[expect(unsafe_code, reason = "a system call that takes an address")]
     let _ = unsafe { rustix::mm::madvise(start, part.len() + inside, advice) };
 }
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn will_need(_part: &[u8]) {}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn done_with(_part: &[u8]) {}

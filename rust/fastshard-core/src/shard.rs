@@ -68,6 +68,11 @@ impl Shard {
         &self.entry
     }
 
+    /// What may be done to views of it.
+    pub(crate) fn access(&self) -> Access {
+        self.access
+    }
+
     /// The mapped file.
     pub(crate) fn data(&self) -> Result<&Buffer> {
         if let Some(data) = self.data.get() {

@@ -6,13 +6,18 @@
 //! is short. It stays one window ahead of the newest batch, and has the pages of windows that are done with go first.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::plan::Plan;
 use crate::dataset::Piece;
 use crate::mapping::Scratch;
 use crate::order::Order;
+
+/// Reads that are under way at a time.
+const READERS: usize = 3;
+/// What each of them takes at once.
+const PART: usize = 4 << 20;
 
 /// How far the disk has come with an epoch's windows.
 #[derive(Debug)]
@@ -65,26 +70,23 @@ impl ReadAhead {
             // A block that can't be read is an error of the rows that come from it.
             let rows = order.pieces(number).into_iter();
             rows.flat_map(|rows| plan.dataset.pieces(rows, &fields).unwrap_or_default())
-                .collect::<Vec<_>>()
         };
-        let mut scratch = Scratch::default();
         for number in self.windows.clone() {
             let too_early = || number > self.wanted.load(Ordering::Relaxed) + 1;
             if !self.wait_while(too_early, cancelled) {
                 return;
             }
-            if let Some(done) = number.checked_sub(2)
-                && self.windows.contains(&done)
-            {
-                pieces(done).iter().for_each(Piece::done_with);
-            }
-            let pieces = pieces(number);
-            for (at, piece) in pieces.iter().enumerate() {
-                // The disk is never without a next thing to do.
-                if let Some(next) = pieces.get(at + 1) {
-                    next.will_need();
-                }
-                piece.read(&mut scratch, cancelled);
+            let missing: Vec<_> = pieces(number)
+                .filter(|piece| !piece.is_in_memory())
+                .flat_map(|piece| piece.parts(PART))
+                .collect();
+            if !missing.is_empty() {
+                // What had to be read may have to make room.
+                let done = number.checked_sub(2).filter(|done| self.windows.contains(done));
+                done.into_iter()
+                    .flat_map(pieces)
+                    .for_each(|piece| piece.done_with());
+                read(&missing, cancelled);
             }
             self.change(|| self.read.store(number + 1, Ordering::Release));
         }
@@ -104,6 +106,27 @@ impl ReadAhead {
         let _lock = (self.changed.wait_while(lock, go_on)).unwrap_or_else(PoisonError::into_inner);
         !cancelled.load(Ordering::Relaxed)
     }
+}
+
+/// Reads pieces side by side: that keeps a disk busy with reads as long as the kernel makes them when it is left alone.
+/// The same asked for with advice comes in pages of the smallest size, which cost twice the work.
+fn read(pieces: &[Piece<'_>], cancelled: &AtomicBool) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let work = || {
+            let mut scratch = Scratch::default();
+            while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed))
+                && !cancelled.load(Ordering::Relaxed)
+            {
+                piece.read(&mut scratch, cancelled);
+            }
+        };
+        for _ in 1..READERS {
+            // Where there can be no more threads, there are fewer.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
 }
 
 /// However the thread ends, nobody waits for it any longer: what it didn't read comes page by page.
