@@ -81,7 +81,9 @@ pub(crate) fn read(
     let mut left = part.end - part.start;
     while left > 0 && !cancelled.load(Ordering::Relaxed) {
         let length = left.min(scratch.0.len() as u64) as usize;
-        let read = file.read(&mut scratch.0[..length]).map_err(Error::io(path))?;
+        let read = file
+            .read(&mut scratch.0[..length])
+            .map_err(Error::io(path))?;
         if read == 0 {
             break;
         }

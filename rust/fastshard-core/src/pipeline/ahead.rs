@@ -82,7 +82,9 @@ impl ReadAhead {
                 .collect();
             if !missing.is_empty() {
                 // What had to be read may have to make room.
-                let done = number.checked_sub(2).filter(|done| self.windows.contains(done));
+                let done = number
+                    .checked_sub(2)
+                    .filter(|done| self.windows.contains(done));
                 done.into_iter()
                     .flat_map(pieces)
                     .for_each(|piece| piece.done_with());

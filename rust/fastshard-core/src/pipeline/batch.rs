@@ -182,14 +182,12 @@ impl OpenBatch {
 
     /// Runs the batch transforms and puts lists together; for the thread that finished the last rows. Rows that failed
     /// take no part.
-    pub(super) fn complete(
-        &self,
-        plan: &Plan,
-        order: &Order<'_>,
-        epoch: u64,
-        saved: &mut Scratch,
-    ) {
-        let mut sequences = plan.fields.iter().filter_map(PlannedField::sequence).peekable();
+    pub(super) fn complete(&self, plan: &Plan, order: &Order<'_>, epoch: u64, saved: &mut Scratch) {
+        let mut sequences = plan
+            .fields
+            .iter()
+            .filter_map(PlannedField::sequence)
+            .peekable();
         let spec = &plan.spec;
         if spec.batch_transforms.is_empty() && sequences.peek().is_none() {
             return;
@@ -204,8 +202,8 @@ impl OpenBatch {
             order.fill(self.first, &mut drawn);
             let rows: Vec<u64> = kept.iter().map(|&row| drawn[row].row).collect();
             let run = self.run && kept.len() == self.rows;
-            let built = sequences
-                .map(|(field, sequence)| sequence.build(&plan.dataset, field, &rows, run));
+            let built =
+                sequences.map(|(field, sequence)| sequence.build(&plan.dataset, field, &rows, run));
             let built = built.collect::<Result<Vec<_>>>();
             *self.lock_sequences() = built.map(|fields| fields.into_iter().flatten().collect());
         }
@@ -344,10 +342,7 @@ fn list(
             Column::Text(values) => texts.push(values.value(place.row).to_owned()),
             Column::Bytes(values) => bytes.push(values.value(place.row).to_vec()),
             _ => {
-                return Err(Error::decode(format!(
-                    "field {:?} is no list",
-                    field.name
-                )));
+                return Err(Error::decode(format!("field {:?} is no list", field.name)));
             }
         }
     }

@@ -171,10 +171,7 @@ pub(super) fn run<'a>(
         field: WHOLE_BATCH,
     };
     let find = |name: &str| {
-        let mut named = batch
-            .fields
-            .iter()
-            .filter(|field| field.name == name);
+        let mut named = batch.fields.iter().filter(|field| field.name == name);
         named.next().expect("checked when the loader was made")
     };
     let rows = |field: &PlannedField| Rows {

@@ -296,7 +296,8 @@ impl Batches {
         let shared = self.shared.clone();
         let builder = std::thread::Builder::new().name(name);
         let thread = builder.spawn(move || run(&shared));
-        self.threads.push(thread.map_err(Error::io("starting a thread"))?);
+        self.threads
+            .push(thread.map_err(Error::io("starting a thread"))?);
         Ok(())
     }
 

@@ -322,12 +322,19 @@ fn buckets(dataset: &Arc<Dataset>, spec: &Spec) -> Result<Option<Buckets>> {
         )));
     }
     let samples = usize::try_from(unit.saturating_mul(*units)).unwrap_or(usize::MAX);
-    number("buckets: samples that are sorted at a time", samples, 1, MAX_SORTED)?;
+    number(
+        "buckets: samples that are sorted at a time",
+        samples,
+        1,
+        MAX_SORTED,
+    )?;
     let dataset = dataset.clone();
     // A row that can't be read says so when it is.
     let length = move |row| {
         let place = dataset.locate(row);
-        place.map_or(0, |place| place.block.column(index).length(place.row) as u64)
+        place.map_or(0, |place| {
+            place.block.column(index).length(place.row) as u64
+        })
     };
     Ok(Some(Buckets::new(*unit, *units, Box::new(length))))
 }

@@ -323,7 +323,13 @@ fn parts(lease: &Lease, at: usize) -> (&mut [u8], &mut [u8]) {
     whole.split_at_mut(at)
 }
 
-fn array(name: String, lease: &Arc<Lease>, at: usize, dtype: Dtype, shape: Vec<usize>) -> BatchField {
+fn array(
+    name: String,
+    lease: &Arc<Lease>,
+    at: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+) -> BatchField {
     let values = Values::Array {
         memory: Memory::Slot(lease.clone()),
         address: lease.address(at),
