@@ -255,7 +255,9 @@ def test_elements_with_a_shape(tmp_path):
 def test_arrays_of_one_shape_are_tensors(tmp_path):
     values = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
     nested = pa.FixedShapeTensorArray.from_numpy_ndarray(values)
-    fs.pack(pa.table({"a": nested, "b": pa.array(values.reshape(3, 4).tolist(), pa.list_(pa.int8(), 4))}), tmp_path / "ds")
+    fs.pack(
+        pa.table({"a": nested, "b": pa.array(values.reshape(3, 4).tolist(), pa.list_(pa.int8(), 4))}), tmp_path / "ds"
+    )
     ds = fs.open(tmp_path / "ds")
     assert [str(field) for field in ds.fields] == ["a: tensor[2, 2] float32", "b: tensor[4] int8"]
     np.testing.assert_array_equal(ds.column("a"), values)

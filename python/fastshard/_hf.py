@@ -38,7 +38,7 @@ def _feature(field: Field) -> Any:
         return datasets.ClassLabel(names=list(field.class_names or ()))
     dtype = {"str": "string", "bytes": "binary"}.get(field.dtype, field.dtype)
     shape = field.shape or ()
-    if field.type == "list":
+    if field.is_list:
         return datasets.List(_tensor(field, shape, dtype) if shape else datasets.Value(dtype))
     return _tensor(field, shape, dtype) if field.type == "tensor" else datasets.Value(dtype)
 

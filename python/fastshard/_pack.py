@@ -146,8 +146,13 @@ def pack(
     Columns of lists of numbers become list fields, those of arrays of one shape tensors.
 
     **Iterables and arrays.** ``class_names={"label": ["cat", "dog"]}`` makes a field of names or numbers a class field.
-    In iterables, ``types={"tokens": "list[int32]", "boxes": "list[float32, 4]"}`` makes fields of lists, of numbers or
+    In iterables, ``types={"tokens": "list[int32]", "grid": "list[float32, 4]"}`` makes fields of lists, of numbers or
     of arrays of one shape; a Python list in the first sample is one by itself.
+
+    **Boxes.** In iterables, ``types={"boxes": "boxes[xyxy]"}`` (or ``xywh``, ``cxcywh``, followed by ``, normalized`` for
+    shares of width and height, and by the image's field unless that is ``image``) are lists of boxes that go where
+    loading takes the image; ``"list[int64] along boxes"`` says one thing of each box, ``"points[17, 3] along boxes"``
+    are its places (x, y and more, in pixels). ``class_names={"labels": [...]}`` names the numbers of such a list.
 
     **Images.** ``encode``: ``"original"`` keeps the files' bytes (default), ``"jpeg"`` (with ``quality``; default if
     anything changes the image), ``"png"`` or ``"raw"`` (a uint8 tensor, all of one size). ``resize`` and ``resize_pad``
