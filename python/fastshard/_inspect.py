@@ -36,7 +36,7 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
 
 
 def _describe(field: Field) -> dict[str, Any]:
-    shape = None if field.shape is None else list(field.shape)
+    shape: list[int | None] | None = None if field.shape is None else list(field.shape)
     if field.is_list:
         shape = [None, *(field.shape or ())]
     return {"name": field.name, "type": field.type, "dtype": field.dtype, "shape": shape}

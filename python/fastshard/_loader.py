@@ -133,9 +133,9 @@ class Loader:
     - ``batch_transforms``: for whole batches: ``MixUp`` and ``CutMix``, and after them Python functions wrapped in
       ``Lambda``. Random ones depend on (seed, epoch, place of the batch), and so on the batch size.
     - ``buckets``: batches of samples of like lengths in a field, by name or as ``Buckets``.
-    - ``matrices``: batches also say where each image's pixels come from: ``<field>_matrix``, float32 ``[batch, 3, 3]``,
-      takes a place (x, y, 1) in the batch's image to one in the source, of which ``<field>_size``, int64 ``[batch, 2]``,
-      is height and width. ``unmap_boxes`` takes boxes back with it.
+    - ``matrices``: batches also say where each image's pixels come from: ``<field>_matrix``, float32
+      ``[batch, 3, 3]``, takes a place (x, y, 1) in the batch's image to one in the source, whose height and width are
+      ``<field>_size``, int64 ``[batch, 2]``. ``unmap_boxes`` takes boxes back with it.
     - ``layout``: ``"NHWC"`` or ``"NCHW"`` for images.
     - ``num_threads``: by default the cores that this process may use. ``prefetch``: batches filled ahead.
     - ``fields``: names of the fields to load; all by default.

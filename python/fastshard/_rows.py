@@ -359,7 +359,8 @@ def _scalar_column(name: str, value: Any) -> _ScalarColumn:
     dtype = _dtype_name(value)
     if dtype not in _DTYPES:
         raise SourceError(
-            f"row 0, field {name!r}: {_describe(value)}; expected bytes, text, a number, a bool, a list of numbers or a NumPy array"
+            f"row 0, field {name!r}: {_describe(value)}; "
+            "expected bytes, text, a number, a bool, a list of numbers or a NumPy array"
         )
     return _ScalarColumn({"name": name, "type": "scalar", "dtype": dtype}, f"{dtype}, like the first sample's")
 

@@ -36,6 +36,41 @@ pub struct BoxSpec {
     pub min_visible: f64,
 }
 
+/// Where the places of an image of a width and height go.
+#[derive(Clone, Debug)]
+pub(crate) struct Moves {
+    pub(super) size: (u32, u32),
+    pub(super) steps: Vec<Move>,
+}
+
+impl Moves {
+    /// Width and height of the image that comes out.
+    fn end(&self) -> (u32, u32) {
+        self.steps.last().map_or(self.size, |step| step.size)
+    }
+
+    fn box_of(&self, values: [f32; 4], stored: (BoxFormat, bool)) -> Tracked {
+        let start = Tracked::new(corners(values, stored, self.size));
+        self.steps.iter().fold(start, Tracked::through)
+    }
+
+    /// Moves boxes, four numbers each, and cuts them to the image.
+    pub(crate) fn move_boxes(&self, numbers: &mut [f32], stored: (BoxFormat, bool)) {
+        for values in numbers.as_chunks_mut().0 {
+            *values = self::numbers(self.box_of(*values, stored).corners, stored, self.end());
+        }
+    }
+
+    /// Moves places: the first two of so many numbers each.
+    pub(crate) fn move_points(&self, numbers: &mut [f32], per_point: usize) {
+        for point in numbers.chunks_exact_mut(per_point) {
+            let start = [f64::from(point[0]), f64::from(point[1])];
+            let end = (self.steps.iter()).fold(start, |[x, y], step| step.place(x, y));
+            [point[0], point[1]] = end.map(|value| value as f32);
+        }
+    }
+}
+
 /// What is done to a field of boxes.
 #[derive(Debug)]
 pub(super) struct Boxes {
@@ -57,13 +92,13 @@ pub(super) enum Role {
 }
 
 /// The boxes of a row as they come out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Moved {
     values: Vec<f32>,
     /// Which of the stored ones they are.
     kept: Vec<usize>,
     stored: usize,
-    moves: Vec<Move>,
+    moves: Moves,
 }
 
 impl Boxes {
@@ -113,29 +148,29 @@ impl Boxes {
         });
         let size =
             ImagePlan::source_size(image, &plan.dataset.fields()[self.image], place, self.image)?;
-        let moves = image.map_or(Ok(Vec::new()), |image| image.moves(size, key))?;
-        let end = moves.last().map_or(size, |step| step.size);
+        let steps = image.map_or(Ok(Vec::new()), |image| image.moves(size, key))?;
+        let moves = Moves { size, steps };
         let wanted = self.spec.format.unwrap_or(self.stored);
-        let untouched = moves.is_empty() && wanted == self.stored;
+        let still = moves.steps.is_empty();
         let mut moved = Moved {
+            values: Vec::with_capacity(4 * stored.len()),
+            kept: Vec::with_capacity(stored.len()),
             stored: stored.len(),
-            ..Moved::default()
+            moves,
         };
         for (at, one) in stored.into_iter().enumerate() {
-            let start = Tracked::new(corners(one, self.stored, size));
-            let tracked = moves.iter().fold(start, Tracked::through);
-            if !self.keeps(&tracked, moves.is_empty()) {
+            let tracked = moved.moves.box_of(one, self.stored);
+            if !self.keeps(&tracked, still) {
                 continue;
             }
             moved.kept.push(at);
-            let out = if untouched {
+            let out = if still && wanted == self.stored {
                 one
             } else {
-                numbers(tracked.corners, wanted, end)
+                numbers(tracked.corners, wanted, moved.moves.end())
             };
             moved.values.extend(out);
         }
-        moved.moves = moves;
         Ok(moved)
     }
 
@@ -223,17 +258,8 @@ impl Moved {
             return Ok(kept.into());
         };
         let mut numbers: Vec<f32> = bytemuck::pod_collect_to_vec(&kept);
-        self.move_points(&mut numbers, per_point);
+        self.moves.move_points(&mut numbers, per_point);
         Ok(bytemuck::cast_slice(&numbers).to_vec().into())
-    }
-
-    /// Moves places: the first two of so many numbers each.
-    fn move_points(&self, numbers: &mut [f32], per_point: usize) {
-        for point in numbers.chunks_exact_mut(per_point) {
-            let start = [f64::from(point[0]), f64::from(point[1])];
-            let end = (self.moves.iter()).fold(start, |[x, y], step| step.place(x, y));
-            [point[0], point[1]] = end.map(|value| value as f32);
-        }
     }
 }
 

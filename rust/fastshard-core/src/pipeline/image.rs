@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::arrange::{Arranged, before_values, check_erasing, only_erases};
+use super::boxes::Moves;
 use super::open::{Opener, upright_size};
 use super::render::Renderer;
 use super::stats::Times;
@@ -15,6 +16,14 @@ use crate::pixels::{Depth, PixelFormat, Rect, Scratch};
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};
 use crate::transform::{DecodeOptions, Finish, Layout, Move, Operation, Recipe, Source};
+
+/// For what draws nothing.
+const NOBODY: Key = Key {
+    seed: 0,
+    epoch: 0,
+    row: 0,
+    field: 0,
+};
 
 /// Scratch beyond this is given back after the image that needed it.
 const KEEP_SCRATCH: usize = 16 << 20;
@@ -310,16 +319,22 @@ impl ImagePlan {
         Ok(recipe.moves().collect())
     }
 
+    /// The same for an image with this header, when nothing random is done to it.
+    pub(crate) fn moves_of(&self, header: &Header) -> Result<Moves> {
+        let turned = self
+            .decode_options()
+            .is_some_and(|options| options.exif_orientation)
+            && header.orientation > 1;
+        let [height, width] = upright_size(header.height, header.width, header.orientation, turned);
+        let size = (width, height);
+        let steps = self.moves(size, NOBODY)?;
+        Ok(Moves { size, steps })
+    }
+
     /// The recipe of the prefix alone.
     pub(super) fn start(&self, width: u32, height: u32) -> Result<Recipe> {
         let mut recipe = Recipe::new(width, height);
-        let nobody = Key {
-            seed: 0,
-            epoch: 0,
-            row: 0,
-            field: 0,
-        };
-        apply(&self.steps[..self.prefix], &mut recipe, nobody)?;
+        apply(&self.steps[..self.prefix], &mut recipe, NOBODY)?;
         Ok(recipe)
     }
 

@@ -31,6 +31,7 @@ mod worker;
 pub use batch::{Batch, BatchField, Memory, Values};
 pub use batch_transform::{BatchOperation, Mix};
 pub use boxes::BoxSpec;
+pub(crate) use boxes::Moves;
 pub(crate) use image::{ImagePlan, ImageWorker};
 pub use iterator::{Batches, Poll};
 pub use keep::{CacheSpec, Keeping};
