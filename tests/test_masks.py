@@ -38,15 +38,14 @@ def load(packed, steps, mask=(), **options):
     return batch
 
 
-NEAREST = Image.Resampling.NEAREST
+def pil_resized(mask):
+    return np.array(Image.fromarray(mask).resize((90, 120), Image.Resampling.NEAREST))
+
 
 FIXED = [
     ([fs.CenterCrop(200)], v2.CenterCrop(200)),
     # The pixel in whose middle an output's middle lies, as in PIL; torchvision's mask is half a pixel off.
-    (
-        [fs.Resize((120, 90))],
-        lambda mask: v2.functional.pil_to_tensor(v2.ToPILImage()(mask).resize((90, 120), NEAREST)),
-    ),
+    ([fs.Resize((120, 90))], lambda mask: torch.from_numpy(pil_resized(mask[0].numpy()))[None]),
     ([fs.CenterCrop(300), fs.RandomHorizontalFlip(1)], v2.Compose([v2.CenterCrop(300), v2.RandomHorizontalFlip(1)])),
     ([fs.CenterCrop(300), fs.RandomRotation((25, 25))], v2.Compose([v2.CenterCrop(300), v2.RandomRotation((25, 25))])),
 ]
