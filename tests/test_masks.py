@@ -39,13 +39,13 @@ def load(packed, steps, mask=(), **options):
 
 
 def pil_resized(mask):
-    return np.array(Image.fromarray(mask).resize((90, 120), Image.Resampling.NEAREST))
+    return np.array(Image.fromarray(mask).resize((97, 113), Image.Resampling.NEAREST))
 
 
 FIXED = [
     ([fs.CenterCrop(200)], v2.CenterCrop(200)),
     # The pixel in whose middle an output's middle lies, as in PIL; torchvision's mask is half a pixel off.
-    ([fs.Resize((120, 90))], lambda mask: torch.from_numpy(pil_resized(mask[0].numpy()))[None]),
+    ([fs.Resize((113, 97))], lambda mask: torch.from_numpy(pil_resized(mask[0].numpy()))[None]),
     ([fs.CenterCrop(300), fs.RandomHorizontalFlip(1)], v2.Compose([v2.CenterCrop(300), v2.RandomHorizontalFlip(1)])),
     ([fs.CenterCrop(300), fs.RandomRotation((25, 25))], v2.Compose([v2.CenterCrop(300), v2.RandomRotation((25, 25))])),
 ]
@@ -59,7 +59,7 @@ def test_as_torchvision_moves_them(packed, photos, number):
     for found, photo in zip(batch["mask"], photos.values(), strict=True):
         expected = transform(tv_tensors.Mask(torch.from_numpy(regions(photo))[None]))[0].numpy()
         # Places exactly between two pixels may fall to either side.
-        assert np.mean(found[..., 0] != expected) < 5e-3
+        assert np.mean(found[..., 0] != expected) < 1e-2
         assert set(np.unique(found)) <= set(np.unique(regions(photo)))
 
 
