@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ._fastshard import SourceError
-from ._source import class_field
+from ._source import StreamSource, class_field, ipc_stream
 from ._statistics import Statistics
 
 __all__ = ["ArraySource", "array_files", "array_readers"]
@@ -73,14 +73,16 @@ class _Member:
         return np.frombuffer(data, self.dtype).reshape(rows, *self.shape[1:])
 
 
-class ArraySource:
+class ArraySource(StreamSource):
     """Arrays of equally many rows, a field each, as record batches of up to 16 MiB.
 
     Raises SourceError for arrays that can't be stored or differ in length, and for classes that have no name; rows
     count from 0.
     """
 
-    def __init__(self, readers: Mapping[str, Reader], class_names: Mapping[str, Sequence[str]], shard_size: int) -> None:
+    def __init__(
+        self, readers: Mapping[str, Reader], class_names: Mapping[str, Sequence[str]], shard_size: int
+    ) -> None:
         unknown = sorted(set(class_names).difference(readers))
         if unknown:
             raise SourceError(f"class_names for {unknown[0]!r}: the arrays are {', '.join(map(repr, readers))}")
@@ -108,10 +110,7 @@ class ArraySource:
         for start in range(0, self._rows, self._block_rows):
             rows = min(self._block_rows, self._rows - start)
             batch = pa.record_batch({name: self._column(name, start, rows) for name in self._readers})
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            yield bytes(sink.getvalue().to_pybytes())
+            yield ipc_stream(batch)
 
     def described(self) -> dict[str, Any]:
         """What the manifest keeps of the fields beside their types; complete after the last chunk."""
@@ -133,7 +132,9 @@ class ArraySource:
         wrong = (values < 0) | (values >= classes)
         if wrong.any():
             at = int(wrong.argmax())
-            raise SourceError(f"{reader.name}: row {start + at}: {values[at]}; expected a class from 0 to {classes - 1}")
+            raise SourceError(
+                f"{reader.name}: row {start + at}: {values[at]}; expected a class from 0 to {classes - 1}"
+            )
         return values.astype(np.int64)
 
 

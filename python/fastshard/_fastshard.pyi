@@ -24,6 +24,7 @@ __all__ = [
     "available_threads",
     "build_info",
     "clear_cache",
+    "crc32c",
     "image_format",
     "list_cache",
     "permutation",
@@ -175,6 +176,9 @@ def list_cache(folder: str) -> list[tuple[str, str, int, int, float, bool]]:
 
 def clear_cache(folder: str) -> tuple[int, int]:
     """Entries removed, and their bytes."""
+
+def crc32c(data: bytes, start: int = 0, end: int | None = None) -> int:
+    """The CRC32C (Castagnoli) of some bytes. Raises ValueError for a part that there isn't."""
 
 def available_threads() -> int:
     """The cores this process may use: affinity and cgroup limits respected."""

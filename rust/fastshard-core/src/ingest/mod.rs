@@ -15,6 +15,7 @@ mod ordered;
 mod shards;
 mod spec;
 mod staging;
+mod streamed;
 mod units;
 
 pub use job::{Job, Progress};
