@@ -155,7 +155,8 @@ def pack(
         typer.Argument(
             metavar="SRC",
             help="Folder of images: a folder for each class, or see --csv; or a ZIP file of one. Or a table: .csv, .tsv "
-            "(also .gz), .parquet, .arrow, .feather. Or WebDataset .tar (also .gz), TFRecord, MDS. Or a dataset. "
+            "(also .gz), .parquet, .arrow, .feather. Or WebDataset .tar (also .gz), TFRecord or MDS. "
+            "Or a dataset. "
             "Several files: a pattern, such as 'train-{000..009}.tar' or 'data/*.tfrecord'.",
         ),
     ],

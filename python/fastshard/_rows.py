@@ -24,7 +24,8 @@ class RowSource(StreamSource):
     """Samples of an iterable, as record batches.
 
     Memory stays bounded: chunks hold up to 16 MiB, or 32 MiB (a power of two of rows) if all fields have a fixed size,
-    and one sample at least. Rows count from 0. Raises SourceError for a sample that does not match the first. Given a
+    and one sample at least. Rows count from 0. Raises SourceError for a sample that does not match the first. ``hints``
+    are types of fields which need not be there. Given a
     list of ``skipped`` rows, it leaves such samples out and notes them there, as whoever makes the samples may do.
     """
 
@@ -35,6 +36,7 @@ class RowSource(StreamSource):
         shard_size: int = _FIXED_CHUNK_BYTES,
         types: Mapping[str, str] | None = None,
         *,
+        hints: Mapping[str, str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         skipped: list[SkippedRow] | None = None,
     ) -> None:
@@ -46,9 +48,8 @@ class RowSource(StreamSource):
         for option, names in (("class_names", class_names), ("types", types or {})):
             if strangers := sorted(set(names).difference(first)):
                 raise SourceError(f"{option} for {strangers[0]!r}: the first sample has {', '.join(map(repr, first))}")
-        self._columns = [
-            column_of(name, one, class_names.get(name), (types or {}).get(name)) for name, one in first.items()
-        ]
+        kinds = {**(hints or {}), **(types or {})}
+        self._columns = [column_of(name, one, class_names.get(name), kinds.get(name)) for name, one in first.items()]
         self._names = first.keys()
         # No chunk, which becomes a block, is larger than a shard is meant to be.
         self._chunk_bytes = min(_CHUNK_BYTES, shard_size)

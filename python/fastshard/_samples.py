@@ -94,8 +94,15 @@ def rows_of(
     plan = make_plan(first)
     skipped: list[SkippedRow] | None = [] if options.on_error == "skip" else None
     samples = _Decoded(itertools.chain(first, iterator), plan, skipped)
-    types = {**plan.types, **options.types}
-    return RowSource(samples, options.class_names, options.shard_size, types, provenance=provenance, skipped=skipped)
+    return RowSource(
+        samples,
+        options.class_names,
+        options.shard_size,
+        options.types,
+        hints=plan.types,
+        provenance=provenance,
+        skipped=skipped,
+    )
 
 
 def chained(paths: Sequence[str], read: Callable[[str], Iterator[R]]) -> Iterator[R]:
