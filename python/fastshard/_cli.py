@@ -154,9 +154,8 @@ def pack(
         str,
         typer.Argument(
             metavar="SRC",
-            help="Folder of images: a folder for each class, or see --csv; or a ZIP file of one. Or a table: .csv, .tsv "
-            "(also .gz), .parquet, .arrow, .feather. Or WebDataset .tar (also .gz), TFRecord or MDS. "
-            "Or a dataset. "
+            help="Folder of images: a folder for each class, or see --csv; or a ZIP of one. Or a table: .csv, .tsv "
+            "(also .gz), .parquet, .arrow, .feather. Or WebDataset .tar, TFRecord, MDS (also .gz). Or a dataset. "
             "Several files: a pattern, such as 'train-{000..009}.tar' or 'data/*.tfrecord'.",
         ),
     ],

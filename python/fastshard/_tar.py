@@ -58,6 +58,8 @@ def tar_members(source: Input, as_place: Callable[[str], bool]) -> Iterator[tupl
 
 def check_name(archive: str, name: str) -> None:
     """Refuses names of members that lead out of where they would be unpacked."""
+    if not name:
+        raise SourceError(f"{archive}: a member without a name")
     if name.startswith(("/", "\\")) or name[1:3] in (":/", ":\\") or ".." in name.replace("\\", "/").split("/"):
         raise SourceError(f"{archive}: member {name!r}: may lead elsewhere; expected a relative name without '..'")
     if "\0" in name:

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::MetadataVersion;
@@ -35,6 +36,48 @@ impl Write for Hashing {
     }
 }
 
+/// Bytes that may wait in memory before the disk gets them.
+const SYNC_BYTES: u64 = 64 << 20;
+
+/// Brings what was written to disk while more is being written, so that little is left to wait for in the end. A thread
+/// and `fdatasync`, where `sync_file_range` would do, because that tells of no errors.
+struct EarlySync {
+    file: File,
+    waiting: u64,
+    running: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl EarlySync {
+    fn new(file: &File) -> std::io::Result<Self> {
+        Ok(Self {
+            file: file.try_clone()?,
+            waiting: 0,
+            running: None,
+        })
+    }
+
+    fn written(&mut self, bytes: u64) -> std::io::Result<()> {
+        self.waiting += bytes;
+        let is_busy = self.running.as_ref().is_some_and(|one| !one.is_finished());
+        if self.waiting < SYNC_BYTES || is_busy {
+            return Ok(());
+        }
+        self.waiting = 0;
+        self.join()?;
+        let file = self.file.try_clone()?;
+        self.running = Some(std::thread::spawn(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// An error of the disk is told once, perhaps to this thread and not to the one that syncs in the end.
+    fn join(&mut self) -> std::io::Result<()> {
+        let done = self.running.take().map(JoinHandle::join);
+        done.map_or(Ok(()), |result| {
+            result.unwrap_or_else(|_| Err(std::io::Error::other("syncing panicked")))
+        })
+    }
+}
+
 /// A shard that is being written.
 pub(crate) struct ShardWriter {
     folder: PathBuf,
@@ -42,6 +85,7 @@ pub(crate) struct ShardWriter {
     temporary: PathBuf,
     schema: SchemaRef,
     inner: Option<FileWriter<Hashing>>,
+    early: EarlySync,
     rows: Vec<u64>,
 }
 
@@ -59,6 +103,7 @@ impl ShardWriter {
     pub(crate) fn create(folder: &Path, name: &str, schema: &SchemaRef) -> Result<Self> {
         let temporary = folder.join(format!("{name}.tmp"));
         let file = File::create(&temporary).map_err(Error::io(&temporary))?;
+        let early = EarlySync::new(&file).map_err(Error::io(&temporary))?;
         let sink = Hashing {
             file: BufWriter::with_capacity(1 << 20, file),
             hash: blake3::Hasher::new(),
@@ -74,6 +119,7 @@ impl ShardWriter {
             temporary: temporary.clone(),
             schema: schema.clone(),
             inner: Some(inner),
+            early,
             rows: Vec::new(),
         })
     }
@@ -82,7 +128,8 @@ impl ShardWriter {
         let inner = self.inner.as_mut().expect("present until finished");
         inner.write(batch).map_err(failed(&self.temporary))?;
         self.rows.push(batch.num_rows() as u64);
-        Ok(())
+        let bytes = batch.get_array_memory_size() as u64;
+        (self.early.written(bytes)).map_err(Error::io(&self.temporary))
     }
 
     /// Ends the file, brings it to disk, reads its index back and gives it its name.
@@ -91,6 +138,7 @@ impl ShardWriter {
         let mut sink = finish_file(inner).map_err(failed(&self.temporary))?;
         let io = |source| Error::io(&self.temporary)(source);
         sink.flush().map_err(io)?;
+        self.early.join().map_err(io)?;
         sink.file.get_ref().sync_all().map_err(io)?;
         let blocks = self.index(sink.bytes, fields)?;
         let path = self.folder.join(&self.name);
@@ -162,6 +210,8 @@ fn read_footer(path: &Path) -> Result<Vec<u8>> {
 
 impl Drop for ShardWriter {
     fn drop(&mut self) {
+        // What failed before is told already, and nothing may write behind the back of a next try.
+        let _ = self.early.join();
         // Renamed by now if all went well; otherwise half a shard helps nobody.
         let _ = std::fs::remove_file(&self.temporary);
     }
