@@ -3,13 +3,16 @@
 import bz2
 import gzip
 import io
+import os
 import tarfile
 import zipfile
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import fastshard as fs
@@ -161,6 +164,18 @@ class TestFolders:
         (tmp_path / "cat/labels.csv").write_text("x")
         assert kind(tmp_path / "cat") == "folder"
 
+    def test_links_and_pipes(self, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/a.tar").write_bytes(tar())
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/b.tar").symlink_to(tmp_path / "out/a.tar")
+        with pytest.raises(fs.SourceError, match=r"in/b.tar: leads out of the source, to .*out/a.tar"):
+            fs.pack(tmp_path / "in", tmp_path / "ds")
+        (tmp_path / "out/c.tar").symlink_to("a.tar")
+        os.mkfifo(tmp_path / "out/b.tar")  # to open it would never end
+        assert fs.pack(tmp_path / "out", tmp_path / "ds").rows == 2
+        assert kind(tmp_path / "out/b.tar") == "webdataset"
+
     def test_of_shards(self, packed, tmp_path):
         assert kind(packed) == "dataset"
         (tmp_path / "index.json").write_text('{"shards": [{"format": "mds"}]}')
@@ -177,6 +192,20 @@ class TestObjects:
         assert kind(pa.table({"x": [1]})) == "table"
         assert kind([{"x": 1}]) == kind(iter([])) == kind({} for _ in ()) == "iterable"
         assert kind(np.zeros(3)) == "indexed"
+
+        class Endless(torch.utils.data.IterableDataset):
+            def __len__(self):
+                return 3
+
+            def __iter__(self):
+                return iter([{"x": 1}] * 3)
+
+        assert kind(Endless()) == "iterable"
+
+    def test_several_splits(self, tmp_path):
+        splits = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"x": [1]})})
+        with pytest.raises(ValueError, match="a DatasetDict of 'train': expected one of its datasets"):
+            fs.pack(splits, tmp_path / "ds")
 
     def test_every_kind_has_a_name_of_its_own(self):
         assert len({one.name for one in KINDS}) == len({one.title for one in KINDS}) == len(KINDS)

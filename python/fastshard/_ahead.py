@@ -12,6 +12,7 @@ T = TypeVar("T")
 __all__ = ["in_order"]
 
 _HOP = 1 << 20
+_HOP_ITEMS = 4096
 
 
 def in_order(
@@ -91,12 +92,13 @@ class _Part(Generic[T]):
             for item in iterator:
                 hop.append(item)
                 filled += self._size(item)
-                if filled >= _HOP or len(hop) >= 4096:
+                if filled >= _HOP or len(hop) >= _HOP_ITEMS:
                     if not self._hand_over(hop, filled):
                         return
                     hop, filled = [], 0
-            self._hand_over(hop, filled)
         finally:
+            # What came before an error comes before it there, too.
+            self._hand_over(hop, filled)
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()

@@ -143,8 +143,8 @@ class PackJob:
     def push(self, table: bytes, timeout: float) -> bool:
         """Hands over one record batch whose columns hold values (image columns: encoded bytes).
 
-        An image may be a struct of ``bytes`` and ``path``, and of ``file``, ``offset`` and ``length``: where ``file`` is
-        not empty, its bytes are read there. False: no room yet, try again.
+        An image may be a struct of ``bytes`` and ``path``, and of ``file``, ``offset`` and ``length``: where ``file``
+        is not empty, its bytes are read there. False: no room yet, try again.
         """
     def end_stream(self, statistics: str | None = None) -> None:
         """``statistics``: a JSON object for the manifest."""

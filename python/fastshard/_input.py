@@ -68,7 +68,8 @@ class FileInput:
         """The next bytes, fewer at the end."""
         at = self.position - self._start
         if not 0 <= at <= len(self._window) - size:
-            self._announce()
+            if self.position >= self._asked:
+                self._announce()
             if size > _WINDOW:
                 data = self._read(self.position, size)
                 self.position += len(data)
@@ -102,8 +103,8 @@ class FileInput:
         return data
 
     def _announce(self) -> None:
-        if self.position >= self._asked and hasattr(os, "posix_fadvise"):
-            self._asked = self.position + _AHEAD
+        self._asked = self.position + _AHEAD
+        if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file, self.position, 2 * _AHEAD, os.POSIX_FADV_WILLNEED)
 
 

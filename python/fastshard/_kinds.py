@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import _check
 from ._dataset import Dataset
-from ._look import Look
-from ._pack_options import SourceOptions, check_apart, check_root
+from ._look import MAX_INDEX, Look
+from ._pack_options import SourceOptions, check_apart, check_inside, check_root
 from ._table_names import is_frame, table_kind
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _is_datasets(look: Look) -> bool:
 
 def _is_hugging_face(look: Look) -> bool:
     kind = type(look.value)
-    return kind.__module__.partition(".")[0] == "datasets" and kind.__name__ == "Dataset"
+    return kind.__module__.partition(".")[0] == "datasets" and kind.__name__ in ("Dataset", "DatasetDict")
 
 
 def _is_table(look: Look) -> bool:
@@ -97,8 +98,11 @@ def _is_arrays(look: Look) -> bool:
 def _is_mds(look: Look) -> bool:
     if look.folder is None or "index.json" not in look.names:
         return False
+    index = Path(look.folder, "index.json")
+    if index.stat().st_size > MAX_INDEX:
+        return False
     try:
-        shards = json.loads(Path(look.folder, "index.json").read_bytes())["shards"]
+        shards = json.loads(index.read_bytes())["shards"]
         return any(shard["format"] == "mds" for shard in shards)
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -106,7 +110,10 @@ def _is_mds(look: Look) -> bool:
 
 def _is_indexed(look: Look) -> bool:
     value = look.value
-    if look.paths or isinstance(value, (list, tuple, str, bytes)):
+    torch = sys.modules.get("torch.utils.data")
+    # Torch's iterable datasets have a [] that only says that they have none.
+    is_iterable = torch is not None and isinstance(value, torch.IterableDataset)
+    if look.paths or is_iterable or isinstance(value, (list, tuple, str, bytes)):
         return False
     return hasattr(value, "__getitem__") and hasattr(value, "__len__")
 
@@ -173,6 +180,8 @@ def _open_hugging_face(look: Look, options: SourceOptions, _target: str) -> Stre
 
     if not _is_hugging_face(look):
         raise ValueError(f"source='huggingface': {look} is none; expected a datasets.Dataset")
+    if isinstance(look.value, Mapping):
+        raise ValueError(f"src is a DatasetDict of {', '.join(map(repr, look.value))}: expected one of its datasets")
     columns = Columns(
         options.label, options.features, options.dtype, options.missing, options.types, options.class_names
     )
@@ -247,6 +256,9 @@ def _files(look: Look, name: str, target: str) -> Sequence[str]:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: no such file")
         check_apart(path, target)
+    if look.folder is not None:
+        for path in look.files:
+            check_inside(path, look.folder)
     return look.files
 
 

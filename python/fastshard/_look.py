@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -14,8 +15,10 @@ from typing import Any
 from ._fastshard import crc32c
 from ._table_names import table_kind
 
-__all__ = ["Look", "file_kind", "is_tar_header", "masked_crc"]
+__all__ = ["MAX_INDEX", "Look", "file_kind", "is_tar_header", "masked_crc"]
 
+# Bytes of an index that lists the files of a folder.
+MAX_INDEX = 256 << 20
 _HEAD = 512
 _MAX_PATHS = 100_000
 _NAMES = {
@@ -50,7 +53,7 @@ class Look:
 
     @cached_property
     def names(self) -> list[str]:
-        """Files in the folder, sorted."""
+        """Regular files in the folder, sorted."""
         return self._entries[0]
 
     @cached_property
@@ -64,8 +67,8 @@ class Look:
             return [], []
         with os.scandir(self.folder) as found:
             entries = [entry for entry in found if not entry.name.startswith(".")]
-        folders = {entry.name for entry in entries if entry.is_dir()}
-        return sorted({entry.name for entry in entries} - folders), sorted(folders)
+        files = [entry.name for entry in entries if entry.is_file()]
+        return sorted(files), sorted(entry.name for entry in entries if entry.is_dir())
 
     @cached_property
     def files(self) -> list[str]:
@@ -77,7 +80,7 @@ class Look:
     @cached_property
     def kind(self) -> str | None:
         """What all of its files are, if they are one thing: table, arrays, webdataset, tfrecord or zip."""
-        if not self.files or self.folders or (self.folder is None and len(self.files) != len(self.paths)):
+        if self.folders or not self.files or (self.folder is None and len(self.files) != len(self.paths)):
             return None
         first, *others = self.files
         kind = file_kind(first)
@@ -91,11 +94,11 @@ class Look:
 
 def file_kind(path: str) -> str | None:
     """Table, arrays, webdataset, tfrecord or zip: by the first bytes or, where they don't say, by the name."""
-    try:
-        with Path(path).open("rb") as file:
+    head = b""
+    # To open a pipe or a device may never end.
+    if Path(path).is_file():
+        with contextlib.suppress(OSError), Path(path).open("rb") as file:
             head = file.read(_HEAD)
-    except OSError:
-        head = b""
     found = _kind_of_content(head)
     if found is None and head[:2] in (b"\x1f\x8b", b"(\xb5", b"BZ"):
         found = _kind_of_content(_inflated(path, head))

@@ -19,7 +19,8 @@ import numpy as np
 
 from ._fastshard import SourceError
 from ._input import Input, open_input
-from ._pack_options import SourceOptions
+from ._look import MAX_INDEX
+from ._pack_options import SourceOptions, check_inside
 from ._pictures import png
 from ._rows import RowSource
 from ._samples import chained, is_image, rows_of, text_of
@@ -27,7 +28,6 @@ from ._source import MAX_ITEM, Encoded
 
 __all__ = ["mds_source"]
 
-_MAX_INDEX = 256 << 20
 _MAX_COLUMNS = 10_000
 _NUMBERS = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 # How an array's header writes its type, and those of its shape.
@@ -99,8 +99,8 @@ def _read_index(root: str) -> list[_Shard]:
     path = Path(root, "index.json")
     if not path.is_file():
         raise SourceError(f"{path}: no such file; expected the index of an MDS folder")
-    if path.stat().st_size > _MAX_INDEX:
-        raise SourceError(f"{path}: {path.stat().st_size:,} bytes; expected at most {_MAX_INDEX:,}")
+    if path.stat().st_size > MAX_INDEX:
+        raise SourceError(f"{path}: {path.stat().st_size:,} bytes; expected at most {MAX_INDEX:,}")
     try:
         listed = json.loads(path.read_bytes())["shards"]
         shards = [_shard(root, one) for one in listed]
@@ -128,6 +128,7 @@ def _shard(root: str, listed: dict[str, Any]) -> _Shard:
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise FileNotFoundError(f"{paths[0]}: no such file, though the index lists it")
+    check_inside(str(path), root)
     names, encodings, sizes = listed["column_names"], listed["column_encodings"], listed["column_sizes"]
     samples = listed["samples"]
     if not isinstance(samples, int) or not 0 <= samples < 2**32 or not 0 < len(names) <= _MAX_COLUMNS:

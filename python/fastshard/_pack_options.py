@@ -9,9 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from . import _check
+from ._fastshard import SourceError
 from ._transforms import Decode, Resize, ResizePad, Transform
 
-__all__ = ["Size", "SourceOptions", "check_apart", "check_root", "check_target", "image_spec", "seekable_spec"]
+__all__ = [
+    "Size",
+    "SourceOptions",
+    "check_apart",
+    "check_inside",
+    "check_root",
+    "check_target",
+    "image_spec",
+    "seekable_spec",
+]
 
 Size = int | tuple[int, int]
 
@@ -101,3 +111,10 @@ def check_apart(source: str, target: str) -> None:
     if common == real_target:
         # To overwrite it would delete the source.
         raise ValueError(f"dst={target!r}: the source {source} lies in it; expected another place")
+
+
+def check_inside(path: str, folder: str) -> None:
+    """Refuses a link out of a source folder, which may come from a stranger."""
+    target = os.path.realpath(path)
+    if Path(path).is_symlink() and os.path.commonpath([target, os.path.realpath(folder)]) != os.path.realpath(folder):
+        raise SourceError(f"{path}: leads out of the source, to {target}; copy it")
