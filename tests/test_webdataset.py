@@ -141,9 +141,12 @@ class TestWhatComesOut:
         assert [json.loads(text) for text in fs.open(tmp_path / "ds").column("json")] == objects
 
     def test_names_that_are_taken(self, tmp_path):
-        write(tmp_path / "a.tar", [{"__key__": "a", "cls": 1, "json": {"label": 2, "_x": 3}}])
-        fs.pack(tmp_path / "a.tar", tmp_path / "ds")
-        assert fs.open(tmp_path / "ds")[0] == {"key": "a", "label": 1, "json.label": 2, "json._x": 3}
+        data = b'{"label": 2, "_x": 3}'
+        first, second = ("a.cls", FILE, {"data": b"1"}), ("a.json", FILE, {"data": data})
+        for number, members in enumerate([(first, second), (second, first)]):
+            hostile(tmp_path / "a.tar", *[(name, kind, dict(more)) for name, kind, more in members])
+            fs.pack(tmp_path / "a.tar", tmp_path / str(number))
+            assert fs.open(tmp_path / str(number))[0] == {"key": "a", "label": 1, "json.label": 2, "json._x": 3}
 
     def test_hidden_files_and_folders_are_left_out(self, tmp_path):
         with tarfile.open(tmp_path / "a.tar", "w") as tar:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from ._fastshard import SourceError
+from ._table_blobs import is_blob
 from ._table_names import table_kind
 from ._table_source import Part, is_number
 
@@ -89,8 +90,9 @@ def _binary_part(path: str, kind: str) -> Part:
 def _parquet_batches(path: str) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
-    # Read through a buffer: a row group of images can be larger than memory.
-    file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES)
+    # A row group of images can be larger than memory; of numbers, it is read at once.
+    has_blobs = any(is_blob(one.type) for one in pq.read_schema(path))
+    file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES if has_blobs else 0)
     groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
     row_bytes = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=1)
     yield from file.iter_batches(_rows_a_batch(row_bytes))

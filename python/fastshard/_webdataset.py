@@ -119,11 +119,13 @@ class _Plan:
                 _put(fields, "image" if images == 1 else suffix, in_archive(group.archive, name, value))
                 continue
             assert isinstance(value, bytes)
-            if suffix == "json" and self._flat:
-                for field, one in self._columns(name, value).items():
-                    _put(fields, field if field not in fields and not field.startswith("_") else f"json.{field}", one)
-            else:
+            if suffix != "json" or not self._flat:
                 _put(fields, "label" if suffix == "cls" else suffix, self._value(kind, name, value))
+        if self._flat and "json" in group.parts:
+            # Last, so that what a name becomes doesn't depend on the order of members.
+            taken = set(fields)
+            for field, one in self._columns(*group.parts["json"]).items():
+                _put(fields, f"json.{field}" if field in taken or field.startswith("_") else field, one)
         return fields
 
     def _value(self, kind: str, name: str, data: bytes) -> Any:
@@ -144,10 +146,10 @@ class _Plan:
                 return text
             raise SourceError(f"{what}: {text[:60]!r}; expected a whole number, or class_names for 'label'") from None
 
-    def _columns(self, name: str, data: bytes) -> dict[str, Any]:
+    def _columns(self, name: str, data: bytes | Encoded) -> dict[str, Any]:
         """The values of a JSON object that is as flat as the first ones were."""
         what = f"member {name!r}"
-        found = _flat(data)
+        found = _flat(data) if isinstance(data, bytes) else None
         if found is None or found.keys() != self._flat.keys():
             wanted = f"an object of {', '.join(map(repr, self._flat))}, as in the first samples"
             raise SourceError(f'{what}: expected {wanted} (types={{"json": "text"}} keeps objects as text)')
