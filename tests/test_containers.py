@@ -182,6 +182,13 @@ class TestHuggingFace:
             fs.pack(view, tmp_path / str(number), seekable=False)
             check(tmp_path / str(number), view)
 
+    def test_streaming(self, hub, tmp_path):
+        view = hub.to_iterable_dataset(num_shards=4).shuffle(seed=3, buffer_size=10)
+        fs.pack(view, tmp_path / "ds", seekable=False)
+        assert sorted(images(tmp_path / "ds")) == sorted(hub.with_format("arrow")["plain"].to_pylist())
+        order = [row["caption"] for row in view]
+        assert fs.open(tmp_path / "ds").column("caption").tolist() == order != hub["caption"]
+
     def test_parquet_and_its_folder(self, hub, tmp_path):
         (tmp_path / "data").mkdir()
         for number in range(2):

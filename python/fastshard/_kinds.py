@@ -79,7 +79,11 @@ def _is_datasets(look: Look) -> bool:
 
 def _is_hugging_face(look: Look) -> bool:
     kind = type(look.value)
-    return kind.__module__.partition(".")[0] == "datasets" and kind.__name__ in ("Dataset", "DatasetDict")
+    if kind.__module__.partition(".")[0] != "datasets":
+        return False
+    # What streams without saying of what is an iterable like any other.
+    streams = kind.__name__ == "IterableDataset" and look.value.features is not None
+    return streams or kind.__name__ in ("Dataset", "DatasetDict")
 
 
 def _is_table(look: Look) -> bool:

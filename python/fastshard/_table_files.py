@@ -22,6 +22,7 @@ _BLOCK_BYTES = 8 << 20
 _ROWS = 1 << 16
 _BATCH_BYTES = 32 << 20
 _BUFFER_BYTES = 4 << 20
+_STREAMED_ROWS = 64
 _CONVERSION = re.compile(
     r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to ([^:]+): invalid value '(.*)'", re.S
 )
@@ -66,9 +67,9 @@ def frame_part(frame: Any) -> Part:
 
 
 def hugging_face_part(dataset: Any) -> Part:
-    """A dataset of Hugging Face's, in its order; its images stay encoded."""
-    stored = dataset.data
-    rows = _rows_a_batch(stored.nbytes // max(1, stored.num_rows))
+    """A dataset of Hugging Face's, also one that streams, in its order; its images stay encoded."""
+    stored = getattr(dataset, "data", None)
+    rows = _STREAMED_ROWS if stored is None else _rows_a_batch(stored.nbytes // max(1, stored.num_rows))
 
     def batches(_: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
         for table in dataset.with_format("arrow").iter(rows):
