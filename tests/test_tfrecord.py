@@ -112,6 +112,11 @@ class TestWhatComesOut:
         ]
         assert dataset.class_names == ("no", "yes")
 
+        with pytest.raises(ValueError, match=r"types\['x'\]='int32': expected"):
+            fs.pack(path, tmp_path / "none", types={"x": "int32"})
+        with pytest.raises(fs.SourceError, match="types for 'w': the first sample has 'x', 'y', 'z'"):
+            fs.pack(path, tmp_path / "none", types={"w": "bytes"})
+
     def test_lists_without_elements(self, tmp_path):
         none = tf.train.Example().SerializeToString()
         path = write(tmp_path / "a.tfrecord", [example(x=[1.5]), none, example(x=[1.0, 2.0])])

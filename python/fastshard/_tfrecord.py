@@ -106,6 +106,10 @@ class _Plan:
         asked = self._asked.get(name)
         wires = {kind for _, (kind, _) in features} - {"none"}
         if asked is not None:
+            if asked not in ("image", "text", "bytes") and not asked.startswith("list["):
+                raise ValueError(
+                    f'types[{name!r}]={asked!r}: expected "image", "text", "bytes" or such as "list[int32]"'
+                )
             return "list" if asked.startswith("list") else asked
         if wires == {"bytes"}:
             samples = [record.data[start:stop] for record, (_, spans) in features for start, stop in spans or ()]
