@@ -143,11 +143,17 @@ def sync(path: Path) -> None:
     os.close(file)
 
 
+def warm_up(out: Path) -> None:
+    import fastshard as fs
+
+    fs.pack([{"x": b"imports all there is to import", "n": 1}], out / "warm")
+
+
 def packing(name: str, **options: Any) -> Callable[[Path, Path], float]:
     def run(work: Path, out: Path) -> float:
         import fastshard as fs
 
-        fs.pack([{"x": b"imports all there is to import", "n": 1}], out / "warm")
+        warm_up(out)
         return timed(lambda: fs.pack(work / name, out / "packed", progress=False, **options))
 
     return run
@@ -168,6 +174,7 @@ def by_tarfile(work: Path, out: Path) -> float:
                     yield sample
                     sample = {}
 
+    warm_up(out)
     return timed(lambda: fs.pack(samples(), out / "packed", seekable=False, progress=False))
 
 
