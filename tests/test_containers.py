@@ -81,6 +81,11 @@ class TestZip:
         with pytest.raises(fs.SourceError, match=r"member 'a.jpg': 67,108,864 bytes in [\d,]+: no image compresses so"):
             fs.pack(tmp_path / "a.zip", tmp_path / "ds")
 
+    @pytest.mark.parametrize(("method", "number"), [(zipfile.ZIP_LZMA, 14), (zipfile.ZIP_BZIP2, 12)])
+    def test_other_methods(self, photo_folder, tmp_path, method, number):
+        with pytest.raises(fs.SourceError, match=rf"member 'astronaut/0.jpg' is compressed by method {number}"):
+            fs.pack(zipped(photo_folder, tmp_path / "a.zip", method=method), tmp_path / "ds")
+
     def test_sizes_that_lie(self, photo_folder, tmp_path):
         data = bytearray(zipped(photo_folder / "cat", tmp_path / "a.zip", method=zipfile.ZIP_DEFLATED).read_bytes())
         entry = data.rindex(b"PK\1\2")

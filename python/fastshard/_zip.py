@@ -130,6 +130,8 @@ def _check(path: str, info: zipfile.ZipInfo) -> None:
         raise SourceError(f"{place} is {what}; expected plain files")
     if info.flag_bits & 1:
         raise SourceError(f"{place} is encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise SourceError(f"{place} is compressed by method {info.compress_type}; expected stored or deflated members")
     if info.file_size > _MAX_ITEM:
         raise SourceError(f"{place}: {info.file_size:,} bytes; an image holds at most {_MAX_ITEM:,}")
     if info.file_size > max(_SMALL, _MAX_RATIO * info.compress_size):
