@@ -1,6 +1,6 @@
 """Packing what is in containers already: a WebDataset tar against copying it, TFRecords against TensorFlow and pyarrow.
 
-    python benches/containers.py                   # 6,000 photographs, 480 MB
+    python benches/containers.py                   # 3,000 photographs, 240 MB
     python benches/containers.py --short
 
 All ways take turns, each run in a process of its own that has imported and warmed up what it needs, with a warm page
@@ -53,8 +53,8 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Pack containers, against copying or converting them.")
-    parser.add_argument("--count", type=int, default=6000, help="photographs")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--count", type=int, default=3000, help="photographs")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--short", action="store_true", help="1,000 photographs, 3 repeats")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench")
     parser.add_argument("--run", choices=list(WAYS), help=argparse.SUPPRESS)
