@@ -16,6 +16,7 @@ from . import _fastshard
 from ._cache import Cache
 from ._dataset import Dataset
 from ._fastshard import FastshardError
+from ._kinds import recognise
 from ._loader import Loader
 from ._pack import pack as pack_dataset
 from ._parse import parse_transform
@@ -145,6 +146,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
     "fastshard pack nih/ xray/ --csv Data_Entry_2017.csv --label 'Finding Labels' --label-sep '|' "
     "--no-label 'No Finding' --gray\n\n"
     "fastshard pack pets/ pets-seekable/ --seekable yes\n\n"
+    "fastshard pack 'train-{000000..000099}.tar' train/\n\n"
     "fastshard pack HIGGS.csv.gz higgs/ --no-header --label 0 --features all --type 0=int64",
 )
 def pack(
@@ -152,11 +154,15 @@ def pack(
         str,
         typer.Argument(
             metavar="SRC",
-            help="Folder of images: a folder for each class, or see --csv. Or a table: .csv, .tsv (also .gz), "
-            ".parquet, .arrow, .feather. Or a dataset.",
+            help="Folder of images: a folder for each class, or see --csv; or a ZIP of one. Or a table: .csv, .tsv "
+            "(also .gz), .parquet, .arrow, .feather. Or WebDataset .tar, TFRecord, MDS (also .gz). Or a dataset. "
+            "Several files: a pattern, such as 'train-{000..009}.tar' or 'data/*.tfrecord'.",
         ),
     ],
     dst: Annotated[str, typer.Argument(metavar="DST", help="Folder of the dataset; appears when all is done.")],
+    source: Annotated[
+        str | None, typer.Option(help="What SRC is, such as webdataset or folder, where it isn't what it seems.")
+    ] = None,
     csv: Annotated[str | None, typer.Option(help="CSV file with a row for each image.")] = None,
     file_column: Annotated[str | None, typer.Option(help="Its column of file names.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Column of labels; can be given several times.")] = None,
@@ -198,10 +204,16 @@ def pack(
     ] = "header",
     max_pixels: Annotated[int, typer.Option(help="Refuse images that declare more.")] = 89_478_485,
     follow_symlinks: Annotated[bool, typer.Option("--follow-symlinks", help="Also links that leave SRC.")] = False,
+    pickles: Annotated[
+        str, typer.Option(help="Pickles in archives: refuse, or bytes, which keeps them as such, unread.")
+    ] = "refuse",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pack a folder of images, with or without a CSV file, into a dataset."""
+    """Pack a folder of images, with or without a CSV file, or another source of samples, into a dataset."""
+    if not quiet:
+        look, kind = recognise(src, has_csv=csv is not None, source=source)
+        print(f"{look}: {kind.title}")
     report = pack_dataset(
         src,
         dst,
@@ -229,7 +241,9 @@ def pack(
         on_error=on_error,
         check=check,
         max_pixels=max_pixels,
+        source=source,
         follow_symlinks=follow_symlinks,
+        pickles=pickles,
         overwrite=overwrite,
         progress=False if quiet else None,
     )

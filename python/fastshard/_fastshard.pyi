@@ -24,6 +24,7 @@ __all__ = [
     "available_threads",
     "build_info",
     "clear_cache",
+    "crc32c",
     "image_format",
     "list_cache",
     "permutation",
@@ -142,7 +143,8 @@ class PackJob:
     def push(self, table: bytes, timeout: float) -> bool:
         """Hands over one record batch whose columns hold values (image columns: encoded bytes).
 
-        False: no room yet, try again.
+        An image may be a struct of ``bytes`` and ``path``, and of ``file``, ``offset`` and ``length``: where ``file``
+        is not empty, its bytes are read there. False: no room yet, try again.
         """
     def end_stream(self, statistics: str | None = None) -> None:
         """``statistics``: a JSON object for the manifest."""
@@ -175,6 +177,9 @@ def list_cache(folder: str) -> list[tuple[str, str, int, int, float, bool]]:
 
 def clear_cache(folder: str) -> tuple[int, int]:
     """Entries removed, and their bytes."""
+
+def crc32c(data: bytes, start: int = 0, end: int | None = None) -> int:
+    """The CRC32C (Castagnoli) of some bytes. Raises ValueError for a part that there isn't."""
 
 def available_threads() -> int:
     """The cores this process may use: affinity and cgroup limits respected."""

@@ -22,6 +22,19 @@ fn image_format(data: &[u8]) -> Option<&'static str> {
 }
 
 #[pyfunction]
+#[pyo3(signature = (data, start = 0, end = None))]
+fn crc32c(data: &[u8], start: usize, end: Option<usize>) -> PyResult<u32> {
+    let part = data.get(start..end.unwrap_or(data.len()));
+    let part = part.ok_or_else(|| {
+        pyo3::exceptions::PyValueError::new_err(format!(
+            "bytes {start} to {end:?} of {}",
+            data.len()
+        ))
+    })?;
+    Ok(fastshard_core::crc32c(part))
+}
+
+#[pyfunction]
 fn available_threads() -> usize {
     fastshard_core::pipeline::available_threads()
 }
@@ -73,7 +86,7 @@ mod _fastshard {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
-    use super::{available_threads, build_info, image_format, permutation};
+    use super::{available_threads, build_info, crc32c, image_format, permutation};
     #[pymodule_export]
     use crate::cache::{clear_cache, list_cache};
     #[pymodule_export]

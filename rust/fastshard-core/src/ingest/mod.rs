@@ -16,6 +16,7 @@ mod ordered;
 mod shards;
 mod spec;
 mod staging;
+mod streamed;
 mod units;
 
 pub use job::{Job, Progress};
