@@ -39,6 +39,7 @@ from ._augment_geometry import RandomAffine, RandomPerspective, RandomRotation
 from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
 from ._cache import Cache, CacheEntry
 from ._dataset import Dataset, Field, Problem, concat, from_arrays, mix, open
+from ._export import ExportReport, export
 from ._fastshard import (
     CorruptionError,
     DecodeError,
@@ -94,6 +95,7 @@ __all__ = [
     "Dataset",
     "Decode",
     "DecodeError",
+    "ExportReport",
     "FastshardError",
     "Field",
     "FormatError",
@@ -137,6 +139,7 @@ __all__ = [
     "__version__",
     "build_info",
     "concat",
+    "export",
     "from_arrays",
     "mix",
     "open",

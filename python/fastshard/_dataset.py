@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow.compute as pc
     from numpy.typing import ArrayLike, NDArray
 
+    from ._export import ExportReport
+
     Rows = range | NDArray[np.int64]
 
 __all__ = ["Dataset", "Field", "Problem", "concat", "from_arrays", "mix", "open"]
@@ -325,6 +327,15 @@ class Dataset:
         from . import _hf
 
         return _hf.to_hf(self)
+
+    def export(self, out: str | os.PathLike[str], *, to: str, **options: Any) -> ExportReport:
+        """Writes the rows as files that other programs read: ``"folder"``, ``"webdataset"``, ``"parquet"`` ...
+
+        ``options`` are those of ``fastshard.export``, which says what each format holds.
+        """
+        from ._export import export
+
+        return export(self, out, to=to, **options)
 
     def verify(self, num_threads: int | None = None, progress: bool | None = None) -> list[Problem]:
         """Reads every byte of every shard and compares it with its checksums; an empty list means that all is well.

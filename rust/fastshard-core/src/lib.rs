@@ -22,3 +22,4 @@ mod writer;
 pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use mapping::Access;
+pub use writer::{replace_folder, sync_file_system};
