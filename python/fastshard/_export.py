@@ -23,7 +23,7 @@ _FORMATS = ("folder", "webdataset", "parquet", "tfrecord", "coco")
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export did. ``files`` are counted without fastshard's own; ``notes`` say what is not as one might think."""
+    """What an export did. ``notes`` say what is not as one might think."""
 
     path: Path
     to: str
@@ -75,8 +75,8 @@ def export(
     numbers together ``.json``, tensors and lists ``.npy``, bytes ``.bin``; where a kind has several fields, the field's
     name stands before it (``.mask.png``).
 
-    **parquet**: ``data-00000-of-00003.parquet`` and so on, in the layout of Hugging Face's ``datasets``, whose Image and
-    ClassLabel come back; in row groups of 32 MiB at most, unless one row is larger.
+    **parquet**: ``data-00000-of-00003.parquet`` and so on, in the layout of Hugging Face's ``datasets``, whose Image
+    and ClassLabel come back; in row groups of 16 MiB at most, unless one row is larger.
 
     **tfrecord**: ``data-00000-of-00003.tfrecord`` and so on of ``tf.train.Example``, without TensorFlow. Integers are
     an ``int64_list`` (``uint64`` by its bits), ``float16`` and ``float32`` a ``float_list``, both flat; text, bytes and
@@ -130,12 +130,14 @@ def _refuse(refused: bool, needed: str, **options: Any) -> None:
             raise ValueError(f"{name}={value!r} is for {needed}")
 
 
-def _name(name: str | None) -> str:
+def _name(name: object) -> str:
     from ._names import safe_name
 
-    if name is not None and (not isinstance(name, str) or safe_name(name) != name):
+    if name is None:
+        return "data"
+    if not isinstance(name, str) or safe_name(name) != name:
         raise ValueError(f"name={name!r}: expected the beginning of a file name, such as 'train'")
-    return name or "data"
+    return name
 
 
 def _threads(num_threads: int | None) -> int:

@@ -37,7 +37,9 @@ class CocoWriter:
         if "annotation_id" in self._lists:
             numbers = plan.dataset.column("annotation_id")
             _check_unique(np.concatenate([np.empty(0, self._lists["annotation_id"].dtype), *numbers]), "annotation_id")
-        self.columns = () if is_pixels(self._image) else tuple(f"_{self._image.name}_{side}" for side in ("width", "height"))
+        self.columns = (
+            () if is_pixels(self._image) else tuple(f"_{self._image.name}_{side}" for side in ("width", "height"))
+        )
         self.notes = [f"field {one.name!r} has no place in COCO and was left out" for one in self._others()]
         if is_pixels(self._image):
             self.notes.append(f"raw pixels of field {self._image.name!r} were written as PNG")
@@ -49,7 +51,7 @@ class CocoWriter:
         self._json = self._path.open("x", encoding="ascii")
         self._boxes = self._aside.open("x", encoding="ascii")
         self._json.write(f'{{"info": {{}}, "licenses": [], "categories": {json.dumps(categories)},\n"images": [')
-        self._count = self._images = 0
+        self._count = self._images = self._json_bytes = 0
 
     def _image_ids(self, plan: Plan) -> Field | None:
         of = self._fields.get(_IMAGE_ID)
@@ -73,7 +75,7 @@ class CocoWriter:
     @property
     def bytes(self) -> int:
         """Of all of them."""
-        return self._files.bytes + self._path.stat().st_size
+        return self._files.bytes + self._json_bytes
 
     def write(self, block: Block) -> None:
         """Writes some rows."""
@@ -117,7 +119,9 @@ class CocoWriter:
             raise SourceError(f"row {row}: lists of different lengths ({listed}): expected one value for each box")
         for name in (_BOXES, "area"):
             if name in values and not np.isfinite(values[name]).all():
-                raise SourceError(f"row {row}: field {name!r} holds NaN or infinity; expected numbers that JSON can hold")
+                raise SourceError(
+                    f"row {row}: field {name!r} holds NaN or infinity; expected numbers that JSON can hold"
+                )
         unknown = ~np.isin(labels, self._known)
         if unknown.any():
             raise SourceError(f"row {row}: label {labels[unknown][0]} is the id of no category")
@@ -131,6 +135,7 @@ class CocoWriter:
             shutil.copyfileobj(boxes, self._json)
         self._json.write("]}\n")
         self._json.close()
+        self._json_bytes = self._path.stat().st_size
         self._aside.unlink()
 
     def close(self) -> None:

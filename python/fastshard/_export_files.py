@@ -40,7 +40,9 @@ class Staging:
     def _check_apart(self, source: Path) -> None:
         inner, outer = os.path.realpath(self._out), os.path.realpath(source)
         if os.path.commonpath([inner, outer]) in (inner, outer):
-            raise ValueError(f"out={str(self._out)!r}: lies in the dataset {source}, or around it; expected another place")
+            raise ValueError(
+                f"out={str(self._out)!r}: lies in the dataset {source}, or around it; expected another place"
+            )
 
     def _check_free(self) -> None:
         if not os.path.lexists(self._out):
@@ -48,9 +50,8 @@ class Staging:
         if not self._overwrite:
             raise FileExistsError(f"{self._out}: is there already; export elsewhere, or replace it with overwrite=True")
         if self._out.is_symlink() or not self._out.is_dir() or not _is_replaceable(self._out):
-            raise ValueError(
-                f"{self._out}: neither an export nor an empty folder, or with other files in it, so it will not be replaced"
-            )
+            found = "neither an export nor an empty folder, or with other files in it"
+            raise ValueError(f"{self._out}: {found}, so it will not be replaced")
 
     def __enter__(self) -> Staging:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -69,17 +70,16 @@ class Staging:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RuntimeError(f"{self.folder}: another process is exporting to this destination") from None
-        left = os.listdir(self.folder)
+        left = _entries(self.folder)
         if left and MARKER not in left:
             raise ValueError(f"{self.folder}: needed for the export, but holds something else; please move it away")
-        for name in left:
-            if name != MARKER:
-                _remove(self.folder / name)
+        for name in left - {MARKER}:
+            _remove(self.folder / name)
         (self.folder / MARKER).write_text("{}")
 
     def publish(self, about: Mapping[str, Any]) -> None:
         """Brings all to disk and gives the folder its name."""
-        entries = sorted(name for name in os.listdir(self.folder) if name != MARKER)
+        entries = sorted(_entries(self.folder) - {MARKER})
         text = json.dumps({"format": "fastshard export", **about, "entries": entries}, indent=1)
         (self.folder / MARKER).write_text(text + "\n", encoding="utf-8")
         _fastshard.sync_file_system(str(self.folder))
@@ -102,13 +102,17 @@ class Staging:
 
 def _is_replaceable(folder: Path) -> bool:
     """Whether a folder holds an export and nothing else, or nothing at all."""
-    there = set(os.listdir(folder))
+    there = _entries(folder)
     try:
         about = json.loads((folder / MARKER).read_bytes())
         ours = {MARKER, *about["entries"]} if about["format"] == "fastshard export" else set()
     except (OSError, ValueError, TypeError, KeyError):
         ours = set()
     return there <= ours
+
+
+def _entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def _remove(path: Path) -> None:

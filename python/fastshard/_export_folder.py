@@ -25,7 +25,7 @@ _BETWEEN = "|"
 
 
 class ImageFiles:
-    """Images as files of their own, written by several threads; names are given in order, so they don't depend on them."""
+    """Images as files of their own, written by several threads, which have no say in the names."""
 
     def __init__(self, folder: Path, of: Field, num_threads: int) -> None:
         self._folder = folder
@@ -178,7 +178,7 @@ def _booleans(block: Block, of: Field) -> Iterable[str]:
 
 def _numbers(block: Block, of: Field) -> Iterable[str]:
     """The fewest digits that are read back as the same number; nothing for NaN, as packing reads it."""
-    return ("" if value != value else str(value) for value in block.values(of))  # noqa: PLR0124
+    return ("" if np.isnan(value) else str(value) for value in block.values(of))
 
 
 def _tensors(block: Block, of: Field) -> Iterable[str]:

@@ -112,7 +112,7 @@ def _type(of: Field) -> pa.DataType:
 
 
 def _shaped(column: pa.Array, of: Field) -> pa.Array:
-    """A column as lists of lists of fixed sizes, which all readers know, other than Arrow's tensors; with real bools."""
+    """A column as lists of fixed sizes, which more readers know than Arrow's tensors; with real bools."""
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     values = column

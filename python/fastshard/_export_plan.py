@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -35,10 +35,19 @@ _SUFFIXES = {
 class Writer(Protocol):
     """One format: takes blocks in their order, and has counted what it wrote when it is finished."""
 
-    files: int
-    bytes: int
     notes: list[str]
-    columns: Sequence[str]
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """What it needs of fastshard's own columns."""
+
+    @property
+    def files(self) -> int:
+        """Those written."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all of them."""
 
     def write(self, block: Block) -> None:
         """Writes some rows."""
@@ -77,7 +86,9 @@ class Plan:
         images = [one for one in self.fields if one.type == "image"] or [one for one in self.fields if one.is_image]
         if len(images) != 1:
             listed = ", ".join(one.name for one in images) or "none"
-            raise ValueError(f"to={to!r} needs one field of images, there are: {listed}; name all to export with fields=")
+            raise ValueError(
+                f"to={to!r} needs one field of images, there are: {listed}; name all to export with fields="
+            )
         return images[0]
 
     def class_field(self) -> Field | None:
