@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+import torch
 import webdataset
 from PIL import Image
 from pycocotools.coco import COCO
 from torchvision.datasets import ImageFolder
+from torchvision.ops import box_convert
 from typer.testing import CliRunner
 
 import fastshard as fs
@@ -539,13 +541,65 @@ def test_coco_takes_the_categories_of_the_provenance(boxes, tmp_path, photo_fold
     assert coco.loadAnns([1])[0]["bbox"] == [1, 2, 2, 3]
 
 
+@pytest.mark.parametrize("kind", ["xyxy", "xywh", "cxcywh", "xyxy, normalized", "cxcywh, normalized"])
+def test_boxes_of_all_formats_are_those_that_torchvision_converts(photo_folder, tmp_path, kind):
+    image = next(photo_folder.rglob("*.jpg")).read_bytes()
+    size = Image.open(io.BytesIO(image)).size
+    corners = np.array([[10, 20, 40, 60], [1, 2, 3, 90.5]], np.float32)
+    own = box_convert(torch.from_numpy(corners), "xyxy", kind.split(",")[0]).numpy()
+    own = own / np.tile(size, 2) if "normalized" in kind else own
+    points = np.arange(12).reshape(2, 2, 3).astype(np.float32)
+    samples = [{"image": image, "boxes": own, "labels": [1, 0], "keypoints": points}]
+    types = {"boxes": f"boxes[{kind}]", "labels": "list[int64] along boxes", "keypoints": "points[2, 3] along boxes"}
+    fs.pack(samples, tmp_path / "ds", types=types, class_names={"labels": ["cat", "dog"]}, seekable=False)
+    fs.export(tmp_path / "ds", tmp_path / "out", to="coco")
+    coco = load_coco(tmp_path / "out")
+    assert coco.loadCats([1, 2]) == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    found = coco.loadAnns(coco.getAnnIds())
+    wanted = box_convert(torch.from_numpy(corners), "xyxy", "xywh").numpy()
+    np.testing.assert_allclose([one["bbox"] for one in found], wanted, atol=1e-4)
+    assert [one["category_id"] for one in found] == [2, 1]
+    assert [one["num_keypoints"] for one in found] == [2, 2]
+    same([one["keypoints"] for one in found], points.reshape(2, 6))
+    categories = [{"id": 7, "name": "dog"}, {"id": 9, "name": "cat"}, {"id": 1, "name": "cow"}]
+    fs.export(tmp_path / "ds", tmp_path / "other", to="coco", categories=categories)
+    assert [one["category_id"] for one in load_coco(tmp_path / "other").loadAnns([1, 2])] == [7, 9]
+    with pytest.raises(ValueError, match="none is called 'dog'"):
+        fs.export(tmp_path / "ds", tmp_path / "none", to="coco", categories=categories[1:])
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[[1, 2, 3, 4, 5, 6]", "[" * 9999, "[1, 2]"])
+def test_outlines_that_are_none_are_refused(photo_folder, tmp_path, text):
+    image = next(photo_folder.rglob("*.jpg")).read_bytes()
+    outline = [[[1, 2, 3, 4, 5, 6]]]
+    columns = {
+        "image": images_with_paths(image, ["a.jpg", "b.jpg"]),
+        "boxes": pa.array([[[1.0, 2.0, 3.0, 5.0]]] * 2, pa.list_(pa.list_(pa.float32(), 4))),
+        "labels": pa.array([[0], [0]], pa.list_(pa.int64())),
+        "segmentation": pa.array([json.dumps(outline), text]),
+    }
+    fields = [
+        {"name": "image", "type": "image"},
+        {"name": "boxes", "type": "boxes", "image": "image", "format": "xyxy", "normalized": False},
+        {"name": "labels", "type": "list", "dtype": "int64", "class_names": ["cat"], "along": "boxes"},
+        {"name": "segmentation", "type": "text"},
+    ]
+    provenance = {"kind": "coco", "categories": [{"id": 3, "name": "cat"}]}
+    ds = pack_batch(pa.record_batch(columns), fields, tmp_path / "ds", provenance)
+    with pytest.raises(fs.SourceError, match="row 1: field 'segmentation'"):
+        ds.export(tmp_path / "out", to="coco")
+    ds[:1].export(tmp_path / "out", to="coco")
+    (found,) = load_coco(tmp_path / "out").loadAnns([1])
+    assert (found["segmentation"], found["category_id"]) == (outline[0], 3)
+
+
 @pytest.mark.parametrize(
     ("categories", "fields", "message"),
     [
         (None, None, "categories=None"),
         ([{"id": "3", "name": "cat"}], None, "expected an integer 'id'"),
         ([{"id": 3, "name": "cat"}] * 2, None, "the same 'id'"),
-        ([{"id": 3, "name": "cat"}], None, "label 17 is the id of no category"),
+        ([{"id": 3, "name": "cat"}], None, "label 17 is that of no category"),
         ([{"id": 3, "name": "cat"}], ["image", "labels"], "needs a field 'boxes'"),
         ([{"id": 3, "name": "cat"}], ["boxes", "labels"], "needs one field of images"),
     ],

@@ -40,6 +40,7 @@ from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
 from ._boxes import ConvertBoundingBoxFormat, SanitizeBoundingBoxes, unmap_boxes
 from ._cache import Cache, CacheEntry
 from ._dataset import Dataset, Field, Problem, concat, from_arrays, mix, open
+from ._dicom import DicomFiles
 from ._export import ExportReport, export
 from ._fastshard import (
     CorruptionError,
@@ -97,6 +98,7 @@ __all__ = [
     "Dataset",
     "Decode",
     "DecodeError",
+    "DicomFiles",
     "ExportReport",
     "FastshardError",
     "Field",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,11 @@ def _columns(items: list[str] | None, header: bool) -> list[str | int] | None:
     return [item if header or not item.isdecimal() else int(item) for item in items] if items else None
 
 
+def _window(text: str | None) -> str | tuple[float, float] | None:
+    numbers = re.fullmatch(r"\s*(-?[\d.]+)\s*,\s*([\d.]+)\s*", text or "")
+    return (float(numbers[1]), float(numbers[2])) if numbers else text
+
+
 def _missing(text: str) -> str | float:
     try:
         return float(text)
@@ -200,6 +206,9 @@ def pack(
     max_pixels: Annotated[int, typer.Option(help="Refuse images that declare more.")] = 89_478_485,
     follow_symlinks: Annotated[bool, typer.Option("--follow-symlinks", help="Also links that leave SRC.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there.")] = False,
+    window: Annotated[
+        str | None, typer.Option(help="Of DICOM: file (default), auto, stored, or CENTER,WIDTH such as 40,400.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Pack a folder of images, with or without a CSV file, into a dataset."""
@@ -233,6 +242,7 @@ def pack(
         follow_symlinks=follow_symlinks,
         overwrite=overwrite,
         progress=False if quiet else None,
+        window=_window(window),
     )
     if not quiet:
         print(report)

@@ -84,10 +84,11 @@ def export(
     ``uint8``, of which the other kinds would lose digits or waste space. An image's path is ``<field>/path``.
     ``features.json`` says what each is.
 
-    **coco**: ``images/`` and ``annotations.json`` of a dataset with the list fields ``boxes`` (``list[float32, 4]``:
-    left, top, right, bottom in pixels) and ``labels`` (integers: ids of ``categories``); optional are the list fields
-    ``area``, ``iscrowd`` and ``annotation_id``, and the integer ``image_id``. ``categories`` are dicts with ``id`` and
-    ``name``; by default those that the dataset's provenance has.
+    **coco**: ``images/`` and ``annotations.json`` of a dataset with the field ``boxes`` (boxes, or lists of left, top,
+    right and bottom in pixels of the stored image) and ``labels``, a list of classes, or of ids of categories. Optional
+    are the lists ``area``, ``iscrowd``, ``annotation_id`` and ``keypoints`` (``[points, 3]``), the integer
+    ``image_id``, and the ``segmentation`` that came from COCO. ``categories`` are dicts with ``id`` and ``name``; by
+    default those of the dataset's provenance, or the classes, counted from 1.
 
     Raises FileExistsError without ``overwrite``, which replaces exports and empty folders only; CorruptionError for a
     row that is not what was packed; SourceError for values that the format can't hold, with their row; ValueError for

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -16,11 +16,14 @@ from ._export_plan import Plan, is_pixels
 from ._export_rows import Block
 from ._fastshard import SourceError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["CocoWriter"]
 
 _IMAGES = "images"
 _ANNOTATIONS = "annotations.json"
-_BOXES, _LABELS, _IMAGE_ID = "boxes", "labels", "image_id"
+_BOXES, _LABELS, _IMAGE_ID, _SHAPES, _POINTS = "boxes", "labels", "image_id", "segmentation", "keypoints"
 _OPTIONAL = {"area": "iuf", "iscrowd": "biu", "annotation_id": "iu"}
 
 
@@ -30,15 +33,16 @@ class CocoWriter:
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._fields = {one.name: one for one in plan.fields}
         self._image = plan.image("coco")
-        self._lists = _lists(plan)
+        self._lists = _lists(plan, self._image)
         self._ids = self._image_ids(plan)
-        categories = _categories(plan)
-        self._known = np.array(sorted(one["id"] for one in categories), np.int64)
+        self._shapes = self._fields.get(_SHAPES) if _provenance(plan.dataset, "kind") == "coco" else None
+        categories = _categories(plan, self._lists[_LABELS])
+        self._category_ids = _ids_of(categories, self._lists[_LABELS])
         if "annotation_id" in self._lists:
             numbers = plan.dataset.column("annotation_id")
             _check_unique(np.concatenate([np.empty(0, self._lists["annotation_id"].dtype), *numbers]), "annotation_id")
-        self.columns = (
-            () if is_pixels(self._image) else tuple(f"_{self._image.name}_{side}" for side in ("width", "height"))
+        self.columns = tuple(
+            f"_{self._image.name}_{side}" for side in ("width", "height") if not is_pixels(self._image)
         )
         self.notes = [f"field {one.name!r} has no place in COCO and was left out" for one in self._others()]
         if is_pixels(self._image):
@@ -64,7 +68,7 @@ class CocoWriter:
 
     def _others(self) -> Iterator[Field]:
         for name, one in self._fields.items():
-            if one not in (self._image, self._ids) and name not in self._lists:
+            if one not in (self._image, self._ids, self._shapes) and name not in self._lists:
                 yield one
 
     @property
@@ -84,11 +88,14 @@ class CocoWriter:
         if self._ids is not None:
             ids = np.asarray(block.values(self._ids)).tolist()
         lists = {name: block.values(one) for name, one in self._lists.items()}
-        for at, (image_id, path, (width, height)) in enumerate(zip(ids, paths, self._sizes(block), strict=True)):
-            name = path.removeprefix(f"{_IMAGES}/")
-            _append(self._json, self._images, {"id": image_id, "file_name": name, "width": width, "height": height})
+        for at, (image_id, path, size) in enumerate(zip(ids, paths, self._sizes(block), strict=True)):
+            about = {"file_name": path.removeprefix(f"{_IMAGES}/"), "width": size[0], "height": size[1]}
+            _append(self._json, self._images, {"id": image_id, **about})
             self._images += 1
-            self._annotate(int(block.rows[at]), image_id, {name: values[at] for name, values in lists.items()})
+            row = int(block.rows[at])
+            values = {name: values[at] for name, values in lists.items()}
+            shapes = None if self._shapes is None else _shapes(block.values(self._shapes)[at], row, len(values[_BOXES]))
+            self._annotate(row, image_id, size, values, shapes)
 
     def _sizes(self, block: Block) -> Sequence[tuple[int, int]]:
         if is_pixels(self._image):
@@ -97,35 +104,35 @@ class CocoWriter:
         widths, heights = (block.column(name).tolist() for name in self.columns)
         return list(zip(widths, heights, strict=True))
 
-    def _annotate(self, row: int, image_id: int, values: Mapping[str, Any]) -> None:
-        labels = self._checked(row, values)
-        corners = values[_BOXES].astype(np.float64)
-        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        areas = values["area"] if "area" in values else boxes[:, 2] * boxes[:, 3]
-        crowds = values["iscrowd"] if "iscrowd" in values else np.zeros(len(boxes), np.int64)
+    def _annotate(
+        self, row: int, image_id: int, size: tuple[int, int], values: Mapping[str, Any], shapes: Sequence[Any] | None
+    ) -> None:
+        _check_values(row, values)
+        boxes = _left_top_size(values[_BOXES], self._lists[_BOXES], size)
         first = 1 + self._count
-        numbers = values["annotation_id"] if "annotation_id" in values else np.arange(first, first + len(boxes))
-        columns = (numbers, labels, boxes, areas, crowds.astype(np.int64))
-        for number, label, box, area, crowd in zip(*(column.tolist() for column in columns), strict=True):
-            about = {"id": number, "image_id": image_id, "category_id": label, "bbox": box, "area": area}
-            _append(self._boxes, self._count, {**about, "iscrowd": crowd})
+        columns = {
+            "id": values.get("annotation_id", np.arange(first, first + len(boxes))),
+            "category_id": self._numbers_of(row, values[_LABELS]),
+            "bbox": boxes,
+            "area": values.get("area", boxes[:, 2] * boxes[:, 3]),
+            "iscrowd": values.get("iscrowd", np.zeros(len(boxes), np.int64)).astype(np.int64),
+        }
+        listed = {name: column.tolist() for name, column in columns.items()}
+        if _POINTS in values:
+            listed[_POINTS] = [_flat_points(points) for points in values[_POINTS]]
+            listed["num_keypoints"] = (values[_POINTS][..., 2] > 0).sum(axis=-1).tolist()
+        if shapes is not None:
+            listed[_SHAPES] = list(shapes)
+        for one in zip(*listed.values(), strict=True):
+            _append(self._boxes, self._count, {"image_id": image_id, **dict(zip(listed, one, strict=True))})
             self._count += 1
 
-    def _checked(self, row: int, values: Mapping[str, Any]) -> Any:
-        labels = values[_LABELS]
-        lengths = {name: len(value) for name, value in values.items()}
-        if len(set(lengths.values())) > 1:
-            listed = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-            raise SourceError(f"row {row}: lists of different lengths ({listed}): expected one value for each box")
-        for name in (_BOXES, "area"):
-            if name in values and not np.isfinite(values[name]).all():
-                raise SourceError(
-                    f"row {row}: field {name!r} holds NaN or infinity; expected numbers that JSON can hold"
-                )
-        unknown = ~np.isin(labels, self._known)
+    def _numbers_of(self, row: int, labels: NDArray[Any]) -> NDArray[np.int64]:
+        """The ids of the categories of an image's boxes."""
+        unknown = ~np.isin(labels, np.array(list(self._category_ids), np.int64))
         if unknown.any():
-            raise SourceError(f"row {row}: label {labels[unknown][0]} is the id of no category")
-        return labels
+            raise SourceError(f"row {row}: label {labels[unknown][0]} is that of no category")
+        return np.array([self._category_ids[label] for label in labels.tolist()], np.int64)
 
     def finish(self) -> None:
         """Puts the annotations behind the images."""
@@ -149,45 +156,107 @@ def _append(file: TextIO, count: int, entry: Mapping[str, Any]) -> None:
     file.write(f"{',' if count else ''}\n{json.dumps(entry)}")
 
 
-def _lists(plan: Plan) -> dict[str, Field]:
+def _lists(plan: Plan, image: Field) -> dict[str, Field]:
     """The fields of boxes and of what belongs to each box, in the types that the format needs."""
     fields = {one.name: one for one in plan.fields}
-    wanted = {_BOXES: ("iuf", (4,)), _LABELS: ("iu", ()), **{name: (kinds, ()) for name, kinds in _OPTIONAL.items()}}
-    found = {}
-    for name, (kinds, shape) in wanted.items():
+    boxes = fields.get(_BOXES)
+    is_plain = boxes is not None and boxes.type == "list" and boxes.shape == (4,) and boxes.dtype.startswith("float")
+    if boxes is None or not (is_plain or (boxes.type == "boxes" and boxes.of == image.name)):
+        raise ValueError(f"to='coco' needs a field {_BOXES!r} of boxes in {image.name!r}; there is {boxes or 'none'}")
+    found = {_BOXES: boxes}
+    for name, kinds in {_LABELS: "iu", **_OPTIONAL}.items():
         one = fields.get(name)
-        if one is None and name in _OPTIONAL:
+        if one is None and name != _LABELS:
             continue
-        if one is None or one.type != "list" or one.shape != shape or np.dtype(one.dtype).kind not in kinds:
-            kind = "list[float32, 4]" if name == _BOXES else "a list of numbers"
-            raise ValueError(f"to='coco' needs a field {name!r}, {kind}; there is {one or 'none'}")
+        if one is None or one.type != "list" or one.shape != () or np.dtype(one.dtype).kind not in kinds:
+            raise ValueError(f"to='coco' needs a field {name!r} of lists of numbers; there is {one or 'none'}")
         found[name] = one
+    points = fields.get(_POINTS)
+    if points is not None and points.type == "list" and len(points.shape or ()) == 2 and (points.shape or ())[1] == 3:
+        found[_POINTS] = points
     return found
 
 
-def _categories(plan: Plan) -> list[dict[str, Any]]:
-    """The categories given, or those of the dataset's provenance."""
-    given = plan.categories if plan.categories is not None else _known_categories(plan.dataset)
+def _check_values(row: int, values: Mapping[str, NDArray[Any]]) -> None:
+    lengths = {name: len(value) for name, value in values.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise SourceError(f"row {row}: lists of different lengths ({listed}): expected one value for each box")
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise SourceError(f"row {row}: field {name!r} holds NaN or infinity; expected numbers that JSON can hold")
+
+
+def _left_top_size(boxes: NDArray[Any], of: Field, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Boxes as COCO has them, in pixels: left, top, width, height."""
+    kind, _, normalized = (of.format or "xyxy").partition(", ")
+    first, second = np.split(boxes.astype(np.float64), [2], axis=1)
+    if kind == "xyxy":
+        second = second - first
+    elif kind == "cxcywh":
+        first = first - second / 2
+    return np.concatenate([first, second], axis=1) * (np.tile(size, 2) if normalized else 1)
+
+
+def _flat_points(points: NDArray[Any]) -> list[float]:
+    """Places, and whole numbers that say whether they can be seen."""
+    return [number for x, y, seen in points.tolist() for number in (x, y, int(seen))]
+
+
+def _shapes(text: str, row: int, count: int) -> list[Any]:
+    """The outlines of an image's boxes, as they came from COCO."""
+    try:
+        shapes = json.loads(text) if text else []
+    except (ValueError, RecursionError):
+        shapes = None
+    if not isinstance(shapes, list) or len(shapes) != count:
+        raise SourceError(
+            f"row {row}: field {_SHAPES!r}, {text[:40]!r}: expected a JSON list of {count}, one for each box"
+        )
+    return shapes
+
+
+def _categories(plan: Plan, labels: Field) -> list[dict[str, Any]]:
+    """The categories given, or those of the dataset's provenance, or the classes of the labels numbered from 1."""
+    given = plan.categories if plan.categories is not None else _provenance(plan.dataset, "categories")
+    if given is None and labels.class_names is not None:
+        given = [{"id": number, "name": name} for number, name in enumerate(labels.class_names, 1)]
     if given is None:
         wanted = "such as [{'id': 1, 'name': 'cat'}]"
         raise ValueError(f"categories=None: the dataset says nothing of its categories; expected a list, {wanted}")
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, Mapping) for one in given):
+        raise ValueError(f"categories: {str(given)[:60]}, expected a list of dicts with 'id' and 'name'")
     categories = [dict(one) for one in given]
     for one in categories:
-        if type(one.get("id")) is not int or not isinstance(one.get("name"), str):
+        is_number = type(one.get("id")) is int and abs(one["id"]) < 2**63
+        if not is_number or not isinstance(one.get("name"), str):
             raise ValueError(f"categories: {one!r}, expected an integer 'id' and a text 'name'")
     if len({one["id"] for one in categories}) < len(categories):
         raise ValueError("categories: some have the same 'id', expected different ones")
     return categories
 
 
-def _known_categories(dataset: Dataset) -> Any:
-    """Of a dataset that was packed from another one, that one's."""
+def _ids_of(categories: Sequence[Mapping[str, Any]], labels: Field) -> dict[int, int]:
+    """The category's id for each label: labels with classes are places in them, others are ids already."""
+    names = labels.class_names
+    if names is None:
+        return {one["id"]: one["id"] for one in categories}
+    if [one["name"] for one in categories] == list(names):
+        return {place: one["id"] for place, one in enumerate(categories)}
+    ids = {one["name"]: one["id"] for one in categories}
+    unknown = [name for name in names if name not in ids]
+    if unknown or len(ids) < len(categories):
+        found = f"none is called {unknown[0]!r}" if unknown else "some have the same name"
+        raise ValueError(f"categories: {found}; expected those that the classes of field {labels.name!r} name")
+    return {place: ids[name] for place, name in enumerate(names)}
+
+
+def _provenance(dataset: Dataset, key: str) -> Any:
+    """What the provenance says under ``key``; of a dataset that was packed from another one, that one's."""
     provenance = dataset.manifest.get("provenance")
-    while isinstance(provenance, dict):
-        if isinstance(provenance.get("categories"), list):
-            return provenance["categories"]
+    while isinstance(provenance, dict) and provenance.get("kind") == "dataset":
         provenance = provenance.get("source")
-    return None
+    return provenance.get(key) if isinstance(provenance, dict) else None
 
 
 def _check_unique(values: Any, name: str) -> None:

@@ -158,8 +158,8 @@ def _cells_of(of: Field) -> Cells:
         raise ValueError(f"field {of.name!r} of {of.type} fits no CSV file; name the others with fields=")
     if of.type == "class":
         return _class_names
-    if of.type in ("tensor", "list"):
-        return _tensors if of.class_names is None else _several(of)
+    if of.type == "tensor" or of.is_list:
+        return _several(of) if of.type == "tensor" and of.class_names is not None else _tensors
     return {"text": _texts, "bool": _booleans}.get(of.type if of.type == "text" else of.dtype, _numbers)
 
 

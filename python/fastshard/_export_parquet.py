@@ -35,7 +35,7 @@ class ParquetWriter:
         self._paths: list[Path] = []
         self._filled = 0
         self.bytes = 0
-        many = [one.name for one in plan.fields if one.type == "tensor" and one.class_names is not None]
+        many = [one.name for one in plan.fields if one.type != "class" and one.class_names is not None]
         self.notes = [f"field {name!r}: the names of its classes are in the files' metadata only" for name in many]
 
     @property
@@ -97,7 +97,7 @@ def _leaves(of: Field) -> list[str]:
     """The columns of Parquet that a field becomes."""
     if of.type == "image":
         return [f"{of.name}.bytes", f"{of.name}.path"]
-    return [of.name + ".list.element" * (len(of.shape or ()) + (of.type == "list"))]
+    return [of.name + ".list.element" * (len(of.shape or ()) + of.is_list)]
 
 
 def _type(of: Field) -> pa.DataType:
@@ -108,7 +108,7 @@ def _type(of: Field) -> pa.DataType:
     kind = pa.bool_() if of.dtype == "bool" else pa.from_numpy_dtype(np.dtype(of.dtype))
     for size in reversed(of.shape or ()):
         kind = pa.list_(kind, size)
-    return pa.list_(kind) if of.type == "list" else kind
+    return pa.list_(kind) if of.is_list else kind
 
 
 def _shaped(column: pa.Array, of: Field) -> pa.Array:
@@ -122,7 +122,7 @@ def _shaped(column: pa.Array, of: Field) -> pa.Array:
         values = values.cast(pa.bool_())
     for size in reversed(of.shape or ()):
         values = pa.FixedSizeListArray.from_arrays(values, size)
-    if of.type != "list":
+    if not of.is_list:
         return values
     offsets = column.offsets.to_numpy()
     return pa.ListArray.from_arrays(pa.array(offsets - offsets[0]), values)

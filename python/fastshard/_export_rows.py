@@ -142,14 +142,14 @@ def _row_bytes(batch: pa.RecordBatch, fields: Sequence[Field]) -> Integers:
             sizes += pc.binary_length(column).to_numpy()
         else:
             item = np.dtype(of.dtype).itemsize * int(np.prod(of.shape or ()))
-            sizes += item * (pc.list_value_length(column).to_numpy() if of.type == "list" else 1)
+            sizes += item * (pc.list_value_length(column).to_numpy() if of.is_list else 1)
     return sizes
 
 
 def _values(column: pa.Array, of: Field) -> Sequence[Any]:
     if of.type == "image":
         return list(zip(_slices(column.field("bytes")), column.field("path").to_pylist(), strict=True))
-    if of.type == "list":
+    if of.is_list:
         return _arrow.list_values(column, of)
     if of.type in ("text", "bytes"):
         listed: list[Any] = column.to_pylist()

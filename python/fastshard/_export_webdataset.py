@@ -97,7 +97,7 @@ def _members(fields: Sequence[Field], notes: list[str]) -> Iterator[Encode]:
     """What makes the members of each sample: one for each field, but one for all numbers."""
     kinds: dict[str, list[Field]] = {}
     for one in fields:
-        kinds.setdefault("array" if one.type in ("tensor", "list") else one.type, []).append(one)
+        kinds.setdefault("array" if one.type == "tensor" or one.is_list else one.type, []).append(one)
     names = Names()
     for kind, members in kinds.items():
         if kind == "scalar":

@@ -113,6 +113,7 @@ def pack(
     follow_symlinks: bool = False,
     overwrite: bool = False,
     progress: bool | None = None,
+    window: str | tuple[float, float] | None = None,
 ) -> PackReport:
     """Packs a source into a dataset in the folder ``dst``, which appears when all is done, never in part.
 
@@ -155,6 +156,10 @@ def pack(
     loading takes the image; ``"list[int64] along boxes"`` says one thing of each box, ``"points[17, 3] along boxes"``
     are its places (x, y and more, in pixels). ``class_names={"labels": [...]}`` names the numbers of such a list.
 
+    **DICOM.** A folder of .dcm files, or a list of them: gray values through the ``window`` that a file names
+    (``"file"``, the default), that of its values (``"auto"``) or ``(center, width)``, as 8-bit PNG; ids, modality and
+    so on as fields. ``fastshard.DicomFiles`` has more options.
+
     **Images.** ``encode``: ``"original"`` keeps the files' bytes (default), ``"jpeg"`` (with ``quality``; default if
     anything changes the image), ``"png"`` or ``"raw"`` (a uint8 tensor, all of one size). ``resize`` and ``resize_pad``
     take what ``Resize`` and ``ResizePad`` take; ``gray`` makes one channel. ``check="decode"`` decodes every image to
@@ -176,7 +181,10 @@ def pack(
     Raises FileNotFoundError, FileExistsError (without ``overwrite``), SourceError for a source that can't be packed as
     asked, DecodeError for an image that isn't one, TypeError and ValueError for impossible options.
     """
+    from ._dicom import dicom_files
+
     started = time.monotonic()
+    src = dicom_files(src, window)
     datasets = _as_datasets(src)
     is_folder = isinstance(src, (str, os.PathLike)) and not datasets
     tables = _as_tables(src)
