@@ -71,9 +71,9 @@ def export(
     changed. Raw pixels are written as PNG.
 
     **webdataset**: ``data-000000.tar`` and so on, the same bytes for the same rows. Keys are the rows' numbers, or the
-    field ``key`` if there is one. Images by their format (``.jpg``, ``.png``), classes ``.cls``, text ``.txt``,
-    numbers together ``.json``, tensors and lists ``.npy``, bytes ``.bin``; where a kind has several fields, the field's
-    name stands before it (``.mask.png``).
+    field ``key`` if there is one. Images by their format (``.jpg``, ``.png``), classes ``.cls``, text ``.txt``, numbers
+    together ``.json`` (NaN as Python writes it), tensors and lists ``.npy``, bytes ``.bin``; where a kind has several
+    fields, the field's name stands before it (``.mask.png``).
 
     **parquet**: ``data-00000-of-00003.parquet`` and so on, in the layout of Hugging Face's ``datasets``, whose Image
     and ClassLabel come back; in row groups of 16 MiB at most, unless one row is larger.

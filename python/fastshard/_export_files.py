@@ -68,8 +68,12 @@ class Staging:
         """Holds the folder, and empties it of what an export that was killed has left."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The folder may have been published, and be another one, since it was opened.
+            is_held = os.path.samestat(os.fstat(self._lock), self.folder.stat())
         except OSError:
-            raise RuntimeError(f"{self.folder}: another process is exporting to this destination") from None
+            is_held = False
+        if not is_held:
+            raise RuntimeError(f"{self.folder}: another process is exporting to this destination")
         left = _entries(self.folder)
         if left and MARKER not in left:
             raise ValueError(f"{self.folder}: needed for the export, but holds something else; please move it away")

@@ -52,25 +52,33 @@ class _Filling:
 
     def __init__(self, counts: Floats, shares: Floats) -> None:
         totals = counts.sum(axis=0)
-        self._totals = np.where(totals == 0, 1, totals)
         # Relative to parts of one size, so that these are filled as scikit-learn would.
-        self._sizes = (shares * len(shares) / shares.sum())[:, None]
+        self._sizes: Floats = shares * len(shares) / shares.sum()
+        self._wanted = np.where(totals == 0, 1, totals) * self._sizes[:, None]
         self._filled = np.zeros((len(shares), counts.shape[1]))
+        self._each = np.eye(len(shares))[:, :, None]
 
     def place(self, count: Floats) -> int:
         """Puts a group into the part for which it is best, and of equally good ones into the emptiest."""
-        parts = len(self._filled)
-        tried = np.repeat(self._filled[None], parts, axis=0)
-        tried[np.arange(parts), np.arange(parts)] += count
-        uneven = (tried / self._totals / self._sizes).std(axis=1).mean(axis=1)
-        sizes = self._filled.sum(axis=1) / self._sizes[:, 0]
+        uneven = self._uneven(count).tolist()
+        full = (self._filled.sum(axis=1) / self._sizes).tolist()
         best = 0
-        for at in range(1, parts):
-            is_alike = bool(np.isclose(uneven[at], uneven[best]))
-            if uneven[at] < uneven[best] or (is_alike and sizes[at] < sizes[best]):
+        for at in range(1, len(uneven)):
+            is_alike = abs(uneven[at] - uneven[best]) <= 1e-8 + 1e-5 * uneven[best]
+            if uneven[at] < uneven[best] or (is_alike and full[at] < full[best]):
                 best = at
         self._filled[best] += count
         return best
+
+    def _uneven(self, count: Floats) -> Floats:
+        """For each part, the deviation between the parts if that one gets the group, as a mean over the classes."""
+        filled = (self._filled + self._each * count) / self._wanted
+        parts = len(self._filled)
+        # Written out, since NumPy's `std` takes longer than all the rest.
+        apart = filled - np.add.reduce(filled, axis=1, keepdims=True) / parts
+        deviations = np.sqrt(np.add.reduce(apart * apart, axis=1) / parts)
+        uneven: Floats = np.add.reduce(deviations, axis=1) / len(count)
+        return uneven
 
 
 def _leave_none_empty(part: Integers, parts: int, ranked: Integers, rows: NDArray[Any]) -> None:
