@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from torchvision.ops import box_convert
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _export_tfrecord, _fastshard, _png
+from fastshard import _export_tfrecord, _export_webdataset, _fastshard, _png
 from fastshard._cli import app
 from fastshard._names import Names, safe_name
 
@@ -306,6 +307,14 @@ def test_webdataset_reads_what_was_packed(rich, tmp_path):
     decoded = next(iter(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8")))
     same(decoded["jpg"], np.asarray(Image.open(io.BytesIO(samples[0]["image"]))))
     assert decoded["cls"] == samples[0]["label"]
+
+
+@pytest.mark.parametrize("name", ["0.cls", "x" * 96 + ".jpg", "x" * 97 + ".jpg", "ü.txt", "y" * 300])
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 2**33 - 1, 2**33])
+def test_tar_headers_are_those_of_tarfile(name, size):
+    info = tarfile.TarInfo(name)
+    info.size = size
+    assert _export_webdataset._tar_header(name, size) == info.tobuf(tarfile.PAX_FORMAT)
 
 
 def test_tars_are_the_same_each_time(rich, tmp_path):
@@ -781,6 +790,13 @@ def test_interrupted_exports_leave_nothing_that_counts(kept, tmp_path, to, numbe
     assert leftovers(tmp_path) == ([] if number == signal.SIGINT else ["out.exporting"])
     fs.export(kept, out, to=to)
     assert leftovers(tmp_path) == ["out"]
+
+
+def test_weighted_views_are_written_once(kept, tmp_path):
+    ds = fs.open(kept)
+    report = ds.balanced("label", num_samples=500).export(tmp_path / "out", to="folder")
+    assert (report.rows, report.files) == (40, 40)
+    assert "is weighted" in str(report)
 
 
 def test_threads_do_not_matter(packed, tmp_path):

@@ -100,6 +100,8 @@ class DicomFiles:
 
         header = self._header(path)
         count = int(header.get("NumberOfFrames") or 1)
+        if count < 1:
+            raise SourceError(f"{path}: {count} frames; expected one at least")
         if count > 1 and self._frames == "refuse":
             raise SourceError(f"{path}: {count} frames; expected one, or frames='split' to make samples of them")
         for frame in range(count):
@@ -131,6 +133,7 @@ class DicomFiles:
         return {tag: _value(header.get(tag), is_number) for tag, is_number in self._is_number.items()}
 
     def _pixels(self, path: Path, header: Any, values: NDArray[Any]) -> tuple[NDArray[Any], dict[str, float]]:
+        import numpy as np
         from pydicom.pixels.processing import apply_modality_lut
 
         is_gray = str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME")
@@ -138,7 +141,10 @@ class DicomFiles:
             return _stored(path, header, values) if is_gray else (_colors(path, header, values), _scale(1.0, 0.0))
         if not is_gray:
             return _colors(path, header, values), {}
-        shares = self._windowed(path, header, apply_modality_lut(values, header))
+        rescaled = apply_modality_lut(values, header)
+        if not np.isfinite(rescaled).all():
+            raise SourceError(f"{path}: holds values that are no finite numbers")
+        shares = self._windowed(path, header, rescaled)
         if header.PhotometricInterpretation == "MONOCHROME1":
             shares = 1 - shares
         return _whole(shares, self._bits), {}
@@ -149,8 +155,6 @@ class DicomFiles:
 
         if self._window == "auto":
             low, high = float(np.min(values)), float(np.max(values))
-            if not math.isfinite(high - low):
-                raise SourceError(f"{path}: holds values that are no finite numbers")
             return (values.astype(np.float64) - low) / ((high - low) or 1)
         if not isinstance(self._window, str):
             return _in_window(values, *self._window, "LINEAR")

@@ -121,8 +121,10 @@ def export(
         finally:
             writer.close()
         staging.publish({"to": to, "rows": len(dataset), "source": dataset._opened.name})
+    unweighted = [] if dataset._weights is None else ["the view is weighted: each of its rows was written once"]
+    notes = (*writer.notes, *unweighted)
     seconds = time.monotonic() - started
-    return ExportReport(Path(out), to, len(dataset), writer.files, writer.bytes, seconds, tuple(writer.notes))
+    return ExportReport(Path(out), to, len(dataset), writer.files, writer.bytes, seconds, notes)
 
 
 def _refuse(refused: bool, needed: str, **options: Any) -> None:

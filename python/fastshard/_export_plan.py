@@ -19,7 +19,7 @@ from ._png import png
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Plan", "Writer", "check_codes", "file_name", "is_pixels", "suffix_of"]
+__all__ = ["Plan", "Writer", "check_codes", "encoded", "file_name", "is_pixels", "suffix_of"]
 
 # The first is written where the name that was packed has another; the rest are as good.
 _SUFFIXES = {

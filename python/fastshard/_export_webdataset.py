@@ -24,6 +24,8 @@ _KEY = "key"
 _MOST_KEY = 200
 _TAR_BLOCK = 512
 _TAR_RECORD = 20 * _TAR_BLOCK
+_SHORT = 100
+_NAMELESS = tarfile.TarInfo().tobuf(tarfile.PAX_FORMAT)
 
 Member = tuple[str, "bytes | memoryview"]
 Encode = Callable[[Block], Sequence[Member]]
@@ -160,9 +162,20 @@ _ENCODERS: dict[str, Callable[[Field, str], Encode]] = {
 
 def _tar_member(name: str, data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
     """Header, data and padding; nobody's, of no time, so that the same rows are the same file."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    return info.tobuf(tarfile.PAX_FORMAT), data, b"\0" * (-len(data) % _TAR_BLOCK)
+    return _tar_header(name, len(data)), data, b"\0" * (-len(data) % _TAR_BLOCK)
+
+
+def _tar_header(name: str, size: int) -> bytes:
+    """What ``TarInfo.tobuf`` gives, which takes as long as all else that is done for a small sample."""
+    if len(name) > _SHORT or not name.isascii() or size >= 8 << 30:
+        info = tarfile.TarInfo(name)
+        info.size = size
+        return info.tobuf(tarfile.PAX_FORMAT)
+    header = bytearray(_NAMELESS)
+    header[: len(name)] = name.encode()
+    header[124:135] = b"%011o" % size
+    header[148:155] = b"%06o\0" % (sum(header) - sum(header[148:156]) + 8 * ord(" "))
+    return bytes(header)
 
 
 def _tar_end(size: int) -> bytes:
