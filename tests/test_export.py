@@ -577,7 +577,29 @@ def test_boxes_of_all_formats_are_those_that_torchvision_converts(photo_folder, 
         fs.export(tmp_path / "ds", tmp_path / "none", to="coco", categories=categories[1:])
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[[1, 2, 3, 4, 5, 6]", "[" * 9999, "[1, 2]"])
+@OPEN_FILES
+def test_boxes_are_lists_elsewhere(photo_folder, tmp_path):
+    image = next(photo_folder.rglob("*.jpg")).read_bytes()
+    boxes = np.arange(24, dtype=np.float32).reshape(6, 4)
+    samples = [{"image": image, "boxes": boxes[i : 2 * i], "labels": list(range(i))} for i in range(4)]
+    types = {"boxes": "boxes[xywh]", "labels": "list[int64] along boxes"}
+    ds = fs.open(fs.pack(samples, tmp_path / "ds", types=types, class_names={"labels": ["a", "b", "c"]}).path)
+    assert "names of its classes" in str(ds.export(tmp_path / "parquet", to="parquet"))
+    table = pq.read_table(tmp_path / "parquet")
+    ds.export(tmp_path / "tars", to="webdataset")
+    ds.export(tmp_path / "records", to="tfrecord")
+    features = {"boxes": tf.io.RaggedFeature(tf.float32), "labels": tf.io.RaggedFeature(tf.int64)}
+    records = parsed((tmp_path / "records").glob("*.tfrecord"), features)
+    about = {one["name"]: one for one in json.loads((tmp_path / "records" / "features.json").read_text())["features"]}
+    assert (about["boxes"]["format"], about["labels"]["class_names"]) == ("xywh", ["a", "b", "c"])
+    for i, (row, record) in enumerate(zip(read_tars(tmp_path / "tars")[0], records, strict=True)):
+        for found in (np.load(io.BytesIO(row["boxes.npy"])), table["boxes"][i].as_py(), record["boxes"].numpy()):
+            same(np.reshape(found, (-1, 4)), samples[i]["boxes"])
+        for found in (np.load(io.BytesIO(row["labels.npy"])), table["labels"][i].as_py(), record["labels"].numpy()):
+            same(found, samples[i]["labels"])
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[[1, 2, 3, 4, 5, 6]", "[" * 9999, "[1, 2]", "[NaN]"])
 def test_outlines_that_are_none_are_refused(photo_folder, tmp_path, text):
     image = next(photo_folder.rglob("*.jpg")).read_bytes()
     outline = [[[1, 2, 3, 4, 5, 6]]]

@@ -206,7 +206,7 @@ def _flat_points(points: NDArray[Any]) -> list[float]:
 def _shapes(text: str, row: int, count: int) -> list[Any]:
     """The outlines of an image's boxes, as they came from COCO."""
     try:
-        shapes = json.loads(text) if text else []
+        shapes = json.loads(text, parse_constant=_no_number) if text else []
     except (ValueError, RecursionError):
         shapes = None
     if not isinstance(shapes, list) or len(shapes) != count:
@@ -214,6 +214,10 @@ def _shapes(text: str, row: int, count: int) -> list[Any]:
             f"row {row}: field {_SHAPES!r}, {text[:40]!r}: expected a JSON list of {count}, one for each box"
         )
     return shapes
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _categories(plan: Plan, labels: Field) -> list[dict[str, Any]]:

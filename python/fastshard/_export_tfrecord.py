@@ -79,7 +79,7 @@ class TFRecordWriter:
     def _describe(self) -> list[dict[str, Any]]:
         described = []
         for one in self._plan.fields:
-            about = {"type": one.type, "dtype": one.dtype, "shape": one.shape, "class_names": one.class_names}
+            about = vars(one) | {"name": None}
             kept = {name: value for name, value in about.items() if value is not None}
             described += [{"name": name, "stored": stored, **kept} for name, stored, _ in _features(one)]
         return described
