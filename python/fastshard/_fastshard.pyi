@@ -28,6 +28,8 @@ __all__ = [
     "image_format",
     "list_cache",
     "permutation",
+    "replace_folder",
+    "sync_file_system",
 ]
 
 __version__: str
@@ -75,6 +77,8 @@ class Dataset:
         self, row: int, fields: list[str], ops: Mapping[str, str]
     ) -> dict[str, NDArray[Any] | int | float | bool | str | bytes]:
         """One sample; image fields are decoded after ``ops[field]`` (a JSON list of operations)."""
+    def check(self, rows: bytes) -> None:
+        """Holds rows (little-endian uint64) against their checksums; CorruptionError for the first that differs."""
     def encoded(self, row: int, field: str) -> tuple[bytes, str]:
         """The stored bytes of an image field and its source path."""
 
@@ -171,6 +175,12 @@ class VerifyJob:
 
 def image_format(data: bytes) -> str | None:
     """``"jpeg"``, ``"png"``, ``"webp"``, ``"bmp"``, ``"gif"`` or ``"tiff"`` by the first bytes; else None."""
+
+def replace_folder(new: str, old: str) -> None:
+    """Puts a folder in the place of another, in one step where the file system can, and deletes the other."""
+
+def sync_file_system(folder: str) -> None:
+    """Brings all that was written to a folder's file system to disk."""
 
 def list_cache(folder: str) -> list[tuple[str, str, int, int, float, bool]]:
     """``(file, description, bytes, bytes when full, seconds since 1970 when last used, whether in use)``."""

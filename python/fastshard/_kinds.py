@@ -36,6 +36,7 @@ _NEEDS = {
     "features": "a table",
     "class_names": "src that is an iterable, arrays or an archive of samples",
     "pickles": "an archive of samples",
+    "window": "src that is a folder or a list of DICOM files",
 }
 
 
@@ -228,6 +229,26 @@ def _open_zip(look: Look, options: SourceOptions, target: str) -> StreamSource:
     return zip_source(_files(look, "zip", target), options)
 
 
+def _is_dicom(look: Look) -> bool:
+    from ._dicom import holds_dicom, is_dicom_name
+
+    if look.folder is not None:
+        return holds_dicom(Path(look.folder))
+    return bool(look.files) and all(map(is_dicom_name, look.files))
+
+
+def _open_dicom(look: Look, options: SourceOptions, target: str) -> StreamSource:
+    from ._dicom import DicomFiles
+    from ._rows import RowSource
+
+    files = [look.folder] if look.folder is not None else _files(look, "dicom", target)
+    if look.folder is not None:
+        check_root(look.folder, target)
+    window = "file" if options.window is None else options.window
+    samples = DicomFiles(look.folder or files, window=window)
+    return RowSource(samples, {}, options.shard_size)
+
+
 def _open_indexed(look: Look, options: SourceOptions, _target: str) -> StreamSource:
     from ._indexed import indexed_source
 
@@ -311,6 +332,7 @@ KINDS = (
         _open_zip,
         shuffles=True,
     ),
+    Kind("dicom", "DICOM files", _is_dicom, _open_dicom, frozenset({"window"})),
     Kind(
         "folder",
         "folder of images",

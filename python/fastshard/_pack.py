@@ -60,6 +60,7 @@ def pack(
     pickles: str = "refuse",
     overwrite: bool = False,
     progress: bool | None = None,
+    window: str | tuple[float, float] | None = None,
 ) -> PackReport:
     """Packs a source into a dataset in the folder ``dst``, which appears when all is done, never in part.
 
@@ -67,7 +68,7 @@ def pack(
 
     **Sources.** What ``src`` is shows in its names and its first bytes; ``source`` says it by name: ``"dataset"``,
     ``"csv"``, ``"huggingface"``, ``"table"``, ``"arrays"``, ``"webdataset"``, ``"tfrecord"``, ``"mds"``, ``"zip"``,
-    ``"folder"``, ``"indexed"`` or ``"iterable"``. Files may be several: a list, a pattern such as
+    ``"dicom"``, ``"folder"``, ``"indexed"`` or ``"iterable"``. Files may be several: a list, a pattern such as
     ``"train-{000000..000009}.tar"`` or ``"*.tar"``, or a folder with nothing else in it.
 
     A folder: its subfolders are the classes (names sorted, field ``label``, int64), images have the field
@@ -117,6 +118,10 @@ def pack(
     loading takes the image; ``"list[int64] along boxes"`` says one thing of each box, ``"points[17, 3] along boxes"``
     are its places (x, y and more, in pixels). ``class_names={"labels": [...]}`` names the numbers of such a list.
 
+    **DICOM.** A folder of .dcm files, or a list of them: gray values through the ``window`` that a file names
+    (``"file"``, the default), that of its values (``"auto"``) or ``(center, width)``, as 8-bit PNG; ids, modality and
+    so on as fields. ``fastshard.DicomFiles`` has more options.
+
     **Images.** ``encode``: ``"original"`` keeps the files' bytes (default), ``"jpeg"`` (with ``quality``; default if
     anything changes the image), ``"png"`` or ``"raw"`` (a uint8 tensor, all of one size). ``resize`` and ``resize_pad``
     take what ``Resize`` and ``ResizePad`` take; ``gray`` makes one channel. ``check="decode"`` decodes every image to
@@ -151,6 +156,7 @@ def pack(
         "types": types,
         "class_names": class_names,
         "follow_symlinks": follow_symlinks,
+        "window": window,
     }
     look, kind = recognise(src, has_csv=csv is not None, source=source)
     kind.check({**asked, "pickles": None if pickles == "refuse" else pickles})

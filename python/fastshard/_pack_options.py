@@ -42,6 +42,7 @@ class SourceOptions:
     types: Mapping[Any, str] = field(default_factory=dict)
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     pickles: str = "refuse"
+    window: str | tuple[float, float] | None = None
     follow_symlinks: bool = False
     on_error: str = "raise"
     shard_size: int = 256 << 20

@@ -23,3 +23,4 @@ pub use crc32c::crc32c;
 pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use mapping::Access;
+pub use writer::{replace_folder, sync_file_system};

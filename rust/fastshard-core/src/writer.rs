@@ -257,6 +257,36 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Brings a folder's entries to disk.
+/// Puts a folder in the place of another, in one step where the file system can, and deletes the other.
+pub fn replace_folder(new: &Path, old: &Path) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).is_ok() {
+            return std::fs::remove_dir_all(new).map_err(Error::io(new));
+        }
+    }
+    // Where it can't exchange: two renames, with the old folder one rename away in between.
+    let aside = new.with_extension("old");
+    std::fs::rename(old, &aside).map_err(Error::io(old))?;
+    std::fs::rename(new, old).map_err(Error::io(old))?;
+    std::fs::remove_dir_all(&aside).map_err(Error::io(&aside))
+}
+
+/// Brings all that was written to the file system of a folder to disk: for many small files, where one `fsync` each
+/// would take longer than writing them.
+pub fn sync_file_system(folder: &Path) -> Result<()> {
+    let opened = File::open(folder).map_err(Error::io(folder))?;
+    #[cfg(target_os = "linux")]
+    return rustix::fs::syncfs(&opened).map_err(|error| Error::io(folder)(error.into()));
+    #[cfg(not(target_os = "linux"))]
+    {
+        rustix::fs::sync();
+        drop(opened);
+        Ok(())
+    }
+}
+
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|folder| folder.sync_all())

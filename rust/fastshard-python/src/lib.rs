@@ -4,6 +4,7 @@ mod array;
 mod cache;
 mod dataset;
 mod error;
+mod files;
 mod loader;
 mod pack;
 mod verify;
@@ -93,6 +94,8 @@ mod _fastshard {
     use crate::dataset::PyDataset;
     #[pymodule_export]
     use crate::error::{CorruptionError, DecodeError, FastshardError, FormatError};
+    #[pymodule_export]
+    use crate::files::{replace_folder, sync_file_system};
     #[pymodule_export]
     use crate::loader::{PyBatchIterator, PyLoader};
     #[pymodule_export]
