@@ -144,6 +144,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
     example="fastshard pack photos/ pets/ --resize 256\n\n"
     "fastshard pack nih/ xray/ --csv Data_Entry_2017.csv --label 'Finding Labels' --label-sep '|' "
     "--no-label 'No Finding' --gray\n\n"
+    "fastshard pack coco/ coco-val/ --annotations annotations/instances_val2017.json\n\n"
     "fastshard pack pets/ pets-seekable/ --seekable yes\n\n"
     "fastshard pack HIGGS.csv.gz higgs/ --no-header --label 0 --features all --type 0=int64",
 )
@@ -157,6 +158,15 @@ def pack(
         ),
     ],
     dst: Annotated[str, typer.Argument(metavar="DST", help="Folder of the dataset; appears when all is done.")],
+    source: Annotated[
+        str | None, typer.Option(help="Layout of the folder, if its names don't say: coco, yolo, voc, mot, or folder.")
+    ] = None,
+    annotations: Annotated[str | None, typer.Option(help="Of COCO: the JSON file, from here or from SRC.")] = None,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Of VOC: SegmentationClass too; images that have one.")
+    ] = False,
+    zero_based: Annotated[bool, typer.Option("--zero-based", help="VOC and MOT whose pixels count from 0.")] = False,
+    drop_unlabeled: Annotated[bool, typer.Option("--drop-unlabeled", help="Leave out images without a box.")] = False,
     csv: Annotated[str | None, typer.Option(help="CSV file with a row for each image.")] = None,
     file_column: Annotated[str | None, typer.Option(help="Its column of file names.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Column of labels; can be given several times.")] = None,
@@ -205,6 +215,11 @@ def pack(
     report = pack_dataset(
         src,
         dst,
+        source=source,
+        annotations=annotations,
+        masks=masks,
+        zero_based=zero_based,
+        drop_unlabeled=drop_unlabeled,
         csv=csv,
         file_column=file_column,
         label=_columns(label, header),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import _check, _fastshard
 from ._dataset import Dataset
+from ._layouts import LayoutOptions, folder_source
 from ._progress import Update, progress_bar
 from ._transforms import MAX_PIXELS, Decode, Resize, ResizePad, Transform
 
@@ -85,6 +86,11 @@ def pack(
     src: Source,
     dst: str | os.PathLike[str],
     *,
+    source: str | None = None,
+    annotations: str | os.PathLike[str] | None = None,
+    masks: bool = False,
+    zero_based: bool = False,
+    drop_unlabeled: bool = False,
     csv: str | os.PathLike[str] | None = None,
     file_column: str | None = None,
     label: str | int | Sequence[str | int] | None = None,
@@ -137,6 +143,17 @@ def pack(
     ``types={"label": "int64"}`` forces the type of a field. Mean, deviation and range of float fields are stored, for
     ``Standardize``. Rows count from 1 in each file, without the header.
 
+    **Boxes.** Folders in the layouts of COCO, YOLO, Pascal VOC and the MOT challenges are known by their names, or
+    by ``source`` (``"coco"``, ``"yolo"``, ``"voc"``, ``"mot"``; ``"folder"`` for none of them). Each image has the
+    lists ``boxes`` and ``labels`` (numbers from 0) and those that the layout has beside them; the ids and names of the
+    classes are kept with the dataset. COCO: ``annotations`` is the file (from here or from the folder) of instances,
+    keypoints or captions; images are found as with ``csv``; boxes are x1, y1, x2, y2 in pixels, of no size too, and
+    ``segmentation`` is the JSON of the list of an image's segmentations. YOLO: names are those of ``data.yaml`` or
+    ``classes.txt``, boxes stay shares of the image, ``split`` is the folder's. VOC and MOT count pixels from 1, boxes
+    from 0 to behind the last pixel: 1 is taken from the left and upper edge; with ``zero_based`` nothing is. ``masks``
+    adds VOC's ``SegmentationClass`` as ``mask``, and leaves out images without. Images without a box stay, with empty
+    lists, unless ``drop_unlabeled``.
+
     **CSV.** ``file_column`` names the files; by default file, filename, path, image, Image Index or file_name.
     ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
     With ``label_sep="|"`` cells such as ``Cardiomegaly|Effusion`` become a multi-hot float32 vector, ``no_label`` (such
@@ -177,6 +194,8 @@ def pack(
     arrays = _as_arrays(src)
     is_folder = is_folder and not tables and not arrays
     _refuse(not is_folder, _FOLDER, csv=csv, follow_symlinks=follow_symlinks)
+    layout = LayoutOptions(source, annotations, masks, zero_based, drop_unlabeled)
+    _refuse(not is_folder or csv is not None, f"{_FOLDER}, without csv", **vars(layout))
     _refuse(csv is None, _CSV, file_column=file_column, label_sep=label_sep, no_label=no_label)
     iterable = not is_folder and not datasets and not arrays
     _refuse(csv is None and not tables, f"{_CSV} or a table", label=label)
@@ -216,9 +235,7 @@ def pack(
     root = os.fspath(src)
     _check_root(root, target)
     if csv is None:
-        from ._folder import folder_source
-
-        source = folder_source(root, follow_symlinks=follow_symlinks, on_error=on_error)
+        files = folder_source(root, layout, follow_symlinks=follow_symlinks, on_error=on_error)
     else:
         from ._table import TableOptions, table_source
 
@@ -233,8 +250,8 @@ def pack(
             no_label,
             types,
         )
-        source = table_source(root, options, follow_symlinks=follow_symlinks, on_error=on_error)
-    return _pack_files(source, target, spec, progress, started)
+        files = table_source(root, options, follow_symlinks=follow_symlinks, on_error=on_error)
+    return _pack_files(files, target, spec, progress, started)
 
 
 def _as_tables(src: Any) -> list[Any]:

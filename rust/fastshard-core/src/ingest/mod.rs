@@ -9,6 +9,7 @@
 //! one sample, if that is larger), each at most twice, and one image a thread.
 
 mod build;
+mod coco;
 mod image_column;
 mod job;
 mod ordered;
@@ -17,6 +18,7 @@ mod spec;
 mod staging;
 mod units;
 
+pub use coco::{Coco, read_coco};
 pub use job::{Job, Progress};
 pub use shards::Report;
 pub use spec::{Check, Encode, Metadata, PackSpec, Seekable};
