@@ -1,5 +1,6 @@
 """Lists: packed from every source, in batches one after the other or filled up, and brought together by length."""
 
+import itertools
 import json
 
 import numpy as np
@@ -34,7 +35,8 @@ def packed(texts, tmp_path_factory):
 
 def lists(batch, name="tokens"):
     offsets = batch[f"{name}_offsets"]
-    assert offsets.dtype == np.int64 and offsets[0] == 0 and offsets[-1] == len(batch[name])
+    assert offsets.dtype == np.int64
+    assert (offsets[0], offsets[-1]) == (0, len(batch[name]))
     return np.split(batch[name], offsets[1:-1]) if len(offsets) > 1 else []
 
 
@@ -87,7 +89,7 @@ def test_filled_up_to_the_longest(packed, texts, side, multiple):
     step = fs.PadSequence(-1, multiple_of=multiple, side=side)
     loader = fs.Loader(packed, 20, True, transforms={"tokens": step})
     spec = loader.batch_spec
-    assert spec["tokens"].shape == (None, None) and spec["tokens_mask"].dtype == "bool"
+    assert (spec["tokens"].shape, spec["tokens_mask"].dtype) == ((None, None), "bool")
     for batch in loader:
         own = [texts[number] for number in batch["number"]]
         length = -(-max(map(len, own)) // multiple) * multiple
@@ -170,7 +172,7 @@ def test_buckets(packed, texts, shuffle):
         return [batch["number"].tolist() for batch in fs.Loader(packed, 8, shuffle, **options)]
 
     once = numbers()
-    assert sorted(sum(once, [])) == list(range(len(texts)))
+    assert sorted(itertools.chain.from_iterable(once)) == list(range(len(texts)))
     assert once == numbers(num_threads=3, prefetch=1)
     assert (once == numbers(seed=6)) == (not shuffle)
 
@@ -245,7 +247,8 @@ def test_elements_with_a_shape(tmp_path):
         np.testing.assert_array_equal(batch["boxes"], np.concatenate(boxes))
         assert batch["boxes_offsets"].tolist() == [0, 2, 2, 7, 8]
         (batch,) = fs.Loader(ds, 4, transforms={"boxes": fs.PadSequence(-1)})
-        assert batch["boxes"].shape == (4, 5, 4) and batch["boxes_mask"].sum(axis=1).tolist() == [2, 0, 5, 1]
+        assert batch["boxes"].shape == (4, 5, 4)
+        assert batch["boxes_mask"].sum(axis=1).tolist() == [2, 0, 5, 1]
         np.testing.assert_array_equal(batch["boxes"][0, :2], boxes[0])
         assert (batch["boxes"][0, 2:] == -1).all()
         assert all(np.array_equal(a, b) for a, b in zip(ds.column("boxes"), boxes, strict=True))
@@ -255,7 +258,9 @@ def test_elements_with_a_shape(tmp_path):
 def test_arrays_of_one_shape_are_tensors(tmp_path):
     values = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
     nested = pa.FixedShapeTensorArray.from_numpy_ndarray(values)
-    fs.pack(pa.table({"a": nested, "b": pa.array(values.reshape(3, 4).tolist(), pa.list_(pa.int8(), 4))}), tmp_path / "ds")
+    fs.pack(
+        pa.table({"a": nested, "b": pa.array(values.reshape(3, 4).tolist(), pa.list_(pa.int8(), 4))}), tmp_path / "ds"
+    )
     ds = fs.open(tmp_path / "ds")
     assert [str(field) for field in ds.fields] == ["a: tensor[2, 2] float32", "b: tensor[4] int8"]
     np.testing.assert_array_equal(ds.column("a"), values)

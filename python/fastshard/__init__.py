@@ -37,6 +37,7 @@ from ._augment import (
 )
 from ._augment_geometry import RandomAffine, RandomPerspective, RandomRotation
 from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
+from ._boxes import ConvertBoundingBoxFormat, SanitizeBoundingBoxes, unmap_boxes
 from ._cache import Cache, CacheEntry
 from ._dataset import Dataset, Field, Problem, concat, from_arrays, mix, open
 from ._fastshard import (
@@ -89,6 +90,7 @@ __all__ = [
     "CacheEntry",
     "CenterCrop",
     "ColorJitter",
+    "ConvertBoundingBoxFormat",
     "CorruptionError",
     "CutMix",
     "Dataset",
@@ -127,6 +129,7 @@ __all__ = [
     "RandomVerticalFlip",
     "Resize",
     "ResizePad",
+    "SanitizeBoundingBoxes",
     "SkippedRow",
     "SourceError",
     "Standardize",
@@ -141,6 +144,7 @@ __all__ = [
     "mix",
     "open",
     "pack",
+    "unmap_boxes",
 ]
 
 # Not in __all__: a star import must load no framework.

@@ -80,7 +80,9 @@ class ArraySource:
     count from 0.
     """
 
-    def __init__(self, readers: Mapping[str, Reader], class_names: Mapping[str, Sequence[str]], shard_size: int) -> None:
+    def __init__(
+        self, readers: Mapping[str, Reader], class_names: Mapping[str, Sequence[str]], shard_size: int
+    ) -> None:
         unknown = sorted(set(class_names).difference(readers))
         if unknown:
             raise SourceError(f"class_names for {unknown[0]!r}: the arrays are {', '.join(map(repr, readers))}")
@@ -133,7 +135,9 @@ class ArraySource:
         wrong = (values < 0) | (values >= classes)
         if wrong.any():
             at = int(wrong.argmax())
-            raise SourceError(f"{reader.name}: row {start + at}: {values[at]}; expected a class from 0 to {classes - 1}")
+            raise SourceError(
+                f"{reader.name}: row {start + at}: {values[at]}; expected a class from 0 to {classes - 1}"
+            )
         return values.astype(np.int64)
 
 

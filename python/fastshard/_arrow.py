@@ -47,7 +47,7 @@ def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
     if field is not None and field.type == "image":
         raise ValueError(f"column {name!r}: images have different sizes; use a Loader, or encoded(i) for the bytes")
     chunks = read_table(dataset._whole(), [name]).column(0).chunks
-    if field is not None and field.type == "list":
+    if field is not None and field.is_list:
         lists = [one for chunk in chunks for one in _lists(chunk, field)]
         values = np.empty(len(lists), object)
         values[:] = lists

@@ -1,61 +1,87 @@
-"""Boxes and what goes along with them, as fields and columns of lists."""
+"""Boxes: how they are declared when packing, what batches do with them, and the way back to the source's pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
+from . import _check
 
-from ._fastshard import SourceError
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["along_boxes", "boxes_field", "has_elements", "labels_field", "list_column", "small_text"]
+__all__ = ["BoxStep", "ConvertBoundingBoxFormat", "SanitizeBoundingBoxes", "box_spec", "box_type", "unmap_boxes"]
 
-
-def boxes_field(box_format: str = "xyxy", normalized: bool = False) -> dict[str, Any]:
-    """The description of the boxes in the field ``image``."""
-    del box_format, normalized  # until a field can say it
-    return {"name": "boxes", "type": "list", "dtype": "float32", "shape": [4]}
+FORMATS = ("xyxy", "xywh", "cxcywh")
 
 
-def along_boxes(name: str, dtype: str, shape: Sequence[int] = (), class_names: Iterable[str] = ()) -> dict[str, Any]:
-    """The description of a list that has an element for each box."""
-    del class_names
-    described: dict[str, Any] = {"name": name, "type": "list", "dtype": dtype}
-    return described | ({"shape": list(shape)} if shape else {})
+@dataclass(frozen=True)
+class ConvertBoundingBoxFormat:
+    """Batches have boxes as ``"xyxy"``, ``"xywh"`` or ``"cxcywh"``.
+
+    They are in pixels of the batch's image, or with ``normalized`` in shares of its width and height.
+    """
+
+    format: str
+    normalized: bool = False
+
+    def __post_init__(self) -> None:
+        _check.one_of("format", self.format, FORMATS)
+        _check.boolean("normalized", self.normalized)
 
 
-def labels_field(class_names: Iterable[str]) -> dict[str, Any]:
-    """The description of the classes of boxes."""
-    return along_boxes("labels", "int64", class_names=class_names)
+@dataclass(frozen=True)
+class SanitizeBoundingBoxes:
+    """Leaves out boxes that the image's transforms made too small, and all that runs along with them.
+
+    ``min_size`` is the least width and height and ``min_area`` the least area, in pixels of the batch's image;
+    ``min_visible`` the least share of a box that crops left, from 0 to 1. Without it, only boxes go of which nothing is
+    left. After torchvision's class of this name; ``min_visible`` is ours.
+    """
+
+    min_size: float = 1.0
+    min_area: float = 1.0
+    min_visible: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, most in (("min_size", 1e9), ("min_area", 1e9), ("min_visible", 1.0)):
+            _check.number(name, getattr(self, name), 0.0, most)
 
 
-def list_column(counts: npt.ArrayLike, values: npt.NDArray[Any]) -> pa.ListArray:
-    """Lists of ``counts`` elements each, ``values`` (numbers, or rows of numbers) taken one after the other."""
-    offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    if offsets[-1] > np.iinfo(np.int32).max:
-        raise SourceError(f"{offsets[-1]:,} boxes; expected at most 2,147,483,647")
-    flat = pa.array(values.reshape(-1))
-    if values.ndim == 2:
-        flat = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+BoxStep = ConvertBoundingBoxFormat | SanitizeBoundingBoxes
 
 
-def has_elements(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """Which rows of a column of lists have one that isn't empty."""
-    return np.asarray(pc.list_value_length(column).to_numpy()) > 0
+def box_spec(steps: list[Any]) -> dict[str, Any] | None:
+    """What the steps do to a field of boxes, for the native loader."""
+    spec: dict[str, Any] = {}
+    for step in steps:
+        if isinstance(step, ConvertBoundingBoxFormat):
+            spec["format"] = [step.format, step.normalized]
+        elif isinstance(step, SanitizeBoundingBoxes):
+            spec |= {name: float(getattr(step, name)) for name in ("min_size", "min_area", "min_visible")}
+    return spec or None
 
 
-def small_text(path: Path, most: int) -> str:
-    """The text of a file of at most so many bytes; SourceError if it is larger or not UTF-8."""
-    size = path.stat().st_size
-    if size > most:
-        raise SourceError(f"{path}: {size:,} bytes; expected at most {most >> 20} MiB")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not UTF-8: {error}") from None
+def box_type(name: str, kind: str) -> dict[str, Any] | None:
+    """The field that ``"boxes[xyxy]"`` or ``"boxes[cxcywh, normalized, image]"`` stands for; None for other types."""
+    match = re.fullmatch(r"boxes\[\s*(\w+)\s*(,\s*normalized\s*)?(?:,\s*([^,\]]+?)\s*)?\]", kind)
+    if match is None or match[1] not in FORMATS:
+        return None
+    image, normalized = match[3] or "image", match[2] is not None
+    return {"name": name, "type": "boxes", "image": image, "format": match[1], "normalized": normalized}
+
+
+def unmap_boxes(boxes: ArrayLike, matrix: ArrayLike) -> NDArray[Any]:
+    """Boxes of a batch's image in the pixels of its source: ``xyxy``, absolute, ``[..., 4]``.
+
+    ``matrix`` is ``batch["image_matrix"]`` of a ``Loader(..., matrices=True)``, ``[3, 3]``, or ``[..., 1, 3, 3]`` for
+    several images' boxes at once. Of a box that was turned, it is the box around it that comes back.
+    """
+    import numpy as np
+
+    corners = np.asarray(boxes, np.float64)[..., [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    places = np.concatenate([corners, np.ones((*corners.shape[:-1], 1))], axis=-1)
+    mapped = np.einsum("...ij,...kj->...ki", np.asarray(matrix, np.float64), places)
+    mapped = mapped[..., :2] / mapped[..., 2:]
+    return np.concatenate([mapped.min(axis=-2), mapped.max(axis=-2)], axis=-1).astype(np.float32)

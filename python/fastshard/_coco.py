@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ._boxes import along_boxes, boxes_field, has_elements, labels_field
+from ._box_lists import along_boxes, boxes_field, has_elements, keypoints_field, labels_field
 from ._fastshard import SourceError, read_coco
 from ._match import find_file, match_files
 from ._source import FileSource, first_five
@@ -90,5 +90,5 @@ def _fields(table: pa.Table, class_names: list[str]) -> list[dict[str, Any]]:
     }
     if "keypoints" in table.column_names:
         numbers = table.schema.field("keypoints").type.value_type.list_size
-        known["keypoints"] = along_boxes("keypoints", "float32", [numbers // 3, 3])
+        known["keypoints"] = keypoints_field([numbers // 3, 3])
     return [known[name] for name in table.column_names]

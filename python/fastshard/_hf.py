@@ -38,8 +38,11 @@ def _feature(field: Field) -> Any:
         return datasets.ClassLabel(names=list(field.class_names or ()))
     dtype = {"str": "string", "bytes": "binary"}.get(field.dtype, field.dtype)
     shape = field.shape or ()
-    if field.type == "list":
-        return datasets.List(_tensor(field, shape, dtype) if shape else datasets.Value(dtype))
+    if field.is_list:
+        element = datasets.Value(dtype)
+        for size in reversed(shape):
+            element = datasets.List(element, length=size)
+        return datasets.List(element)
     return _tensor(field, shape, dtype) if field.type == "tensor" else datasets.Value(dtype)
 
 
@@ -64,7 +67,18 @@ def _chunk(chunk: pa.Array, wanted: pa.DataType, feature: Any) -> pa.Array:
         chunk = chunk.storage
     if isinstance(wanted, pa.ExtensionType):
         return pa.ExtensionArray.from_storage(wanted, _nested(chunk.flatten(), feature.shape))
+    if isinstance(feature, datasets.List) and pa.types.is_list(chunk.type):
+        return pa.ListArray.from_arrays(chunk.offsets, _elements(chunk.values, wanted.value_type), wanted)
     return chunk if chunk.type == wanted else chunk.cast(wanted)
+
+
+def _elements(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Elements of lists, which are stored flat, as nested lists of fixed sizes."""
+    if not pa.types.is_fixed_size_list(wanted):
+        return values if values.type == wanted else values.cast(wanted)
+    if pa.types.is_fixed_size_list(values.type):
+        values = values.flatten()
+    return pa.FixedSizeListArray.from_arrays(_elements(values, wanted.value_type), type=wanted)
 
 
 def _nested(values: pa.Array, shape: tuple[int, ...]) -> pa.Array:

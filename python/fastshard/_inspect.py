@@ -28,7 +28,7 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
         "source": dataset.manifest.get("provenance"),
         "fields": [_describe(field) for field in dataset.fields],
         "image_sizes": {field.name: _sizes(dataset, field) for field in dataset.fields if field.type == "image"},
-        "lengths": {field.name: _lengths(dataset, field) for field in dataset.fields if field.type == "list"},
+        "lengths": {field.name: _lengths(dataset, field) for field in dataset.fields if field.is_list},
         "seekable": {field.name: _seekable(dataset, field) for field in dataset.fields if field.type == "image"},
         "statistics": dataset.statistics,
         "classes": {field.name: _balance(dataset, field) for field in dataset.fields if field.class_names is not None},
@@ -36,8 +36,8 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
 
 
 def _describe(field: Field) -> dict[str, Any]:
-    shape = None if field.shape is None else list(field.shape)
-    if field.type == "list":
+    shape: list[int | None] | None = None if field.shape is None else list(field.shape)
+    if field.is_list:
         shape = [None, *(field.shape or ())]
     return {"name": field.name, "type": field.type, "dtype": field.dtype, "shape": shape}
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _check
+from ._boxes import BoxStep, box_spec
 
 if TYPE_CHECKING:
-    from ._dataset import Field
+    from ._dataset import Dataset, Field
 
-__all__ = ["Buckets", "ListStep", "PadSequence", "Truncate", "buckets_spec", "list_spec"]
+__all__ = ["Buckets", "ListStep", "PadSequence", "Truncate", "along_specs", "buckets_spec", "list_spec"]
 
 _SIDES = ("left", "right")
 
@@ -57,7 +58,7 @@ class PadSequence:
         _check.boolean("mask", self.mask)
 
 
-ListStep = Truncate | PadSequence
+ListStep = Truncate | PadSequence | BoxStep
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,19 @@ def buckets_spec(buckets: Buckets | str | None, samples: int) -> dict[str, Any] 
 
 
 def list_spec(field: Field, steps: Any) -> dict[str, Any]:
-    """What the steps do to a list field, for the native loader: first one that cuts, then one that fills up."""
+    """What the steps do to a list field, for the native loader: first one that cuts, then one that fills up.
+
+    Those of boxes may be anywhere before.
+    """
     listed = list(steps) if isinstance(steps, Iterable) else [steps]
+    of_boxes = [step for step in listed if isinstance(step, BoxStep)] if field.type == "boxes" else []
+    spec: dict[str, Any] = {"boxes": box_spec(of_boxes)} if of_boxes else {}
+    listed = [step for step in listed if step not in of_boxes]
     order = [Truncate, PadSequence]
     places = [order.index(type(step)) for step in listed if type(step) in order]
     if len(places) != len(listed) or places != sorted(set(places)):
         raise ValueError(f"transforms for {field.name!r}={listed!r}: lists take a Truncate, a PadSequence, or both")
-    spec: dict[str, Any] = {"truncate": None, "pad": None}
+    spec |= {"truncate": None, "pad": None}
     for step in listed:
         if isinstance(step, Truncate):
             spec["truncate"] = {"length": step.length, "side": step.side}
@@ -113,3 +120,13 @@ def list_spec(field: Field, steps: Any) -> dict[str, Any]:
                 "mask": step.mask,
             }
     return spec
+
+
+def along_specs(dataset: Dataset, specs: dict[str, Any]) -> dict[str, Any]:
+    """The specs with those of boxes for all that runs along with them and has none: cut and filled up (0) alike."""
+    for field in dataset.fields:
+        boxes = specs.get(field.of) if field.type == "list" and field.of else None
+        if boxes is not None and field.name not in specs:
+            pad = boxes["pad"] and {**boxes["pad"], "value": 0, "mask": False}
+            specs[field.name] = {"truncate": boxes["truncate"], "pad": pad}
+    return specs

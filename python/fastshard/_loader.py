@@ -14,7 +14,7 @@ from . import _arrays, _check, _fastshard, _ranks
 from ._batch_transforms import BatchTransform, Lambda, batch_transform_lists
 from ._cache import Cache, native_cache
 from ._dataset import Dataset
-from ._lists import Buckets, ListStep, buckets_spec, list_spec
+from ._lists import Buckets, ListStep, along_specs, buckets_spec, list_spec
 from ._standardize import Standardize
 from ._transforms import Transform, transform_list
 
@@ -133,6 +133,9 @@ class Loader:
     - ``batch_transforms``: for whole batches: ``MixUp`` and ``CutMix``, and after them Python functions wrapped in
       ``Lambda``. Random ones depend on (seed, epoch, place of the batch), and so on the batch size.
     - ``buckets``: batches of samples of like lengths in a field, by name or as ``Buckets``.
+    - ``matrices``: batches also say where each image's pixels come from: ``<field>_matrix``, float32
+      ``[batch, 3, 3]``, takes a place (x, y, 1) in the batch's image to one in the source, whose height and width are
+      ``<field>_size``, int64 ``[batch, 2]``. ``unmap_boxes`` takes boxes back with it.
     - ``layout``: ``"NHWC"`` or ``"NCHW"`` for images.
     - ``num_threads``: by default the cores that this process may use. ``prefetch``: batches filled ahead.
     - ``fields``: names of the fields to load; all by default.
@@ -153,7 +156,9 @@ class Loader:
     Each ``iter()`` is an independent pass over epoch ``loader.epoch``, which goes up by one when a pass reaches its
     end; a pass left half way is repeated. ``set_epoch`` sets it. Arrays of contiguous raw tensors are read-only views
     of the dataset. Lists come one after the other, ``[elements, ...]``, with where each starts and the last one ends
-    as ``<field>_offsets`` ``[batch + 1]``, unless ``PadSequence`` fills them up. Image fields are ``[batch, height, width, channels]`` (or channels first), so their transforms must
+    as ``<field>_offsets`` ``[batch + 1]``, unless ``PadSequence`` fills them up. Boxes go where their image's
+    transforms take them, cut to it, and those of which nothing is left are left out, with what runs along with them.
+    Image fields are ``[batch, height, width, channels]`` (or channels first), so their transforms must
     end in one size. Raises TypeError and ValueError for impossible options, with the value received.
     """
 
@@ -176,6 +181,7 @@ class Loader:
         world_size: int | None = None,
         cache: str | os.PathLike[str] | Cache = "off",
         buckets: Buckets | str | None = None,
+        matrices: bool = False,
     ) -> None:
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
         self.batch_size = _check.integer("batch_size", batch_size, 1)
@@ -199,6 +205,7 @@ class Loader:
             "prefetch": _check.integer("prefetch", prefetch, 1),
             "on_error": _check.one_of("on_error", on_error, ("raise", "skip")),
             "verify": _check.boolean("verify", verify),
+            "matrices": _check.boolean("matrices", matrices),
             "cache": native_cache(cache),
             "buckets": buckets_spec(buckets, batch_size * world_size),
         }
@@ -473,11 +480,11 @@ def _transforms(dataset: Dataset, transforms: TransformsOption) -> dict[str, Any
         if isinstance(only, Standardize):
             standardized[name] = only._spec(dataset, dataset.field(name).name)
             continue
-        if name in dataset._opened.fields and dataset.field(name).type == "list":
+        if name in dataset._opened.fields and dataset.field(name).is_list:
             lists[name] = list_spec(dataset.field(name), steps)
             continue
         if name not in images:
             listed = ", ".join(images) or "none"
             raise ValueError(f"transforms for {name!r}: expected an image field, {dataset._opened.name} has {listed}")
         specs[name] = [step._spec() for step in transform_list(f"transforms[{name!r}]", cast("Any", steps))]
-    return {"transforms": specs, "standardize": standardized, "lists": lists}
+    return {"transforms": specs, "standardize": standardized, "lists": along_specs(dataset, lists)}

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Field", "Opened"]
 
+_DTYPES = {"image": "uint8", "class": "int64", "boxes": "float32", "text": "str", "bytes": "bytes"}
+
 
 @dataclass(frozen=True)
 class Field:
     """One named, typed column of a dataset.
 
-    ``type`` is image, class, tensor, scalar, list, text or bytes; ``dtype`` a NumPy name, or ``"str"`` and ``"bytes"``;
-    ``shape`` that of one sample, None where it differs between samples, or of one element of a list; ``class_names`` in
-    the order of their numbers.
+    ``type`` is image, class, tensor, scalar, list, boxes, text or bytes; ``dtype`` a NumPy name, or ``"str"`` and
+    ``"bytes"``; ``shape`` that of one sample, None where it differs between samples, or of one element of a list;
+    ``class_names`` in the order of their numbers. ``of``: the field of the image that boxes lie in, or of the boxes
+    that a list runs along; ``format``: what the numbers of a box are, such as ``"xyxy"`` or ``"cxcywh, normalized"``.
     """
 
     name: str
@@ -32,14 +35,23 @@ class Field:
     dtype: str
     shape: tuple[int, ...] | None
     class_names: tuple[str, ...] | None = None
+    of: str | None = None
+    format: str | None = None
 
     @classmethod
     def _from_manifest(cls, entry: Mapping[str, Any]) -> Field:
         kind = entry["type"]
-        dtype = {"image": "uint8", "class": "int64", "text": "str", "bytes": "bytes"}.get(kind) or entry["dtype"]
-        shape = None if kind == "image" else tuple(entry.get("shape") or ())
-        names = entry.get("class_names")
-        return cls(entry["name"], kind, dtype, shape, None if names is None else tuple(names))
+        dtype = _DTYPES.get(kind) or entry["dtype"]
+        shape = None if kind == "image" else (4,) if kind == "boxes" else tuple(entry.get("shape") or ())
+        names = None if entry.get("class_names") is None else tuple(entry["class_names"])
+        of = entry["image"] if kind == "boxes" else entry.get("along")
+        numbers = entry["format"] + ", normalized" * bool(entry.get("normalized")) if kind == "boxes" else None
+        return cls(entry["name"], kind, dtype, shape, names, of, numbers)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether samples have as many elements as each needs: lists, and boxes."""
+        return self.type in ("list", "boxes")
 
     @property
     def is_image(self) -> bool:
@@ -52,7 +64,10 @@ class Field:
     def __str__(self) -> str:
         shape = "" if not self.shape else str(list(self.shape))
         classes = "" if self.class_names is None else f" ({len(self.class_names):,} classes)"
-        return f"{self.name}: {self.type}{shape} {self.dtype}{classes}"
+        along = f" along {self.of}" if self.type == "list" and self.of else ""
+        if self.type == "boxes":
+            return f"{self.name}: boxes in {self.of} ({self.format})"
+        return f"{self.name}: {self.type}{shape} {self.dtype}{classes}{along}"
 
 
 class Opened:

@@ -128,9 +128,10 @@ def pack(
     ``image``; a folder without subfolders gives images alone. A folder with ``csv`` (a path, from here or from the
     folder; .tsv for tabs): one image a row, found by its path below the folder or by its name anywhere in it; all other
     columns are kept under their names. An iterable of dicts of bytes (encoded images become an image field), text,
-    numbers, NumPy arrays (fixed shape) and lists of numbers, all samples like the first. A dataset, a view of one, or the folder of
-    one: the same rows, stored as the options say; its checksums are compared first. A list of datasets or views of the
-    same fields: one behind the other, with every class that one of them has (by name; their numbers may change).
+    numbers, NumPy arrays (fixed shape) and lists of numbers, all samples like the first. A dataset, a view of one, or
+    the folder of one: the same rows, stored as the options say; its checksums are compared first. A list of datasets or
+    views of the same fields: one behind the other, with every class that one of them has (by name; their numbers may
+    change).
     A table: see below. Arrays: a .npy or .npz file, or a dict of arrays, memory maps, tensors or names of .npy files; a
     field each, read piece by piece.
 
@@ -163,8 +164,13 @@ def pack(
     Columns of lists of numbers become list fields, those of arrays of one shape tensors.
 
     **Iterables and arrays.** ``class_names={"label": ["cat", "dog"]}`` makes a field of names or numbers a class field.
-    In iterables, ``types={"tokens": "list[int32]", "boxes": "list[float32, 4]"}`` makes fields of lists, of numbers or
+    In iterables, ``types={"tokens": "list[int32]", "grid": "list[float32, 4]"}`` makes fields of lists, of numbers or
     of arrays of one shape; a Python list in the first sample is one by itself.
+
+    **Boxes.** In iterables, ``types={"boxes": "boxes[xyxy]"}`` (or ``xywh``, ``cxcywh``, followed by ``, normalized``
+    for shares of width and height, and by the image's field unless that is ``image``) are lists of boxes that go where
+    loading takes the image; ``"list[int64] along boxes"`` says one thing of each box, ``"points[17, 3] along boxes"``
+    are its places (x, y and more, in pixels). ``class_names={"labels": [...]}`` names the numbers of such a list.
 
     **Images.** ``encode``: ``"original"`` keeps the files' bytes (default), ``"jpeg"`` (with ``quality``; default if
     anything changes the image), ``"png"`` or ``"raw"`` (a uint8 tensor, all of one size). ``resize`` and ``resize_pad``

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 from . import _fastshard
+from ._boxes import box_type
 from ._fastshard import SourceError
 from ._source import class_field, list_field
 
@@ -220,6 +221,10 @@ class _ListColumn(_Column):
         super().__init__(field, expected)
         self.dtype = np.dtype(field["dtype"])
         self.shape = tuple(field.get("shape", ()))
+        # Of class numbers: how many classes there are.
+        self.limit: int | None = None
+        if field["type"] == "boxes":
+            self.field = {name: value for name, value in field.items() if name not in ("dtype", "shape")}
 
     def add(self, row: int, value: Any) -> int:
         if not isinstance(value, (list, tuple, np.ndarray)):
@@ -236,6 +241,8 @@ class _ListColumn(_Column):
         with np.errstate(over="ignore"):
             cast = array.astype(self.dtype)
         lost = np.isinf(cast) & np.isfinite(array) if self.dtype.kind == "f" else cast != array
+        if self.limit is not None:
+            lost |= (cast < 0) | (cast >= self.limit)
         if lost.any():
             raise self.mismatch(row, array[lost][0])
         self.values.append(cast)
@@ -255,10 +262,12 @@ def _flat(values: np.ndarray[Any, Any]) -> pa.Array:
 
 def _column(name: str, value: Any, class_names: Sequence[str] | None, kind: str | None) -> _Column:
     """The column that ``class_names``, ``kind`` or else the first value of a field asks for."""
-    if class_names is not None:
-        column: _Column = _class_column(name, class_names)
+    if class_names is not None and (kind is not None or isinstance(value, (list, tuple))):
+        column: _Column = _labels_column(name, kind or _kind_of(name, cast("Sequence[Any]", value)), class_names)
+    elif class_names is not None:
+        column = _class_column(name, class_names)
     elif kind is not None:
-        column = _list_column(name, kind)
+        column = _typed_column(name, kind)
     elif isinstance(value, (list, tuple)):
         column = _list_column(name, _kind_of(name, value))
     elif isinstance(value, (bytes, bytearray, memoryview)):
@@ -276,10 +285,15 @@ def _column(name: str, value: Any, class_names: Sequence[str] | None, kind: str 
 
 
 def _class_column(name: str, class_names: Sequence[str]) -> _ClassColumn:
+    names = _checked_names(name, class_names)
+    return _ClassColumn(class_field(name, names), f"a class name or a number from 0 to {len(names) - 1}")
+
+
+def _checked_names(name: str, class_names: Sequence[str]) -> list[str]:
     names = list(class_names)
     if not names or len(set(names)) != len(names) or not all(isinstance(item, str) for item in names):
         raise ValueError(f"class_names[{name!r}]={class_names!r}: expected different names")
-    return _ClassColumn(class_field(name, names), f"a class name or a number from 0 to {len(names) - 1}")
+    return names
 
 
 def _tensor_column(name: str, value: np.ndarray[Any, Any]) -> _TensorColumn:
@@ -314,11 +328,39 @@ def _list_column(name: str, kind: str) -> _ListColumn:
     return _ListColumn(field, f"a list of {match[1]}{shape}")
 
 
+def _typed_column(name: str, kind: str) -> _ListColumn:
+    """For boxes, and for lists and points that run along with some."""
+    boxes = box_type(name, kind)
+    if boxes is not None:
+        return _ListColumn(boxes | {"dtype": "float32", "shape": [4]}, f"boxes of four numbers ({kind})")
+    match = re.fullmatch(r"(.*?)(?:\s+along\s+(\S+))?", kind)
+    assert match is not None
+    of, along = match[1], match[2]
+    column = _list_column(name, re.sub(r"^points\[", "list[float32, ", of))
+    if along is not None:
+        column.field["along"] = along
+    if of.startswith("points["):
+        column.field["points"] = True
+    return column
+
+
+def _labels_column(name: str, kind: str, class_names: Sequence[str]) -> _ListColumn:
+    """A list of class numbers."""
+    names = _checked_names(name, class_names)
+    column = _typed_column(name, kind)
+    if column.dtype.kind not in "iu" or column.shape:
+        raise ValueError(f"types[{name!r}]={kind!r}: expected integers for the numbers of class_names")
+    column.field["class_names"], column.limit = names, len(names)
+    column.expected += f" from 0 to {len(names) - 1}"
+    return column
+
+
 def _scalar_column(name: str, value: Any) -> _ScalarColumn:
     dtype = _dtype_name(value)
     if dtype not in _DTYPES:
         raise SourceError(
-            f"row 0, field {name!r}: {_describe(value)}; expected bytes, text, a number, a bool, a list of numbers or a NumPy array"
+            f"row 0, field {name!r}: {_describe(value)}; "
+            "expected bytes, text, a number, a bool, a list of numbers or a NumPy array"
         )
     return _ScalarColumn({"name": name, "type": "scalar", "dtype": dtype}, f"{dtype}, like the first sample's")
 

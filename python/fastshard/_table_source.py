@@ -236,7 +236,9 @@ class TableSource:
         if pa.types.is_boolean(kind):
             return "bool"
         if not _is_number(kind):
-            raise SourceError(f"{self._parts[0].name}: column {name!r} is {kind}; expected numbers, text or lists of numbers")
+            raise SourceError(
+                f"{self._parts[0].name}: column {name!r} is {kind}; expected numbers, text or lists of numbers"
+            )
         return str(np.dtype(kind.to_pandas_dtype()).name)
 
     def _converted(self, part: Part, row: int, batch: pa.RecordBatch) -> dict[str, pa.Array]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ._boxes import along_boxes, boxes_field, labels_field, list_column, small_text
+from ._box_lists import along_boxes, boxes_field, labels_field, list_column, small_text
 from ._fastshard import SourceError
 from ._source import FileSource, first_five
 from ._voc_xml import FLAGS, VocObject, read_voc_xml
@@ -110,7 +110,7 @@ def _lists(objects: list[list[VocObject]], names: list[str]) -> tuple[dict[str, 
     poses = sorted({one.pose for one in flat})
     if any(poses):
         lists["pose"] = np.searchsorted(poses, [one.pose for one in flat]).astype(np.int64)
-        fields.append(along_boxes("pose", "int64", class_names=poses))
+        fields.append(along_boxes("pose", "int64", poses))
     return {name: list_column(counts, values) for name, values in lists.items()}, fields
 
 

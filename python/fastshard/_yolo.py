@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ._boxes import along_boxes, boxes_field, labels_field, list_column, small_text
+from ._box_lists import along_boxes, boxes_field, labels_field, list_column, small_text
 from ._fastshard import SourceError
 from ._source import FileSource, first_five
 from ._walk import walk

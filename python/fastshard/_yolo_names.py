@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ._boxes import small_text
+from ._box_lists import small_text
 from ._fastshard import SourceError
 from ._source import first_five
 

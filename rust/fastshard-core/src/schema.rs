@@ -77,6 +77,18 @@ impl Dtype {
     }
 }
 
+/// What the four numbers of a box are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BoxFormat {
+    /// Left, top, right, bottom.
+    Xyxy,
+    /// Left, top, width, height.
+    Xywh,
+    /// The middle, width, height.
+    Cxcywh,
+}
+
 /// What a field holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -110,6 +122,25 @@ pub enum Kind {
         /// Shape of an element; empty for a number.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         shape: Vec<usize>,
+        /// The field of boxes of which it says one thing each, so that it loses what they lose.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        along: Option<String>,
+        /// The classes of a label each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class_names: Option<Vec<String>>,
+        /// Whether elements are places in the image of those boxes, as rows of x, y and perhaps more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        points: bool,
+    },
+    /// As many boxes as each sample has, four `float32` each.
+    Boxes {
+        /// The field of the image that they lie in.
+        image: String,
+        /// What the four numbers are.
+        format: BoxFormat,
+        /// Whether they are shares of the image's width and height, or else pixels.
+        #[serde(default)]
+        normalized: bool,
     },
     /// UTF-8 text.
     Text,
@@ -138,15 +169,16 @@ impl Field {
             Kind::Class { .. } => Some((Dtype::Int64, &[])),
             Kind::Scalar { dtype } => Some((*dtype, &[])),
             Kind::Tensor { dtype, shape, .. } => Some((*dtype, shape)),
-            Kind::Image | Kind::List { .. } | Kind::Text | Kind::Bytes => None,
+            Kind::Image | Kind::List { .. } | Kind::Boxes { .. } | Kind::Text | Kind::Bytes => None,
         }
     }
 
-    /// Type and shape of an element of a list.
+    /// Type and shape of an element of lists, boxes among them.
     #[must_use]
     pub fn list(&self) -> Option<(Dtype, &[usize])> {
         match &self.kind {
-            Kind::List { dtype, shape } => Some((*dtype, shape)),
+            Kind::List { dtype, shape, .. } => Some((*dtype, shape)),
+            Kind::Boxes { .. } => Some((Dtype::Float32, &[4])),
             _ => None,
         }
     }
@@ -168,7 +200,7 @@ impl Field {
         if let Some((Dtype::Bfloat16, _)) = self.fixed().or(self.list()) {
             return Err(format!("field {:?}: bfloat16 can't be stored", self.name));
         }
-        if let Kind::Tensor { dtype, shape, .. } | Kind::List { dtype, shape } = &self.kind {
+        if let Kind::Tensor { dtype, shape, .. } | Kind::List { dtype, shape, .. } = &self.kind {
             let bytes = shape
                 .iter()
                 .try_fold(dtype.size(), |n, &d| n.checked_mul(d));
@@ -182,15 +214,62 @@ impl Field {
         }
         Ok(())
     }
+
+    /// Checks what it says of another field.
+    fn check_relation(&self, fields: &[Self]) -> Result<(), String> {
+        let find = |name: &str| fields.iter().find(|field| field.name == name);
+        match &self.kind {
+            Kind::Boxes { image, .. } => match find(image).map(|field| &field.kind) {
+                Some(Kind::Image | Kind::Tensor { .. }) => Ok(()),
+                _ => Err(format!(
+                    "field {:?}: its boxes lie in {image:?}, which is no image",
+                    self.name
+                )),
+            },
+            Kind::List {
+                along: Some(boxes),
+                dtype,
+                shape,
+                points,
+                ..
+            } => {
+                if !matches!(
+                    find(boxes).map(|field| &field.kind),
+                    Some(Kind::Boxes { .. })
+                ) {
+                    return Err(format!(
+                        "field {:?} runs along {boxes:?}, which holds no boxes",
+                        self.name
+                    ));
+                }
+                let places =
+                    *dtype == Dtype::Float32 && shape.last().is_some_and(|&size| size >= 2);
+                if *points && !places {
+                    return Err(format!(
+                        "field {:?}: points of {} and shape {shape:?}, expected float32 with two or more numbers a point",
+                        self.name,
+                        dtype.name()
+                    ));
+                }
+                Ok(())
+            }
+            Kind::List { points: true, .. } => Err(format!(
+                "field {:?}: points that run along no boxes, and so lie in no image",
+                self.name
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Checks names and sizes of a list of fields.
+/// Checks names and sizes of a list of fields, and what they say of each other.
 pub fn check_fields(fields: &[Field]) -> Result<()> {
     if fields.is_empty() {
         return Err(Error::option("a dataset needs at least one field"));
     }
     for (at, field) in fields.iter().enumerate() {
         field.check().map_err(Error::option)?;
+        field.check_relation(fields).map_err(Error::option)?;
         if fields[..at].iter().any(|other| other.name == field.name) {
             return Err(Error::option(format!(
                 "two fields are named {:?}",
@@ -231,10 +310,24 @@ mod tests {
             r#"{"name":"x","type":"scalar","dtype":"bfloat16"}"#,
             r#"{"name":"x","type":"list","dtype":"bfloat16"}"#,
             r#"{"name":"x","type":"list","dtype":"int8","shape":[0]}"#,
+            r#"{"name":"x","type":"list","dtype":"int64","along":"boxes"}"#,
+            r#"{"name":"x","type":"list","dtype":"float32","shape":[2],"points":true}"#,
+            r#"{"name":"x","type":"boxes","image":"image","format":"xyxy"}"#,
             r#"{"name":"x","type":"tensor","dtype":"uint64","shape":[4294967296,4294967296,4294967296]}"#,
         ] {
             assert!(check_fields(&[field(json)]).is_err(), "{json}");
         }
+        let [image, boxes, text] = [
+            r#"{"name":"image","type":"image"}"#,
+            r#"{"name":"boxes","type":"boxes","image":"image","format":"cxcywh","normalized":true}"#,
+            r#"{"name":"image","type":"text"}"#,
+        ]
+        .map(field);
+        let points = r#"{"name":"p","type":"list","dtype":"float32","shape":[3],"along":"boxes","points":true}"#;
+        let points = field(points);
+        check_fields(&[image.clone(), boxes.clone(), points.clone()]).unwrap();
+        assert!(check_fields(&[text, boxes, points.clone()]).is_err());
+        assert!(check_fields(&[image, points]).is_err());
         let twice = field(r#"{"name":"a","type":"text"}"#);
         assert!(check_fields(&[twice.clone(), twice]).is_err());
         assert!(check_fields(&[]).is_err());

@@ -75,7 +75,8 @@ fn column(field: &Field) -> ArrowField {
         Kind::Class { .. } => ArrowField::new(name, DataType::Int64, true),
         Kind::Tensor { dtype, shape, .. } => tensor(name, *dtype, shape),
         Kind::Scalar { dtype } => ArrowField::new(name, data_type(*dtype), true),
-        Kind::List { dtype, shape } => list(name, *dtype, shape),
+        Kind::List { dtype, shape, .. } => list(name, *dtype, shape),
+        Kind::Boxes { .. } => list(name, Dtype::Float32, &[4]),
         Kind::Text => ArrowField::new(name, DataType::Utf8, true),
         Kind::Bytes => ArrowField::new(name, DataType::Binary, true),
     }

@@ -230,7 +230,7 @@ fn column(batch: &RecordBatch, field: &Field) -> Option<Column> {
                 },
             })
         }
-        Kind::List { .. } => list(array, field),
+        Kind::List { .. } | Kind::Boxes { .. } => list(array, field),
         Kind::Text => Some(Column::Text(array.as_string_opt()?.clone())),
         Kind::Bytes => Some(Column::Bytes(array.as_binary_opt()?.clone())),
         Kind::Class { .. } | Kind::Tensor { .. } | Kind::Scalar { .. } => {

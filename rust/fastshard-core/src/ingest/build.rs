@@ -11,6 +11,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, SchemaRef};
 
+use super::boxes::{check_lengths, moved};
 use super::image_column::{ImageColumn, MAX_ITEM, Stored, conform, tensor};
 use super::spec::{Check, Encode, Metadata, PackSpec, Seekable};
 use super::staging::SkippedRow;
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::format::{
     CRC_COLUMN, ImageSizes, PATH_COLUMN, arrow_schema, columns, image_children, row_crc, version_of,
 };
-use crate::pipeline::{ImagePlan, ImageWorker, OnError};
+use crate::pipeline::{ImagePlan, ImageWorker, Moves, OnError};
 use crate::pixels::{Depth, PixelFormat};
 use crate::random::Key;
 use crate::schema::{Field, Kind};
@@ -126,11 +127,13 @@ impl Builder {
         let (mut kept, mut skipped) = (Vec::with_capacity(rows.len()), Vec::new());
         for &row in rows {
             self.counters.check()?;
-            let stored: Result<Vec<Stored>> = names
-                .iter()
-                .map(|name| self.image(tools, table, name, row as usize))
-                .collect();
-            match stored {
+            let mut read = || -> Result<Vec<Stored>> {
+                check_lengths(&self.spec.fields, table, row as usize, number(row))?;
+                let each = names.iter();
+                each.map(|name| self.image(tools, table, name, row as usize))
+                    .collect()
+            };
+            match read() {
                 Ok(stored) => {
                     for (column, stored) in images.iter_mut().zip(stored) {
                         column.push(&stored, self.spec.encode == Encode::Raw);
@@ -235,6 +238,7 @@ impl Builder {
             &self.plans[usize::from(gray)],
             &mut tools.workers[usize::from(gray)],
         );
+        let moves = self.moves(plan, &header)?;
         let (pixels, [height, width]) = transform(plan, worker, &bytes)?;
         let bytes = match self.spec.encode {
             Encode::Jpeg => {
@@ -260,7 +264,14 @@ impl Builder {
             height,
             orientation: 1,
             tiles: Vec::new(),
+            moves,
         })
+    }
+
+    /// Where the places of an image go, if any boxes lie in it.
+    fn moves(&self, plan: &ImagePlan, header: &Header) -> Result<Option<Moves>> {
+        let boxes = (self.spec.fields.iter()).any(|field| matches!(field.kind, Kind::Boxes { .. }));
+        boxes.then(|| plan.moves_of(header)).transpose()
     }
 
     /// An image whose pixels stay what they are, in a seekable file where that is asked for and can be.
@@ -284,6 +295,7 @@ impl Builder {
             height: header.height,
             orientation: header.orientation,
             tiles,
+            moves: None,
         })
     }
 
@@ -295,6 +307,7 @@ impl Builder {
         images: Vec<ImageColumn>,
     ) -> Result<RecordBatch> {
         let indices = UInt64Array::from(kept.to_vec());
+        let moves = self.moves_by_image(&images);
         let mut images = images.into_iter().map(|mut image| {
             let arrays = image.arrays();
             (image, arrays)
@@ -309,7 +322,8 @@ impl Builder {
                 .expect("made from these fields")
                 .data_type();
             if field.kind != Kind::Image {
-                arrays.push(copied(table, field, data_type, &indices)?);
+                let column = copied(table, field, data_type, &indices)?;
+                arrays.push(moved(column, field, &self.spec.fields, &moves)?);
                 continue;
             }
             let (mut image, (bytes, path)) = images.next().expect("one for each image field");
@@ -344,6 +358,15 @@ impl Builder {
             arrays.push(source_paths.unwrap_or_else(none));
         }
         self.with_checksums(arrays, kept.len())
+    }
+
+    /// What was done to the places of each image, by its field.
+    fn moves_by_image(&self, images: &[ImageColumn]) -> BTreeMap<String, Vec<Moves>> {
+        let names = (self.spec.fields.iter()).filter(|field| field.kind == Kind::Image);
+        names
+            .zip(images)
+            .map(|(field, column)| (field.name.clone(), column.moves.clone()))
+            .collect()
     }
 
     fn with_checksums(&self, mut arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

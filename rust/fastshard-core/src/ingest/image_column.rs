@@ -11,6 +11,7 @@ use arrow_schema::DataType;
 
 use crate::error::{Error, Result};
 use crate::format::{ImageSizes, tiles_item};
+use crate::pipeline::Moves;
 
 /// The largest item: offsets within a block are 32 bits wide.
 pub(super) const MAX_ITEM: u64 = i32::MAX as u64;
@@ -24,6 +25,8 @@ pub(super) struct Stored {
     pub(super) orientation: u8,
     /// Where the tiles of a seekable JPEG start.
     pub(super) tiles: Vec<u32>,
+    /// Where its places went; nothing where they stayed, or nobody asks.
+    pub(super) moves: Option<Moves>,
 }
 
 /// The images of one field of a unit.
@@ -37,6 +40,7 @@ pub(super) struct ImageColumn {
     pub(super) orientation: Vec<u8>,
     tiles: Vec<u32>,
     tile_counts: Vec<usize>,
+    pub(super) moves: Vec<Moves>,
     pub(super) total: u64,
 }
 
@@ -54,6 +58,7 @@ impl ImageColumn {
         self.orientation.push(image.orientation);
         self.tiles.extend_from_slice(&image.tiles);
         self.tile_counts.push(image.tiles.len());
+        self.moves.extend(image.moves.clone());
     }
 
     pub(super) fn sizes(&self) -> Option<ImageSizes> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow_buffer::Buffer;
 
 use super::batch_transform::{self, Filled};
+use super::boxes::{self, Role};
 use super::plan::{Plan, PlannedField, Work};
 use crate::error::{Error, Result};
 use crate::format::Column;
@@ -183,13 +184,10 @@ impl OpenBatch {
     /// Runs the batch transforms and puts lists together; for the thread that finished the last rows. Rows that failed
     /// take no part.
     pub(super) fn complete(&self, plan: &Plan, order: &Order<'_>, epoch: u64, saved: &mut Scratch) {
-        let mut sequences = plan
-            .fields
-            .iter()
-            .filter_map(PlannedField::sequence)
-            .peekable();
+        let sequences =
+            (plan.fields.iter()).any(|field| field.sequence().is_some() || field.matrices);
         let spec = &plan.spec;
-        if spec.batch_transforms.is_empty() && sequences.peek().is_none() {
+        if spec.batch_transforms.is_empty() && !sequences {
             return;
         }
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,15 +195,12 @@ impl OpenBatch {
             .filter(|row| failures.iter().all(|(failed, _)| failed != row))
             .collect();
         drop(failures);
-        if sequences.peek().is_some() {
+        if sequences {
             let mut drawn = vec![Drawn::default(); self.rows];
             order.fill(self.first, &mut drawn);
-            let rows: Vec<u64> = kept.iter().map(|&row| drawn[row].row).collect();
+            let rows: Vec<Drawn> = kept.iter().map(|&row| drawn[row]).collect();
             let run = self.run && kept.len() == self.rows;
-            let built =
-                sequences.map(|(field, sequence)| sequence.build(&plan.dataset, field, &rows, run));
-            let built = built.collect::<Result<Vec<_>>>();
-            *self.lock_sequences() = built.map(|fields| fields.into_iter().flatten().collect());
+            *self.lock_sequences() = build_sequences(plan, &rows, run, epoch);
         }
         if spec.batch_transforms.is_empty() {
             return;
@@ -296,6 +291,9 @@ impl OpenBatch {
                 name: field.name.clone(),
                 values,
             });
+            if field.matrices {
+                fields.extend(sequences.by_ref().take(field.outputs().len() - 1));
+            }
         }
         Ok(Batch { rows, fields })
     }
@@ -313,6 +311,25 @@ impl OpenBatch {
             }
         }
     }
+}
+
+/// The lists of a batch, boxes and what runs along with them after their images' geometry.
+fn build_sequences(plan: &Plan, rows: &[Drawn], run: bool, epoch: u64) -> Result<Vec<BatchField>> {
+    let moved = boxes::of_rows(plan, rows, epoch)?;
+    let mut built = Vec::new();
+    for (at, field) in plan.fields.iter().enumerate() {
+        if let Some((field, sequence)) = field.sequence() {
+            let of = match &sequence.role {
+                Some(Role::Boxes(_)) => moved[at].as_deref(),
+                Some(Role::Along { boxes, .. }) => moved[*boxes].as_deref(),
+                None => None,
+            };
+            built.extend(sequence.build(&plan.dataset, field, rows, run, of)?);
+        } else if field.matrices {
+            built.extend(boxes::matrices(plan, field, rows, epoch)?);
+        }
+    }
+    Ok(built)
 }
 
 fn array(field: &PlannedField, rows: usize, memory: Memory, address: *const u8) -> Values {

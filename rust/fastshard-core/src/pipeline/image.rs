@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::arrange::{Arranged, before_values, check_erasing, only_erases};
-use super::open::Opener;
+use super::boxes::Moves;
+use super::open::{Opener, upright_size};
 use super::render::Renderer;
 use super::stats::Times;
 use crate::cache::Entry;
@@ -14,7 +15,15 @@ use crate::format::Column;
 use crate::pixels::{Depth, PixelFormat, Rect, Scratch};
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};
-use crate::transform::{DecodeOptions, Finish, Layout, Operation, Recipe, Source};
+use crate::transform::{DecodeOptions, Finish, Layout, Move, Operation, Recipe, Source};
+
+/// For what draws nothing.
+const NOBODY: Key = Key {
+    seed: 0,
+    epoch: 0,
+    row: 0,
+    field: 0,
+};
 
 /// Scratch beyond this is given back after the image that needed it.
 const KEEP_SCRATCH: usize = 16 << 20;
@@ -276,16 +285,56 @@ impl ImagePlan {
         Ok((recipe, reduction))
     }
 
+    /// Width and height of a row's image before anything is done to it, as it is loaded or, if it isn't, by default.
+    pub(super) fn source_size(
+        loaded: Option<&Self>,
+        field: &Field,
+        place: &Place<'_>,
+        index: usize,
+    ) -> Result<(u32, u32)> {
+        match place.block.column(index) {
+            Column::Image {
+                width,
+                height,
+                orientation,
+                ..
+            } => {
+                let options = loaded.and_then(Self::decode_options).unwrap_or_default();
+                let (width, height) = (width.value(place.row), height.value(place.row));
+                let orientation = orientation.value(place.row);
+                let turned = options.exif_orientation && orientation > 1;
+                let [height, width] = upright_size(height, width, orientation, turned);
+                Ok((width, height))
+            }
+            _ => pixel_tensor(field)
+                .map(|(_, [height, width])| (width, height))
+                .ok_or_else(|| Error::option(format!("field {:?} holds no images", field.name))),
+        }
+    }
+
+    /// Where geometry takes the places of an image of this width and height.
+    pub(super) fn moves(&self, (width, height): (u32, u32), key: Key) -> Result<Vec<Move>> {
+        let mut recipe = Recipe::tracked(width, height);
+        apply(&self.steps, &mut recipe, key)?;
+        Ok(recipe.moves().collect())
+    }
+
+    /// The same for an image with this header, when nothing random is done to it.
+    pub(crate) fn moves_of(&self, header: &Header) -> Result<Moves> {
+        let turned = self
+            .decode_options()
+            .is_some_and(|options| options.exif_orientation)
+            && header.orientation > 1;
+        let [height, width] = upright_size(header.height, header.width, header.orientation, turned);
+        let size = (width, height);
+        let steps = self.moves(size, NOBODY)?;
+        Ok(Moves { size, steps })
+    }
+
     /// The recipe of the prefix alone.
     pub(super) fn start(&self, width: u32, height: u32) -> Result<Recipe> {
         let mut recipe = Recipe::new(width, height);
-        let nobody = Key {
-            seed: 0,
-            epoch: 0,
-            row: 0,
-            field: 0,
-        };
-        apply(&self.steps[..self.prefix], &mut recipe, nobody)?;
+        apply(&self.steps[..self.prefix], &mut recipe, NOBODY)?;
         Ok(recipe)
     }
 

@@ -12,6 +12,7 @@ mod ahead;
 mod arrange;
 mod batch;
 mod batch_transform;
+mod boxes;
 mod gather;
 mod image;
 mod iterator;
@@ -29,6 +30,8 @@ mod worker;
 
 pub use batch::{Batch, BatchField, Memory, Values};
 pub use batch_transform::{BatchOperation, Mix};
+pub use boxes::BoxSpec;
+pub(crate) use boxes::Moves;
 pub(crate) use image::{ImagePlan, ImageWorker};
 pub use iterator::{Batches, Poll};
 pub use keep::{CacheSpec, Keeping};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::available_threads;
 use super::batch_transform::{BatchOperation, Mix};
+use super::boxes::{self, Boxes, Role};
 use super::image::{ImagePlan, pixel_tensor};
 use super::iterator::Batches;
 use super::keep::{CacheSpec, Keeping, keep};
@@ -105,6 +106,9 @@ pub struct Spec {
     /// By whose length samples are brought together.
     #[serde(default)]
     pub buckets: Option<BucketSpec>,
+    /// Batches say of each image where its pixels come from, and how large it was.
+    #[serde(default)]
+    pub matrices: bool,
     /// Hold rows that are decoded or gathered with variable-length fields against their checksum.
     #[serde(default = "default_verify")]
     pub verify: bool,
@@ -194,6 +198,8 @@ pub(super) struct PlannedField {
     pub(super) offset: usize,
     /// Bytes a row; 0 for lists.
     pub(super) row_bytes: usize,
+    /// Whether batches say where its pixels come from.
+    pub(super) matrices: bool,
 }
 
 impl PlannedField {
@@ -210,13 +216,20 @@ impl PlannedField {
         if let Work::Sequence(sequence) = &self.work {
             return sequence.outputs(&self.name);
         }
-        vec![Output {
-            name: self.name.clone(),
-            dtype: self.dtype,
+        let output = |name: String, dtype, shape: &[usize]| Output {
+            name,
+            dtype,
             rows: Rows::Samples,
-            shape: self.shape.iter().map(|&size| Some(size)).collect(),
+            shape: shape.iter().map(|&size| Some(size)).collect(),
             text: self.text,
-        }]
+        };
+        let mut outputs = vec![output(self.name.clone(), self.dtype, &self.shape)];
+        if self.matrices {
+            let [matrix, size] = boxes::matrix_names(&self.name);
+            outputs.push(output(matrix, Some(Dtype::Float32), &[3, 3]));
+            outputs.push(output(size, Some(Dtype::Int64), &[2]));
+        }
+        outputs
     }
 }
 
@@ -362,6 +375,12 @@ impl Loader {
         }
         check_view(&dataset, &view)?;
         let (mut fields, bytes) = plan_fields(&dataset, &spec)?;
+        relate_boxes(&dataset, &mut fields)?;
+        if spec.matrices && fields.iter().all(|field| !field.matrices) {
+            return Err(Error::option(
+                "matrices: none of the loaded fields is an image that is transformed",
+            ));
+        }
         check_names(&fields)?;
         let keeping = keep_fields(&dataset, &spec, &mut fields)?;
         check_mixes(&dataset, &spec, &fields)?;
@@ -564,6 +583,7 @@ fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedFie
             (list_work(field, spec)?, None, Vec::new())
         };
     let row_bytes = dtype.map_or(0, |dtype| dtype.size() * shape.iter().product::<usize>());
+    let matrices = spec.matrices && matches!(work, Work::Image(_));
     Ok(PlannedField {
         index,
         name: field.name.clone(),
@@ -577,6 +597,7 @@ fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedFie
         mixed: mixes(spec).any(|mix| mix.image == field.name || mix.label == field.name),
         offset: 0,
         row_bytes,
+        matrices,
     })
 }
 
@@ -591,6 +612,37 @@ fn list_work(field: &Field, spec: &Spec) -> Result<Work> {
         ))),
         None => Ok(Work::List),
     }
+}
+
+/// Finds what lists have to do with boxes, among the fields that are loaded.
+fn relate_boxes(dataset: &Dataset, fields: &mut [PlannedField]) -> Result<()> {
+    let place =
+        |fields: &[PlannedField], name: &str| fields.iter().position(|field| field.name == name);
+    for at in 0..fields.len() {
+        let field = &dataset.fields()[fields[at].index];
+        let role = match &field.kind {
+            Kind::Boxes { image, .. } => {
+                let spec = fields[at]
+                    .sequence()
+                    .map(|(_, sequence)| sequence.box_spec());
+                let image = place(fields, image);
+                Boxes::new(dataset, field, spec.unwrap_or_default(), image)?.map(Role::Boxes)
+            }
+            Kind::List {
+                along: Some(boxes),
+                points,
+                ..
+            } => place(fields, boxes).map(|boxes| Role::Along {
+                boxes,
+                points: *points,
+            }),
+            _ => None,
+        };
+        if let Work::Sequence(sequence) = &mut fields[at].work {
+            sequence.role = role;
+        }
+    }
+    Ok(())
 }
 
 /// Arrays that come with lists must not be called like another field.
@@ -625,6 +677,13 @@ fn check_mixes(dataset: &Dataset, spec: &Spec, fields: &[PlannedField]) -> Resul
             })
         };
         let (image, label) = (find(&mix.image)?, find(&mix.label)?);
+        let lies_in = |field: &PlannedField| matches!(&dataset.fields()[field.index].kind, Kind::Boxes { image, .. } if *image == mix.image);
+        if let Some(boxes) = fields.iter().find(|field| lies_in(field)) {
+            return Err(Error::option(format!(
+                "a batch transform mixes images of {:?}, which would leave the boxes of {:?} wrong",
+                mix.image, boxes.name
+            )));
+        }
         if !has_pixels(dataset, image) {
             return Err(no_pixels(&dataset.fields()[image.index]));
         }

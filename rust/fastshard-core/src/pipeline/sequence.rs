@@ -1,17 +1,20 @@
 //! Lists in batches: one after the other with where each starts, or filled up to one length.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_buffer::Buffer;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchField, Memory, Values};
+use super::boxes::{BoxSpec, Moved, Role};
 use super::plan::{MAX_BATCH_BYTES, Output, PlannedField, Rows};
 use super::worker::not_as_planned;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::format::{ALIGNMENT, Column};
-use crate::schema::{Dtype, Field};
+use crate::order::Drawn;
+use crate::schema::{Dtype, Field, Kind};
 use crate::slot::{Lease, SlotPool};
 
 /// An end of a list.
@@ -57,6 +60,9 @@ pub struct ListSpec {
     pub truncate: Option<Truncate>,
     /// Without: lists lie one after the other.
     pub pad: Option<PadSequence>,
+    /// Of boxes.
+    #[serde(default)]
+    pub boxes: Option<BoxSpec>,
 }
 
 /// The same, checked against its field.
@@ -68,6 +74,8 @@ pub(super) struct Sequence {
     item_bytes: usize,
     /// One element of what is filled up with.
     fill: Vec<u8>,
+    /// What it has to do with boxes.
+    pub(super) role: Option<Role>,
     pool: Arc<SlotPool>,
 }
 
@@ -93,6 +101,9 @@ impl Sequence {
             })?;
             fill = one.repeat(elements);
         }
+        if spec.boxes.is_some() && !matches!(field.kind, Kind::Boxes { .. }) {
+            return Err(bad("it holds no boxes".into()));
+        }
         if spec.truncate.is_some_and(|truncate| truncate.length == 0) {
             return Err(bad("lists can't be cut to a length of 0".into()));
         }
@@ -102,6 +113,7 @@ impl Sequence {
             shape: shape.to_vec(),
             item_bytes: dtype.size() * elements,
             fill,
+            role: None,
             pool: SlotPool::new(0, keep),
         }))
     }
@@ -148,26 +160,51 @@ impl Sequence {
         elements.min(most.unwrap_or(elements))
     }
 
-    /// The field's values of some rows. `run`: the rows follow each other, and may be shown where they lie.
+    /// How batches have boxes.
+    pub(super) fn box_spec(&self) -> BoxSpec {
+        self.spec.boxes.unwrap_or_default()
+    }
+
+    /// The field's values of some rows. `run`: the rows follow each other, and may be shown where they lie; `moved`: what
+    /// has become of their boxes, if the field has to do with some.
     pub(super) fn build(
         &self,
         dataset: &Dataset,
         field: &PlannedField,
-        rows: &[u64],
+        rows: &[Drawn],
         run: bool,
+        moved: Option<&[Moved]>,
     ) -> Result<Vec<BatchField>> {
         let mut lists = Vec::with_capacity(rows.len());
-        for &row in rows {
-            let place = dataset.locate(row)?;
+        for (at, drawn) in rows.iter().enumerate() {
+            let place = dataset.locate(drawn.row)?;
             let column = place.block.column(field.index);
             let Column::List { .. } = column else {
                 return Err(not_as_planned(&field.name));
             };
-            lists.push(self.cut(column.piece(place.row..place.row + 1)));
+            let stored = column.piece(place.row..place.row + 1);
+            let list = moved.map_or(Ok(Cow::Borrowed(stored)), |moved| {
+                self.moved(&moved[at], stored)
+            });
+            lists.push(list.map_err(|error| dataset.blame(drawn.row, &place, error))?);
         }
+        let lists: Vec<_> = lists.iter().map(|list| self.cut(list)).collect();
+        let shown = run && moved.is_none();
         match &self.spec.pad {
             Some(pad) => self.padded(&field.name, pad, &lists),
-            None => self.packed(dataset, field, rows, &lists, run),
+            None => self.packed(dataset, field, rows, &lists, shown),
+        }
+    }
+
+    /// What is left of a list with the boxes of its row.
+    fn moved<'a>(&self, moved: &'a Moved, stored: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+        match &self.role {
+            Some(Role::Boxes(_)) => Ok(moved.boxes().into()),
+            Some(Role::Along { points, .. }) => {
+                let per_point = self.shape.last().copied().unwrap_or(1);
+                moved.along(stored, self.item_bytes, points.then_some(per_point))
+            }
+            None => Ok(stored.into()),
         }
     }
 
@@ -186,13 +223,13 @@ impl Sequence {
         &self,
         dataset: &Dataset,
         field: &PlannedField,
-        rows: &[u64],
+        rows: &[Drawn],
         lists: &[&[u8]],
         run: bool,
     ) -> Result<Vec<BatchField>> {
         let bytes: usize = lists.iter().map(|list| list.len()).sum();
         let shown = match (run && self.spec.truncate.is_none(), rows) {
-            (true, [first, ..]) => shown(dataset, field.index, *first, rows.len())?,
+            (true, [first, ..]) => shown(dataset, field.index, first.row, rows.len())?,
             _ => None,
         };
         let offsets_at = if shown.is_some() {

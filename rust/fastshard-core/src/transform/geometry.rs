@@ -9,6 +9,7 @@
 //! never averages, so that resizing (with its wider filter) and warping have a stage each, in whichever order.
 
 use super::matrix::Matrix;
+use super::moves::Move;
 use super::warp::{Padding, Sampling, Warp};
 use super::{Filter, Interpolation};
 use crate::pixels::Rect;
@@ -205,6 +206,8 @@ fn reach(filter: Filter, start: u32, length: u32, size: u32, source: u32) -> (u3
 #[derive(Clone, Debug, PartialEq)]
 pub struct Canvas {
     stages: Vec<Stage>,
+    /// Where places went, if somebody wants to know.
+    moves: Option<Vec<Move>>,
 }
 
 impl Canvas {
@@ -213,6 +216,31 @@ impl Canvas {
     pub fn new(width: u32, height: u32) -> Self {
         Self {
             stages: vec![Stage::new(width, height)],
+            moves: None,
+        }
+    }
+
+    /// The same, which also notes where places go.
+    #[must_use]
+    pub fn tracked(width: u32, height: u32) -> Self {
+        Self {
+            moves: Some(Vec::new()),
+            ..Self::new(width, height)
+        }
+    }
+
+    /// Where places went, operation by operation; nothing unless it is tracked.
+    #[must_use]
+    pub fn moves(&self) -> Option<&[Move]> {
+        self.moves.as_deref()
+    }
+
+    /// Notes what was just done.
+    fn note(&mut self, matrix: impl FnOnce() -> Matrix) {
+        let size = self.size();
+        if let Some(moves) = &mut self.moves {
+            let matrix = matrix();
+            moves.push(Move { matrix, size });
         }
     }
 
@@ -242,7 +270,8 @@ impl Canvas {
 
     /// Resizes what is there to a width and a height.
     pub fn resize(&mut self, width: u32, height: u32, filter: Filter) {
-        if self.size() == (width, height) {
+        let before = self.size();
+        if before == (width, height) {
             return;
         }
         self.last().harden();
@@ -255,6 +284,11 @@ impl Canvas {
         stage.filter = Some(filter);
         stage.size = (width, height);
         stage.view = View::of_size(width, height);
+        self.note(|| {
+            let [x, y] = [(width, before.0), (height, before.1)]
+                .map(|(to, from)| f64::from(to) / f64::from(from));
+            Matrix::scaling(x, y)
+        });
     }
 
     /// Takes each place of an image of this size from where the matrix says, as [`Matrix::affine`] and its neighbours make
@@ -278,10 +312,13 @@ impl Canvas {
         stage.size = (width, height);
         stage.view = View::of_size(width, height);
         (stage.flip_x, stage.flip_y) = (false, false);
+        // What can't be undone leaves nothing of any box.
+        self.note(|| matrix.inverse().unwrap_or(Matrix::scaling(0.0, 0.0)));
     }
 
     /// Keeps a part, which must lie inside.
     pub fn crop(&mut self, x: i64, y: i64, width: u32, height: u32) {
+        let corner = (x as f64, y as f64);
         let stage = self.last();
         let view = &mut stage.view;
         let x = if stage.flip_x {
@@ -300,6 +337,7 @@ impl Canvas {
             width,
             height,
         };
+        self.note(|| Matrix::translation(-corner.0, -corner.1));
     }
 
     /// Adds a border: left, top, right, bottom.
@@ -307,6 +345,7 @@ impl Canvas {
         if [left, top, right, bottom] == [0; 4] {
             return;
         }
+        let corner = (f64::from(left), f64::from(top));
         self.last().harden();
         let stage = self.last();
         let stage = if stage.is_whole() {
@@ -328,17 +367,22 @@ impl Canvas {
             width: view.width + left + right,
             height: view.height + top + bottom,
         };
+        self.note(|| Matrix::translation(corner.0, corner.1));
     }
 
     /// Mirrors left to right.
     pub fn flip_horizontally(&mut self) {
         let stage = self.last();
         stage.flip_x = !stage.flip_x;
+        let size = self.size();
+        self.note(|| Matrix::flip(size, true, false));
     }
 
     /// Mirrors top to bottom.
     pub fn flip_vertically(&mut self) {
         let stage = self.last();
         stage.flip_y = !stage.flip_y;
+        let size = self.size();
+        self.note(|| Matrix::flip(size, false, true));
     }
 }

@@ -56,6 +56,12 @@ impl Matrix {
         Self([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
     }
 
+    /// Stretches away from the upper left corner.
+    #[must_use]
+    pub fn scaling(x: f64, y: f64) -> Self {
+        Self([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, 1.0]])
+    }
+
     /// Mirrors an image of this size; its own inverse.
     #[must_use]
     pub fn flip((width, height): (u32, u32), flip_x: bool, flip_y: bool) -> Self {
@@ -128,6 +134,20 @@ impl Matrix {
     pub fn map(&self, x: f64, y: f64) -> [f64; 2] {
         let [u, v, w] = self.0.map(|[a, b, c]| a * x + b * y + c);
         [u / w, v / w]
+    }
+
+    /// The way back; `None` where there is none.
+    #[must_use]
+    pub fn inverse(&self) -> Option<Self> {
+        let [[a, b, c], [d, e, f], [g, h, i]] = self.0;
+        let cofactors = [
+            [e * i - f * h, c * h - b * i, b * f - c * e],
+            [f * g - d * i, a * i - c * g, c * d - a * f],
+            [d * h - e * g, b * g - a * h, a * e - b * d],
+        ];
+        let determinant = a * cofactors[0][0] + b * cofactors[1][0] + c * cofactors[2][0];
+        let inverse = cofactors.map(|row| row.map(|value| value / determinant));
+        (inverse.iter().flatten().all(|value| value.is_finite())).then_some(Self(inverse))
     }
 
     /// Whether straight steps stay straight and equal.

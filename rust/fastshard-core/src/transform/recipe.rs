@@ -5,6 +5,7 @@
 
 use super::effect::{Effect, Erase};
 use super::geometry::{Canvas, Stage};
+use super::moves::Move;
 use crate::pixels::Rect;
 
 /// Geometry, then effects on what it leaves.
@@ -38,6 +39,20 @@ impl Recipe {
         }
     }
 
+    /// The same, which also notes where places go.
+    #[must_use]
+    pub fn tracked(width: u32, height: u32) -> Self {
+        let mut recipe = Self::new(width, height);
+        recipe.last().canvas = Canvas::tracked(width, height);
+        recipe
+    }
+
+    /// Where places went, operation by operation; nothing unless it is tracked.
+    pub fn moves(&self) -> impl Iterator<Item = Move> {
+        (self.sections.iter())
+            .flat_map(|section| section.canvas.moves().unwrap_or_default().iter().copied())
+    }
+
     fn last(&mut self) -> &mut Section {
         let at = self.sections.len() - 1;
         &mut self.sections[at]
@@ -53,7 +68,13 @@ impl Recipe {
     pub fn canvas(&mut self) -> &mut Canvas {
         if !self.last().effects.is_empty() {
             let (width, height) = self.size();
-            self.sections.extend(Self::new(width, height).sections);
+            let tracked = self.last().canvas.moves().is_some();
+            let next = if tracked {
+                Self::tracked(width, height)
+            } else {
+                Self::new(width, height)
+            };
+            self.sections.extend(next.sections);
         }
         &mut self.last().canvas
     }

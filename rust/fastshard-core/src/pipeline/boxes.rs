@@ -1,0 +1,353 @@
+//! Boxes, and what runs along with them, after an image's geometry.
+//!
+//! The recipe of each image is drawn once more, from the same random numbers, when all rows of a batch are known: that
+//! takes a microsecond, and keeps boxes out of the way of those who decode.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::batch::{BatchField, Memory, Values};
+use super::image::ImagePlan;
+use super::plan::{Plan, PlannedField, Work};
+use crate::dataset::{Dataset, Place};
+use crate::error::{Error, Result};
+use crate::order::Drawn;
+use crate::random::Key;
+use crate::schema::{BoxFormat, Dtype, Field, Kind};
+use crate::transform::{Corners, Matrix, Move, Tracked, area, way_back};
+
+/// How batches have their boxes, and which they leave out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoxSpec {
+    /// What the four numbers are, and whether they are shares of width and height; by default as they are stored.
+    #[serde(default)]
+    pub format: Option<(BoxFormat, bool)>,
+    /// The least width and height, in pixels of the finished image.
+    #[serde(default)]
+    pub min_size: f64,
+    /// The least area.
+    #[serde(default)]
+    pub min_area: f64,
+    /// The least share of a box that cropping left.
+    #[serde(default)]
+    pub min_visible: f64,
+}
+
+/// Where the places of an image of a width and height go.
+#[derive(Clone, Debug)]
+pub(crate) struct Moves {
+    pub(super) size: (u32, u32),
+    pub(super) steps: Vec<Move>,
+}
+
+impl Moves {
+    /// Width and height of the image that comes out.
+    fn end(&self) -> (u32, u32) {
+        self.steps.last().map_or(self.size, |step| step.size)
+    }
+
+    fn box_of(&self, values: [f32; 4], stored: (BoxFormat, bool)) -> Tracked {
+        let start = Tracked::new(corners(values, stored, self.size));
+        self.steps.iter().fold(start, Tracked::through)
+    }
+
+    /// Moves boxes, four numbers each, and cuts them to the image.
+    pub(crate) fn move_boxes(&self, numbers: &mut [f32], stored: (BoxFormat, bool)) {
+        for values in numbers.as_chunks_mut().0 {
+            *values = self::numbers(self.box_of(*values, stored).corners, stored, self.end());
+        }
+    }
+
+    /// Moves places: the first two of so many numbers each.
+    pub(crate) fn move_points(&self, numbers: &mut [f32], per_point: usize) {
+        for point in numbers.chunks_exact_mut(per_point) {
+            let start = [f64::from(point[0]), f64::from(point[1])];
+            let end = (self.steps.iter()).fold(start, |[x, y], step| step.place(x, y));
+            [point[0], point[1]] = end.map(|value| value as f32);
+        }
+    }
+}
+
+/// What is done to a field of boxes.
+#[derive(Debug)]
+pub(super) struct Boxes {
+    spec: BoxSpec,
+    stored: (BoxFormat, bool),
+    /// The field of their image.
+    image: usize,
+    /// The same among those that are loaded.
+    loaded: Option<usize>,
+}
+
+/// What a list field has to do with boxes.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// It holds them.
+    Boxes(Boxes),
+    /// It says something of each box of a loaded field; `points`: of their places.
+    Along { boxes: usize, points: bool },
+}
+
+/// The boxes of a row as they come out.
+#[derive(Debug)]
+pub(super) struct Moved {
+    values: Vec<f32>,
+    /// Which of the stored ones they are.
+    kept: Vec<usize>,
+    stored: usize,
+    moves: Moves,
+}
+
+impl Boxes {
+    pub(super) fn new(
+        dataset: &Dataset,
+        field: &Field,
+        spec: BoxSpec,
+        loaded: Option<usize>,
+    ) -> Result<Option<Self>> {
+        let Kind::Boxes {
+            image,
+            format,
+            normalized,
+        } = &field.kind
+        else {
+            return Ok(None);
+        };
+        let limits = [spec.min_size, spec.min_area, spec.min_visible];
+        if limits.iter().any(|&limit| !(0.0..=1e9).contains(&limit)) || spec.min_visible > 1.0 {
+            return Err(Error::option(format!(
+                "field {:?}: min_size, min_area and min_visible are {limits:?}, expected numbers of at least 0, the last at \
+                 most 1",
+                field.name
+            )));
+        }
+        Ok(Some(Self {
+            spec,
+            stored: (*format, *normalized),
+            image: dataset.field(image)?,
+            loaded,
+        }))
+    }
+
+    /// A row's boxes after what is done to its image.
+    pub(super) fn row(
+        &self,
+        plan: &Plan,
+        place: &Place<'_>,
+        field: usize,
+        key: Key,
+    ) -> Result<Moved> {
+        let stored: Vec<[f32; 4]> =
+            bytemuck::pod_collect_to_vec(place.block.column(field).piece(place.row..place.row + 1));
+        let image = self.loaded.and_then(|at| match &plan.fields[at].work {
+            Work::Image(image) => Some(&**image),
+            _ => None,
+        });
+        let size =
+            ImagePlan::source_size(image, &plan.dataset.fields()[self.image], place, self.image)?;
+        let steps = image.map_or(Ok(Vec::new()), |image| image.moves(size, key))?;
+        let moves = Moves { size, steps };
+        let wanted = self.spec.format.unwrap_or(self.stored);
+        let still = moves.steps.is_empty();
+        let mut moved = Moved {
+            values: Vec::with_capacity(4 * stored.len()),
+            kept: Vec::with_capacity(stored.len()),
+            stored: stored.len(),
+            moves,
+        };
+        for (at, one) in stored.into_iter().enumerate() {
+            let tracked = moved.moves.box_of(one, self.stored);
+            if !self.keeps(&tracked, still) {
+                continue;
+            }
+            moved.kept.push(at);
+            let out = if still && wanted == self.stored {
+                one
+            } else {
+                numbers(tracked.corners, wanted, moved.moves.end())
+            };
+            moved.values.extend(out);
+        }
+        Ok(moved)
+    }
+
+    /// Whether a box is still one. What was stored without an area stays, unless something was done to it.
+    fn keeps(&self, found: &Tracked, untouched: bool) -> bool {
+        let [left, top, right, bottom] = found.corners;
+        let BoxSpec {
+            min_size,
+            min_area,
+            min_visible,
+            ..
+        } = self.spec;
+        let side = (right - left).min(bottom - top);
+        let area = area(found.corners);
+        (untouched || area > 0.0)
+            && (min_size <= 0.0 || side >= min_size)
+            && area >= min_area
+            && found.visible >= min_visible
+    }
+}
+
+/// In pixels of an image of this width and height.
+fn corners(values: [f32; 4], (format, normalized): (BoxFormat, bool), size: (u32, u32)) -> Corners {
+    let [a, b, c, d] = values.map(f64::from);
+    let [x, y] = if normalized { sides(size) } else { [1.0; 2] };
+    let [left, top, right, bottom] = match format {
+        BoxFormat::Xyxy => [a, b, c, d],
+        BoxFormat::Xywh => [a, b, a + c, b + d],
+        BoxFormat::Cxcywh => [a - c / 2.0, b - d / 2.0, a + c / 2.0, b + d / 2.0],
+    };
+    [left * x, top * y, right * x, bottom * y]
+}
+
+/// The other way round.
+fn numbers(
+    corners: Corners,
+    (format, normalized): (BoxFormat, bool),
+    size: (u32, u32),
+) -> [f32; 4] {
+    let [x, y] = if normalized { sides(size) } else { [1.0; 2] };
+    let [left, top, right, bottom] = corners;
+    let [left, top, right, bottom] = [left / x, top / y, right / x, bottom / y];
+    let (width, height) = (right - left, bottom - top);
+    let numbers = match format {
+        BoxFormat::Xyxy => [left, top, right, bottom],
+        BoxFormat::Xywh => [left, top, width, height],
+        BoxFormat::Cxcywh => [left + width / 2.0, top + height / 2.0, width, height],
+    };
+    numbers.map(|number| number as f32)
+}
+
+fn sides((width, height): (u32, u32)) -> [f64; 2] {
+    [f64::from(width), f64::from(height)]
+}
+
+impl Moved {
+    /// They, as they lie in a batch.
+    pub(super) fn boxes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.values)
+    }
+
+    /// What a list says of the boxes that are left.
+    /// `points`: of so many numbers each, which move.
+    pub(super) fn along<'a>(
+        &self,
+        list: &'a [u8],
+        item_bytes: usize,
+        points: Option<usize>,
+    ) -> Result<Cow<'a, [u8]>> {
+        if list.len() != self.stored * item_bytes {
+            let (found, expected) = (list.len() / item_bytes, self.stored);
+            return Err(Error::decode(format!(
+                "a list of {found} elements along {expected} boxes, expected as many"
+            )));
+        }
+        if self.kept.len() == self.stored && points.is_none() {
+            return Ok(list.into());
+        }
+        let kept = self
+            .kept
+            .iter()
+            .map(|&at| &list[at * item_bytes..][..item_bytes]);
+        let kept = kept.collect::<Vec<_>>().concat();
+        let Some(per_point) = points else {
+            return Ok(kept.into());
+        };
+        let mut numbers: Vec<f32> = bytemuck::pod_collect_to_vec(&kept);
+        self.moves.move_points(&mut numbers, per_point);
+        Ok(bytemuck::cast_slice(&numbers).to_vec().into())
+    }
+}
+
+/// What the arrays are called that say where an image's pixels come from, and how large it was.
+pub(super) fn matrix_names(image: &str) -> [String; 2] {
+    [format!("{image}_matrix"), format!("{image}_size")]
+}
+
+/// These arrays: for each row a matrix from places in the batch's image to those in the source, and (height, width) of
+/// the source. Where there is no way back, the matrix is not a number.
+pub(super) fn matrices(
+    plan: &Plan,
+    field: &PlannedField,
+    rows: &[Drawn],
+    epoch: u64,
+) -> Result<Vec<BatchField>> {
+    let Work::Image(image) = &field.work else {
+        return Ok(Vec::new());
+    };
+    let (mut matrices, mut sizes) = (Vec::<f32>::new(), Vec::<i64>::new());
+    for drawn in rows {
+        let place = plan.dataset.locate(drawn.row)?;
+        let stored = &plan.dataset.fields()[field.index];
+        let size = ImagePlan::source_size(Some(image), stored, &place, field.index)?;
+        let moves = image.moves(size, key(plan, drawn, epoch, field.index))?;
+        let back = way_back(&moves).unwrap_or(Matrix([[f64::NAN; 3]; 3]));
+        matrices.extend(back.0.into_iter().flatten().map(|value| value as f32));
+        sizes.extend([i64::from(size.1), i64::from(size.0)]);
+    }
+    let [matrix, size] = matrix_names(&field.name);
+    Ok(vec![
+        owned(
+            matrix,
+            bytemuck::cast_slice(&matrices),
+            Dtype::Float32,
+            vec![rows.len(), 3, 3],
+        ),
+        owned(
+            size,
+            bytemuck::cast_slice(&sizes),
+            Dtype::Int64,
+            vec![rows.len(), 2],
+        ),
+    ])
+}
+
+fn key(plan: &Plan, drawn: &Drawn, epoch: u64, field: usize) -> Key {
+    Key {
+        seed: plan.spec.seed,
+        epoch,
+        row: drawn.key,
+        field: field as u64,
+    }
+}
+
+fn owned(name: String, bytes: &[u8], dtype: Dtype, shape: Vec<usize>) -> BatchField {
+    let memory = Arc::new(bytes.to_vec());
+    let address = memory.as_ptr();
+    let values = Values::Array {
+        memory: Memory::Owned(memory),
+        address,
+        dtype,
+        shape,
+    };
+    BatchField { name, values }
+}
+
+/// The boxes of the rows of a batch, for each loaded field that holds some.
+pub(super) fn of_rows(plan: &Plan, rows: &[Drawn], epoch: u64) -> Result<Vec<Option<Vec<Moved>>>> {
+    let of_field = |at: usize| {
+        let field = &plan.fields[at];
+        let Some((_, sequence)) = field.sequence() else {
+            return Ok(None);
+        };
+        let Some(Role::Boxes(boxes)) = &sequence.role else {
+            return Ok(None);
+        };
+        let rows = rows.iter().map(|drawn| {
+            let place = plan.dataset.locate(drawn.row)?;
+            let row = boxes.row(
+                plan,
+                &place,
+                field.index,
+                key(plan, drawn, epoch, boxes.image),
+            );
+            row.map_err(|error| plan.dataset.blame(drawn.row, &place, error))
+        });
+        rows.collect::<Result<Vec<_>>>().map(Some)
+    };
+    (0..plan.fields.len()).map(of_field).collect()
+}

@@ -1,0 +1,179 @@
+//! Where geometry takes places of an image, such as the corners of boxes; with torchvision's arithmetic.
+//!
+//! Operations are looked at one by one here, and not folded as in [`super::geometry`]: what a crop cuts off a box stays
+//! cut off, whatever follows.
+
+use super::matrix::Matrix;
+
+/// What one operation does to places, in coordinates in which pixel `i` covers `i .. i + 1`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Move {
+    /// From the image before to the image after.
+    pub matrix: Matrix,
+    /// Width and height of the image after.
+    pub size: (u32, u32),
+}
+
+/// Left, top, right, bottom.
+pub type Corners = [f64; 4];
+
+/// A box on its way through moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tracked {
+    /// What is left of it inside of the image.
+    pub corners: Corners,
+    /// The share of its area that this is.
+    pub visible: f64,
+}
+
+impl Tracked {
+    /// At the start, where it may reach outside.
+    #[must_use]
+    pub fn new(corners: Corners) -> Self {
+        Self {
+            corners,
+            visible: 1.0,
+        }
+    }
+
+    /// The box around where its corners go, cut to the image.
+    #[must_use]
+    pub fn through(self, step: &Move) -> Self {
+        let whole = step.around(self.corners);
+        let (width, height) = (f64::from(step.size.0), f64::from(step.size.1));
+        let [left, top, right, bottom] = whole;
+        let corners = [
+            left.clamp(0.0, width),
+            top.clamp(0.0, height),
+            right.clamp(0.0, width),
+            bottom.clamp(0.0, height),
+        ];
+        let share = if area(whole) > 0.0 {
+            area(corners) / area(whole)
+        } else {
+            0.0
+        };
+        Self {
+            corners,
+            visible: self.visible * share,
+        }
+    }
+}
+
+/// Of a box; never negative, and 0 for what isn't a number.
+#[must_use]
+pub fn area([left, top, right, bottom]: Corners) -> f64 {
+    (right - left).max(0.0) * (bottom - top).max(0.0)
+}
+
+impl Move {
+    /// The box around where the corners of a box go.
+    fn around(&self, [left, top, right, bottom]: Corners) -> Corners {
+        let corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
+        let mut around = [
+            f64::INFINITY,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NEG_INFINITY,
+        ];
+        let mut take = |[x, y, w]: [f64; 3]| {
+            let (x, y) = (x / w, y / w);
+            around = [
+                around[0].min(x),
+                around[1].min(y),
+                around[2].max(x),
+                around[3].max(y),
+            ];
+        };
+        let places = corners.map(|[x, y]| self.matrix.0.map(|[a, b, c]| a * x + b * y + c));
+        if places.iter().all(|place| place[2] > NEAR) {
+            places.into_iter().for_each(take);
+            return around;
+        }
+        // A perspective looks behind its horizon: only what lies before it is seen.
+        for (at, &place) in places.iter().enumerate() {
+            let next = places[(at + 1) % places.len()];
+            if place[2] > NEAR {
+                take(place);
+            }
+            if (place[2] > NEAR) != (next[2] > NEAR) {
+                let share = (NEAR - place[2]) / (next[2] - place[2]);
+                take([0, 1, 2].map(|at| place[at] + share * (next[at] - place[at])));
+            }
+        }
+        around
+    }
+
+    /// Where a place goes.
+    #[must_use]
+    pub fn place(&self, x: f64, y: f64) -> [f64; 2] {
+        self.matrix.map(x, y)
+    }
+}
+
+/// How far from the horizon of a perspective places still count.
+const NEAR: f64 = 1e-6;
+
+/// All moves as one matrix, from the last image back to the first; `None` where something was flattened.
+#[must_use]
+pub fn way_back(moves: &[Move]) -> Option<Matrix> {
+    let forth = moves
+        .iter()
+        .fold(Matrix::IDENTITY, |all, step| step.matrix * all);
+    forth.inverse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(matrix: Matrix, size: (u32, u32)) -> Move {
+        Move { matrix, size }
+    }
+
+    #[test]
+    fn what_a_crop_cuts_off_stays_cut_off() {
+        let steps = [
+            step(Matrix::translation(-10.0, -10.0), (20, 20)),
+            step(Matrix::translation(5.0, 5.0), (40, 40)),
+        ];
+        let start = Tracked::new([0.0, 15.0, 20.0, 25.0]);
+        let moved = steps.iter().fold(start, Tracked::through);
+        assert_eq!(moved.corners, [5.0, 10.0, 15.0, 20.0]);
+        assert!((moved.visible - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn boxes_outside_and_without_numbers_have_no_area() {
+        let steps = step(Matrix::translation(-100.0, 0.0), (50, 50));
+        for corners in [[0.0, 0.0, 10.0, 10.0], [f64::NAN; 4], [9.0, 9.0, 3.0, 3.0]] {
+            assert!(
+                area(Tracked::new(corners).through(&steps).corners) <= 0.0,
+                "{corners:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_horizon_ends_a_box() {
+        // Everything right of x = 10 lies behind it.
+        let matrix = Matrix([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-0.1, 0.0, 1.0]]);
+        let moved = Tracked::new([0.0, 0.0, 20.0, 5.0]).through(&step(matrix, (30, 30)));
+        assert_eq!(moved.corners, [0.0, 0.0, 30.0, 30.0]);
+    }
+
+    #[test]
+    fn the_way_back() {
+        let turn = Matrix::rotation(33.0, None, (40, 30), (40, 30));
+        let steps = [
+            step(turn, (40, 30)),
+            step(Matrix::translation(3.0, -2.0), (20, 20)),
+        ];
+        let [x, y] = steps
+            .iter()
+            .fold([7.0, 9.0], |[x, y], step| step.place(x, y));
+        let [x, y] = way_back(&steps).unwrap().map(x, y);
+        assert!((x - 7.0).abs() < 1e-9 && (y - 9.0).abs() < 1e-9);
+        assert_eq!(way_back(&[step(Matrix([[0.0; 3]; 3]), (1, 1))]), None);
+    }
+}
