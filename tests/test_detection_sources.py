@@ -239,6 +239,40 @@ class TestCoco:
             assert row["keypoints"].shape == (len(annotations), 2, 3)
             np.testing.assert_array_equal(row["keypoints"].reshape(-1), np.array(expected, np.float32).reshape(-1))
 
+    def test_boxes_and_keypoints_follow_a_resize(self, coco, tmp_path):
+        root, content = coco
+        for annotation in content["annotations"]:
+            x, y, width, height = annotation["bbox"]
+            annotation["keypoints"] = [x, y, 2, x + width, y + height, 1]
+        write(root, content)
+        fs.pack(root, tmp_path / "packed", shuffle=False, resize=(40, 50), encode="png")
+        ds = fs.open(tmp_path / "packed")
+        assert "segmentation" not in [item.name for item in ds.fields]
+        theirs = reference(root / "annotations/instances_val.json")
+        for row in ds:
+            (image,) = theirs.loadImgs([row["image_id"]])
+            canvas = (image["height"], image["width"])
+            expected = []
+            for one in theirs.loadAnns(theirs.getAnnIds(imgIds=[row["image_id"]])):
+                box = tv_tensors.BoundingBoxes(corners(one["bbox"]), format="XYXY", canvas_size=canvas)
+                expected.append(functional.resize(functional.clamp_bounding_boxes(box), [40, 50])[0].numpy())
+            assert row["image"].shape == (40, 50, 3)
+            np.testing.assert_allclose(row["boxes"], np.reshape(expected, (-1, 4)), rtol=1e-4)
+            np.testing.assert_allclose(row["keypoints"][:, :, :2].reshape(-1, 4), row["boxes"], rtol=1e-4)
+
+    def test_batches(self, coco, tmp_path):
+        root, content = coco
+        fs.pack(root, tmp_path / "packed", shuffle=False)
+        loader = fs.Loader(
+            fs.open(tmp_path / "packed"), 6, transforms={"image": fs.Resize((64, 64)), "boxes": fs.PadSequence(-1)}
+        )
+        (batch,) = loader
+        assert batch["image_id"].tolist() == [image["id"] for image in content["images"]]
+        most = batch["boxes_mask"].sum(1).max()
+        assert batch["boxes"].shape == (6, most, 4)
+        assert batch["labels"].shape == batch["annotation_id"].shape == batch["area"].shape == (6, most)
+        assert [json.loads(text) == [] for text in batch["segmentation"]] == [False] * 5 + [True]
+
     def test_captions(self, coco, tmp_path):
         root, content = coco
         annotations = [
@@ -402,7 +436,7 @@ class TestYolo:
 
     def test_without_pyyaml(self, yolo, monkeypatch):
         monkeypatch.setitem(sys.modules, "yaml", None)
-        assert field(source(yolo), "labels")["name"] == "labels"
+        assert field(source(yolo), "labels")["class_names"] == ["cat", "small dog", "bird"]
         (yolo / "data.yaml").write_text("names: {0: cat, 1: dog}")
         with pytest.raises(fs.SourceError, match="install PyYAML"):
             source(yolo)
@@ -463,7 +497,7 @@ class TestYolo:
             fs.pack(yolo, tmp_path / "packed")
         assert not (tmp_path / "packed").exists()
 
-    def test_keypoints(self, yolo):
+    def test_keypoints(self, yolo, tmp_path):
         (yolo / "data.yaml").write_text("names: [cat, dog, bird]\nkpt_shape: [2, 3]\n")
         for path in (yolo / "labels").glob("*/*.txt"):
             path.write_text("2 0.5 0.5 0.25 0.25 0.4 0.4 2 0.6 0.6 1\n")
@@ -473,7 +507,13 @@ class TestYolo:
         (yolo / "labels/val/4.txt").write_text("2 0.5 0.5 0.25 0.25 0.4 0.4 2 0.6 0.6 1\n")
         found = source(yolo)
         assert field(found, "keypoints")["shape"] == [2, 3]
-        np.testing.assert_allclose(columns(found)["keypoints"][4], [[0.4, 0.4, 2, 0.6, 0.6, 1]], rtol=1e-6)
+        with Image.open(yolo / "images/val/4.jpg") as image:
+            width, height = image.size
+        expected = [0.4 * width, 0.4 * height, 2, 0.6 * width, 0.6 * height, 1]
+        np.testing.assert_allclose(columns(found)["keypoints"][4], [expected], rtol=1e-6)
+        (yolo / "images/val/4.jpg").write_bytes(b"no image")
+        with pytest.raises(fs.DecodeError, match=r"images/val/4.jpg"):
+            fs.pack(yolo, tmp_path / "packed")
         (yolo / "labels/val/4.txt").write_text("2 0.5 0.5 0.25 0.25\n")
         with pytest.raises(fs.SourceError, match="line 1: 5 numbers; expected 11, with 2 keypoints"):
             source(yolo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,16 @@ import pyarrow.compute as pc
 
 from ._fastshard import SourceError
 
-__all__ = ["along_boxes", "boxes_field", "has_elements", "keypoints_field", "labels_field", "list_column", "small_text"]
+__all__ = [
+    "along_boxes",
+    "boxes_field",
+    "has_elements",
+    "image_size",
+    "keypoints_field",
+    "labels_field",
+    "list_column",
+    "small_text",
+]
 
 
 def boxes_field(box_format: str = "xyxy", normalized: bool = False) -> dict[str, Any]:
@@ -52,6 +62,19 @@ def list_column(counts: npt.ArrayLike, values: npt.NDArray[Any]) -> pa.ListArray
 def has_elements(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """Which rows of a column of lists have one that isn't empty."""
     return np.asarray(pc.list_value_length(column).to_numpy()) > 0
+
+
+def image_size(path: Path) -> tuple[float, float]:
+    """Width and height of an image from its header; NaN for what is none, since packing says what is wrong with it."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return float("nan"), float("nan")
 
 
 def small_text(path: Path, most: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -71,10 +71,13 @@ def _has(folder: Path, suffix: str) -> bool:
         return any(entry.name.lower().endswith(suffix) for entry in entries)
 
 
-def folder_source(root: str, options: LayoutOptions, *, follow_symlinks: bool, on_error: str) -> FileSource:
+def folder_source(
+    root: str, options: LayoutOptions, *, resized: bool = False, follow_symlinks: bool, on_error: str
+) -> FileSource:
     """The folder ``root`` as a source, in the layout that was named or that it has; else a folder for each class.
 
-    Raises SourceError for what can't be packed, and ValueError for options of another layout.
+    Images that are ``resized`` lose their ``segmentation``, which is text that doesn't follow. Raises SourceError for
+    what can't be packed, and ValueError for options of another layout.
     """
     kind = options.source or ("coco" if options.annotations is not None else detect(root)) or "folder"
     for name, kinds in _ONLY.items():
@@ -86,7 +89,11 @@ def folder_source(root: str, options: LayoutOptions, *, follow_symlinks: bool, o
         from . import _folder
 
         return _folder.folder_source(root, **common)
-    return _layout_source(kind, root, options, common)
+    source = _layout_source(kind, root, options, common)
+    if not resized or "segmentation" not in source.table.column_names:
+        return source
+    fields = [field for field in source.fields if field["name"] != "segmentation"]
+    return replace(source, fields=fields, table=source.table.drop_columns("segmentation"))
 
 
 def _layout_source(kind: str, root: str, options: LayoutOptions, common: _Common) -> FileSource:

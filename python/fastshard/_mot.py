@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import math
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
-from ._box_lists import along_boxes, boxes_field, labels_field, list_column, small_text
+from ._box_lists import along_boxes, boxes_field, image_size, labels_field, list_column, small_text
 from ._fastshard import SourceError
 from ._source import FileSource, first_five
 from ._walk import walk
@@ -214,16 +215,10 @@ def _read_sequence(root: str, sequence: _Sequence, known: set[str], drop_unlabel
 
 
 def _check_size(root: str, path: str, sequence: _Sequence) -> None:
-    from PIL import Image
-
-    try:
-        with Image.open(Path(root, path)) as image:
-            size = image.size
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return  # packing says what is wrong with it
-    if size != (sequence.width, sequence.height):
+    width, height = image_size(Path(root, path))
+    if not math.isnan(width) and (width, height) != (sequence.width, sequence.height):
         raise SourceError(
-            f"{root}/{path}: {size[0]} x {size[1]} pixels; {_INFO} says {sequence.width} x {sequence.height}"
+            f"{root}/{path}: {width} x {height} pixels; {_INFO} says {sequence.width} x {sequence.height}"
         )
 
 

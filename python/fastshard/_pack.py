@@ -144,12 +144,13 @@ def pack(
     ``types={"label": "int64"}`` forces the type of a field. Mean, deviation and range of float fields are stored, for
     ``Standardize``. Rows count from 1 in each file, without the header.
 
-    **Boxes.** Folders in the layouts of COCO, YOLO, Pascal VOC and the MOT challenges are known by their names, or
+    **Layouts.** Folders in the layouts of COCO, YOLO, Pascal VOC and the MOT challenges are known by their names, or
     by ``source`` (``"coco"``, ``"yolo"``, ``"voc"``, ``"mot"``; ``"folder"`` for none of them). Each image has the
     lists ``boxes`` and ``labels`` (numbers from 0) and those that the layout has beside them; the ids and names of the
     classes are kept with the dataset. COCO: ``annotations`` is the file (from here or from the folder) of instances,
     keypoints or captions; images are found as with ``csv``; boxes are x1, y1, x2, y2 in pixels, of no size too, and
-    ``segmentation`` is the JSON of the list of an image's segmentations. YOLO: names are those of ``data.yaml`` or
+    ``segmentation`` is the JSON of the list of an image's segmentations (with ``resize`` or ``resize_pad``, which move
+    boxes and keypoints, it is left out). YOLO: names are those of ``data.yaml`` or
     ``classes.txt``, boxes stay shares of the image, ``split`` is the folder's. VOC and MOT count pixels from 1, boxes
     from 0 to behind the last pixel: 1 is taken from the left and upper edge; with ``zero_based`` nothing is. ``masks``
     adds VOC's ``SegmentationClass`` as ``mask``, and leaves out images without. Images without a box stay, with empty
@@ -241,7 +242,8 @@ def pack(
     root = os.fspath(src)
     _check_root(root, target)
     if csv is None:
-        files = folder_source(root, layout, follow_symlinks=follow_symlinks, on_error=on_error)
+        resized = resize is not None or resize_pad is not None
+        files = folder_source(root, layout, resized=resized, follow_symlinks=follow_symlinks, on_error=on_error)
     else:
         from ._table import TableOptions, table_source
 

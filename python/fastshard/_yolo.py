@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ._box_lists import along_boxes, boxes_field, labels_field, list_column, small_text
+from ._box_lists import boxes_field, image_size, keypoints_field, labels_field, list_column, small_text
 from ._fastshard import SourceError
 from ._source import FileSource, first_five
 from ._walk import walk
@@ -31,8 +31,9 @@ def yolo_source(root: str, *, drop_unlabeled: bool, follow_symlinks: bool, on_er
     """Every image in a folder ``images``, with the lines of the text file that lies at its place below ``labels``.
 
     Boxes stay what they are: centre, width and height as shares of the image. A line with corners of a polygon is the
-    box around it, and the polygon. Raises SourceError for lines that are none of it, with file, line and value; and
-    for label files without an image (left out with ``on_error="skip"``).
+    box around it, and the polygon. Keypoints (``kpt_shape`` in the YAML file) become pixels. Raises SourceError for
+    lines that are none of it, with file, line and value; and for label files without an image (left out with
+    ``on_error="skip"``).
     """
     names = read_names(root)
     found = walk(root, follow_symlinks)
@@ -46,7 +47,7 @@ def yolo_source(root: str, *, drop_unlabeled: bool, follow_symlinks: bool, on_er
     boxes = _Boxes(names)
     images = []
     for image, path in label_of.items():
-        count = boxes.add(root, path) if path in texts else boxes.none()
+        count = boxes.add(root, path, image) if path in texts else boxes.none()
         if count or not drop_unlabeled:
             images.append(image)
         else:
@@ -120,6 +121,7 @@ class _Boxes:
     polygons: list[str] = field(default_factory=list)
     keypoints: list[list[float]] = field(default_factory=list)
     any_polygon: bool = False
+    scale: tuple[float, float] = (1.0, 1.0)
 
     def none(self) -> int:
         self.counts.append(0)
@@ -130,7 +132,8 @@ class _Boxes:
         self.counts.pop()
         self.polygons.pop()
 
-    def add(self, root: str, path: str) -> int:
+    def add(self, root: str, path: str, image: str) -> int:
+        self.scale = image_size(Path(root, image)) if self.names.keypoints else (1.0, 1.0)
         polygons: list[list[list[float]] | None] = []
         for number, line in enumerate(small_text(Path(root, path), _MAX_BYTES).split("\n"), start=1):
             items = line.split()
@@ -159,8 +162,13 @@ class _Boxes:
         _check_range(where, values if polygon else box)
         self.labels.append(label)
         self.boxes.append(box)
-        self.keypoints.append(values[4:] if self.names.keypoints else [])
+        if size:
+            self.keypoints.append(self._pixels(values[4:], size))
         return polygon
+
+    def _pixels(self, keypoints: list[float], size: int) -> list[float]:
+        scale = (*self.scale, 1.0)
+        return [value * scale[number % size] for number, value in enumerate(keypoints)]
 
     def columns(self) -> tuple[dict[str, pa.Array], list[dict[str, Any]]]:
         """Arrays and descriptions of the fields."""
@@ -172,7 +180,7 @@ class _Boxes:
         if self.names.keypoints:
             points, size = self.names.keypoints
             lists["keypoints"] = np.array(self.keypoints, np.float32).reshape(-1, points * size)
-            fields.append(along_boxes("keypoints", "float32", [points, size]))
+            fields.append(keypoints_field([points, size]))
         columns = {name: list_column(self.counts, values) for name, values in lists.items()}
         if self.any_polygon:
             columns["segmentation"] = pa.array(self.polygons, pa.string())

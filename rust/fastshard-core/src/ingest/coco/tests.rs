@@ -78,7 +78,7 @@ fn faults_are_named() {
         (
             "\"bbox\": [0, 0, 1, 1]",
             "\"bbox\": [0, 0, NaN, 1]",
-            "annotation 3 (id 5), field \"bbox\": expected value at line 8 column 73: found \"NaN, 1], \\\"area",
+            "annotation 3 (id 5), field \"bbox\": expected value at line 7 column 67: found \"NaN, 1], \\\"area",
         ),
         ("[0, 0, 1, 1]", "[0, 0, 1e999, 1]", "number out of range"),
         (
