@@ -2,9 +2,9 @@
 
     python benches/coco.py
 
-The file is made: images and annotations in the proportions of COCO's instances, polygons of about 25 corners, a few crowds
-as run lengths. Every figure is the median over fresh processes, on a warm page cache; memory is what a process held at
-its peak, its imports included.
+The file is made: images and annotations in the proportions of COCO's instances, polygons of about 25 corners, a few
+crowds as run lengths. Every figure is the median over fresh processes, on a warm page cache; memory is what a process
+held at its peak, its imports included.
 """
 
 from __future__ import annotations
@@ -64,13 +64,12 @@ def main() -> None:
             runs[name].append(run)
     figures = {name: {key: median(run[key] for run in each) for key in each[0]} for name, each in runs.items()}
     about = machine.describe()
-    print(
-        f"{about['cpu']}, {about['cores']} cores; {options.annotations:,} annotations, {path.stat().st_size / 1e6:.0f} MB"
-    )
+    size = path.stat().st_size
+    print(f"{about['cpu']}, {about['cores']} cores; {options.annotations:,} annotations, {size / 1e6:.0f} MB")
     for name, found in figures.items():
         print(f"{name:12} {found['seconds']:6.2f} s  {found['peak_mib']:6.0f} MiB")
     options.out.mkdir(parents=True, exist_ok=True)
-    stored = {"machine": about, "bytes": path.stat().st_size, "figures": figures}
+    stored = {"machine": about, "bytes": size, "figures": figures}
     (options.out / "coco.json").write_text(json.dumps(stored, indent=2) + "\n")
 
 

@@ -252,7 +252,7 @@ def pack(
         print(report)
     for what, files in (("images without a row", report.unused_files), ("rows without a file", report.missing_files)):
         if files:
-            print(f"fastshard: warning: {len(files):,} {what} in the CSV file", file=sys.stderr)
+            print(f"fastshard: warning: {len(files):,} {what}", file=sys.stderr)
 
 
 @_command(example="fastshard inspect pets/\n\nfastshard inspect pets/ --json | jq .classes")

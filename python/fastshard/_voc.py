@@ -34,47 +34,48 @@ def voc_source(
     """
     found = walk(root, follow_symlinks)
     found.check_links(root)
-    xml = [path for path in found.others if _is_in("Annotations", path, ".xml") and path not in found.special]
-    if not xml:
-        raise SourceError(f"{root}: no XML files in Annotations")
-    image_of = _by_stem(root, found, "JPEGImages")
-    missing = [(number, path) for number, path in enumerate(xml, start=1) if _stem(path) not in image_of]
-    if missing and on_error == "raise":
-        listed = first_five(path for _, path in missing)
-        raise SourceError(f"{root}: {len(missing):,} annotations without an image in JPEGImages: {listed}")
-    mask_of = _by_stem(root, found, "SegmentationClass") if masks else image_of
-    kept = [path for path in xml if _stem(path) in image_of and _stem(path) in mask_of]
-    objects = [read_voc_xml(f"{root}/{path}", zero_based=zero_based) for path in kept]
-    # Of all annotations: the numbers of the classes don't depend on which images are left out.
-    names = sorted({one.name for several in objects for one in several})
-    if drop_unlabeled:
-        kept = [path for path, several in zip(kept, objects, strict=True) if several]
-        objects = [several for several in objects if several]
+    xml, missing = _annotations(root, found, on_error)
+    objects = {path: read_voc_xml(f"{root}/{path}", zero_based=zero_based) for path in xml}
+    # Of all annotations: the numbers of classes don't depend on what is left out.
+    names = sorted({one.name for several in objects.values() for one in several})
+    files = [_by_stem(root, found, folder) for folder in ("JPEGImages", "SegmentationClass")[: 1 + masks]]
+    kept = [path for path in xml if all(_stem(path) in of for of in files)]
+    kept = [path for path in kept if objects[path] or not drop_unlabeled]
     if not kept:
         raise SourceError(f"{root}: none of {len(xml):,} annotations has an image{' with a mask' * masks} and a label")
-    columns, fields = _lists(objects, names)
-    paths = {"image": [image_of[_stem(path)] for path in kept]}
-    if masks:
-        paths["mask"] = [mask_of[_stem(path)] for path in kept]
+    images = {name: [of[_stem(path)] for path in kept] for name, of in zip(("image", "mask"), files, strict=False)}
+    columns, fields = _lists([objects[path] for path in kept], names)
     split_of = _splits(root, found)
     if split_of:
         columns["split"] = pa.array([split_of.get(_stem(path), "") for path in kept], pa.string())
         fields.append({"name": "split", "type": "text"})
-    used = {path for several in paths.values() for path in several}
     return FileSource(
         root=root,
-        fields=[*({"name": name, "type": "image"} for name in paths), *fields],
-        table=pa.table({**{name: pa.array(several, pa.string()) for name, several in paths.items()}, **columns}),
+        fields=[*({"name": name, "type": "image"} for name in images), *fields],
+        table=pa.table({**{name: pa.array(paths, pa.string()) for name, paths in images.items()}, **columns}),
         provenance={
             "source": root,
             "kind": "voc",
             "zero_based": zero_based,
             "categories": [{"id": number, "name": name} for number, name in enumerate(names)],
         },
-        unused_files=tuple(path for path in found.images if path not in used),
-        ignored_files=tuple(path for path in found.others if path not in set(xml) and not _is_split(path)),
+        unused_files=tuple(sorted(set(found.images).difference(*images.values()))),
+        ignored_files=tuple(path for path in found.others if path not in objects and not _is_split(path)),
         missing_files=tuple(missing),
     )
+
+
+def _annotations(root: str, found: Found, on_error: str) -> tuple[list[str], list[tuple[int, str]]]:
+    """The XML files, and those of them that have no image."""
+    xml = [path for path in found.others if _is_in("Annotations", path, ".xml") and path not in found.special]
+    if not xml:
+        raise SourceError(f"{root}: no XML files in Annotations")
+    stems = {_stem(path) for path in found.images if _is_in("JPEGImages", path)}
+    missing = [(number, path) for number, path in enumerate(xml, start=1) if _stem(path) not in stems]
+    if missing and on_error == "raise":
+        listed = first_five(path for _, path in missing)
+        raise SourceError(f"{root}: {len(missing):,} annotations without an image in JPEGImages: {listed}")
+    return xml, missing
 
 
 def _is_in(folder: str, path: str, suffix: str = "") -> bool:

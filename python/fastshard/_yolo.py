@@ -38,11 +38,8 @@ def yolo_source(root: str, *, drop_unlabeled: bool, follow_symlinks: bool, on_er
     names = read_names(root)
     found = walk(root, follow_symlinks)
     found.check_links(root)
-    label_of = {path: _label_path(path) for path in found.images if "images" in path.split("/")[:-1]}
-    if not label_of:
-        raise SourceError(f"{root}: no images below a folder named images")
+    label_of = _label_files(root, found.images)
     texts = {path for path in found.others if path.endswith(".txt") and path not in found.special}
-    _check_pairs(root, label_of)
     missing = _without_image(root, texts, set(label_of.values()), on_error)
     boxes = _Boxes(names)
     images = []
@@ -77,19 +74,20 @@ def yolo_source(root: str, *, drop_unlabeled: bool, follow_symlinks: bool, on_er
     )
 
 
-def _label_path(image: str) -> str:
-    parts = image.split("/")
-    last = len(parts) - 2 - parts[-2::-1].index("images")
-    parts[last] = "labels"
-    return posixpath.splitext("/".join(parts))[0] + ".txt"
-
-
-def _check_pairs(root: str, label_of: dict[str, str]) -> None:
+def _label_files(root: str, images: list[str]) -> dict[str, str]:
+    """Where the labels of each image are, if it has some."""
     image_of: dict[str, str] = {}
-    for image, path in label_of.items():
-        if path in image_of:
+    for image in images:
+        folders = image.split("/")[:-1]
+        if "images" not in folders:
+            continue
+        last = len(folders) - 1 - folders[::-1].index("images")
+        path = posixpath.splitext(posixpath.join(*folders[:last], "labels", *image.split("/")[last + 1 :]))[0] + ".txt"
+        if image_of.setdefault(path, image) != image:
             raise SourceError(f"{root}: {image_of[path]} and {image} share the labels {path}; rename one")
-        image_of[path] = image
+    if not image_of:
+        raise SourceError(f"{root}: no images below a folder named images")
+    return {image: path for path, image in image_of.items()}
 
 
 def _without_image(root: str, texts: set[str], wanted: set[str], on_error: str) -> list[tuple[int, str]]:

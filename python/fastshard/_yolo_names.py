@@ -41,7 +41,9 @@ def read_names(root: str) -> YoloNames:
         path = Path(root, name)
         if path.is_file():
             return YoloNames(str(path), _check_names(path, _lines(path)), None)
-    raise SourceError(f"{root}: no names of classes; expected data.yaml with names:, or classes.txt")
+    raise SourceError(
+        f"{root}: no names of classes; expected data.yaml with names:, or classes.txt (source='folder' takes folders for classes)"
+    )
 
 
 def _yaml_file(root: Path) -> Path | None:

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use super::parse::{Annotations, Parsed};
+use super::parse::{Annotations, Categories, Parsed};
 
 /// What the annotations of a file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,43 +29,23 @@ pub(super) struct Rows {
 
 /// Checks ids and references. Errors count entries from 1.
 pub(super) fn rows(parsed: &Parsed) -> Result<Rows, String> {
-    let (images, annotations, categories) =
-        (&parsed.images, &parsed.annotations, &parsed.categories);
+    let (images, annotations) = (&parsed.images, &parsed.annotations);
     if images.id.is_empty() {
         return Err("no images".into());
+    }
+    if annotations.id.len() > i32::MAX as usize {
+        return Err("more than 2,147,483,647 annotations".into());
     }
     let row_of = unique("images", "id", &images.id)?;
     unique("images", "file_name", &images.name)?;
     unique("annotations", "id", &annotations.id)?;
-    unique("categories", "name", &categories.name)?;
-    let at_of = unique("categories", "id", &categories.id)?;
-    if annotations.id.len() > i32::MAX as usize {
-        return Err("more than 2,147,483,647 annotations".into());
-    }
+    let (categories, code_of) = codes(&parsed.categories)?;
     let content = content(annotations)?;
-    let mut sorted: Vec<usize> = (0..categories.id.len()).collect();
-    sorted.sort_by_key(|&at| categories.id[at]);
-    let mut code_of = vec![0; sorted.len()];
-    for (code, &at) in sorted.iter().enumerate() {
-        code_of[at] = code as i64;
-    }
     let labels = match content {
+        Content::Boxes => labels(annotations, &code_of)?,
         Content::Captions => Vec::new(),
-        Content::Boxes => (0..annotations.id.len())
-            .map(|at| {
-                let id = annotations.category[at]
-                    .ok_or_else(|| format!("{}: no category_id", named(annotations, at)))?;
-                let category = at_of.get(&id).ok_or_else(|| {
-                    format!(
-                        "{}: category_id {id} is no category of the file",
-                        named(annotations, at)
-                    )
-                })?;
-                Ok(code_of[*category])
-            })
-            .collect::<Result<_, String>>()?,
     };
-    let rows = (0..annotations.id.len()).map(|at| {
+    let row = |at: usize| {
         let id = annotations.image[at];
         let row = row_of.get(&id).copied();
         row.ok_or_else(|| {
@@ -74,21 +54,47 @@ pub(super) fn rows(parsed: &Parsed) -> Result<Rows, String> {
                 named(annotations, at)
             )
         })
-    });
-    let rows: Vec<usize> = rows.collect::<Result<_, String>>()?;
+    };
+    let rows = (0..annotations.id.len()).map(row);
+    let rows = rows.collect::<Result<Vec<usize>, String>>()?;
     let mut counts = vec![0; images.id.len()];
     for &row in &rows {
         counts[row] += 1;
     }
     let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|&at| rows[at]); // stable
+    order.sort_by_key(|&at| rows[at]); // stable: those of one image stay as they came
     Ok(Rows {
         content,
         order,
         counts,
         labels,
-        categories: sorted,
+        categories,
     })
+}
+
+/// Categories sorted by id, and the number of each by its id.
+fn codes(categories: &Categories) -> Result<(Vec<usize>, HashMap<i64, i64>), String> {
+    unique("categories", "id", &categories.id)?;
+    unique("categories", "name", &categories.name)?;
+    let mut sorted: Vec<usize> = (0..categories.id.len()).collect();
+    sorted.sort_by_key(|&at| categories.id[at]);
+    let code_of = (0..)
+        .zip(&sorted)
+        .map(|(code, &at)| (categories.id[at], code));
+    let code_of = code_of.collect();
+    Ok((sorted, code_of))
+}
+
+fn labels(annotations: &Annotations, code_of: &HashMap<i64, i64>) -> Result<Vec<i64>, String> {
+    let label = |(at, category): (usize, &Option<i64>)| {
+        let id = category.ok_or_else(|| format!("{}: no category_id", named(annotations, at)))?;
+        let code = code_of.get(&id).copied();
+        code.ok_or_else(|| {
+            let annotation = named(annotations, at);
+            format!("{annotation}: category_id {id} is no category of the file")
+        })
+    };
+    annotations.category.iter().enumerate().map(label).collect()
 }
 
 fn named(annotations: &Annotations, at: usize) -> String {

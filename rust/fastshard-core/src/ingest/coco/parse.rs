@@ -42,6 +42,8 @@ pub(super) struct Annotations {
     pub(super) caption: Runs<String>,
     /// Empty for none.
     pub(super) keypoints: Runs<Vec<f32>>,
+    /// Numbers of each annotation that has keypoints.
+    pub(super) keypoints_width: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -61,11 +63,6 @@ pub(super) struct Runs<T> {
 impl<T> Runs<T> {
     pub(super) fn range(&self, at: usize) -> std::ops::Range<usize> {
         at.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[at]
-    }
-
-    /// The length of the first that isn't empty.
-    pub(super) fn width(&self) -> Option<usize> {
-        (self.ends.iter().copied()).find(|&end| end > 0)
     }
 }
 
@@ -353,10 +350,12 @@ impl Annotations {
     }
 
     fn push_keypoints(&mut self, Keypoints(numbers): Keypoints) -> Result<(), String> {
-        let width = self.keypoints.width().unwrap_or(numbers.len());
-        if !numbers.is_empty() && numbers.len() != width {
-            let (count, width) = (numbers.len() / 3, width / 3);
-            return Err(format!("{count} keypoints, expected {width}, as before"));
+        if !numbers.is_empty() {
+            let width = *self.keypoints_width.get_or_insert(numbers.len());
+            if numbers.len() != width {
+                let (count, width) = (numbers.len() / 3, width / 3);
+                return Err(format!("{count} keypoints, expected {width}, as before"));
+            }
         }
         self.keypoints.all.extend(numbers);
         self.keypoints.ends.push(self.keypoints.all.len());

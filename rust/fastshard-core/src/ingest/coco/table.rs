@@ -47,7 +47,7 @@ fn boxes(annotations: &Annotations, rows: &Rows, columns: &mut Columns) -> Resul
     if let Some(area) = areas(annotations)? {
         columns.push(("area", along::<Float32Type>(rows, |at| area[at])));
     }
-    if let Some(width) = annotations.keypoints.width() {
+    if let Some(width) = annotations.keypoints_width {
         columns.push((
             "keypoints",
             arrays(rows, keypoints(annotations, rows, width), width),
