@@ -220,6 +220,11 @@ class TestCoco:
             source(root, annotations="gone.json")
         with pytest.raises(fs.SourceError, match="it has none in annotations/"):
             source(root / "val", source="coco")
+        (root / "annotations").rename(root.parent / "elsewhere")
+        (root / "annotations").symlink_to(root.parent / "elsewhere")
+        with pytest.raises(fs.SourceError, match="it has none in annotations/"):
+            source(root)
+        assert source(root, annotations="annotations/instances_val.json").table.num_rows == 6
 
     def test_keypoints(self, coco, tmp_path):
         root, content = coco

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+import posixpath
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,11 @@ from ._box_lists import along_boxes, boxes_field, has_elements, keypoints_field,
 from ._fastshard import SourceError, read_coco
 from ._match import find_file, match_files
 from ._source import FileSource, first_five
-from ._walk import walk
+from ._walk import Found, walk
 
-__all__ = ["coco_files", "coco_source"]
+__all__ = ["coco_source"]
 
-
-def coco_files(root: str) -> list[str]:
-    """The files that may hold the annotations of the images below ``root``, relative to it."""
-    found = sorted(Path(root).glob("annotations/*.json")) + sorted(Path(root).glob("_annotations.coco.json"))
-    return [os.path.relpath(path, root) for path in found]
+_ROBOFLOW = "_annotations.coco.json"
 
 
 def coco_source(
@@ -33,10 +29,10 @@ def coco_source(
     Raises SourceError for what the file can't say (see ``_fastshard.read_coco``), for images without a file (left out
     with ``on_error="skip"``), files of two images, and names that several files have.
     """
-    path = find_file(annotations or _only(root), root, "file of annotations")
+    found = walk(root, follow_symlinks)
+    path = find_file(annotations or _only(root, found), root, "file of annotations")
     stream, categories = read_coco(path)
     table = pa.ipc.open_stream(stream).read_all()
-    found = walk(root, follow_symlinks)
     matches, missing = match_files(path, "image", table.column("image").to_pylist(), root, found)
     if missing and on_error == "raise":
         names = first_five(f"{name!r} (image {number})" for number, name in missing)
@@ -64,12 +60,17 @@ def coco_source(
     )
 
 
-def _only(root: str) -> str:
-    files = coco_files(root)
+def _only(root: str, found: Found) -> str:
+    """The file of annotations that there is. One behind a link that leaves the folder isn't: that has to be named."""
+    files = [path for path in found.others if path == _ROBOFLOW or _is_annotations(path)]
     if len(files) == 1:
         return files[0]
     there = f"it has {first_five(files)}" if files else "it has none in annotations/"
     raise SourceError(f"{root}: which file holds the annotations? Name one with annotations=; {there}")
+
+
+def _is_annotations(path: str) -> bool:
+    return posixpath.dirname(path) == "annotations" and path.lower().endswith(".json")
 
 
 def _fields(table: pa.Table, class_names: list[str]) -> list[dict[str, Any]]:

@@ -35,9 +35,9 @@ def yolo_source(root: str, *, drop_unlabeled: bool, follow_symlinks: bool, on_er
     lines that are none of it, with file, line and value; and for label files without an image (left out with
     ``on_error="skip"``).
     """
-    names = read_names(root)
     found = walk(root, follow_symlinks)
     found.check_links(root)
+    names = read_names(root)
     label_of = _label_files(root, found.images)
     texts = {path for path in found.others if path.endswith(".txt") and path not in found.special}
     missing = _without_image(root, texts, set(label_of.values()), on_error)

@@ -42,7 +42,8 @@ def read_names(root: str) -> YoloNames:
         if path.is_file():
             return YoloNames(str(path), _check_names(path, _lines(path)), None)
     raise SourceError(
-        f"{root}: no names of classes; expected data.yaml with names:, or classes.txt (source='folder' takes folders for classes)"
+        f"{root}: no names of classes; expected data.yaml with names:, or classes.txt "
+        "(source='folder' takes folders for classes)"
     )
 
 
