@@ -151,11 +151,12 @@ def pack(
     classes are kept with the dataset. COCO: ``annotations`` is the file (from here or from the folder) of instances,
     keypoints or captions; images are found as with ``csv``; boxes are x1, y1, x2, y2 in pixels, of no size too, and
     ``segmentation`` is the JSON of the list of an image's segmentations (with ``resize`` or ``resize_pad``, which move
-    boxes and keypoints, it is left out). YOLO: names are those of ``data.yaml`` or
-    ``classes.txt``, boxes stay shares of the image, ``split`` is the folder's. VOC and MOT count pixels from 1, boxes
-    from 0 to behind the last pixel: 1 is taken from the left and upper edge; with ``zero_based`` nothing is. ``masks``
-    adds VOC's ``SegmentationClass`` as ``mask``, and leaves out images without. Images without a box stay, with empty
-    lists, unless ``drop_unlabeled``.
+    boxes and keypoints, it is left out). YOLO: names are those of ``data.yaml`` or ``classes.txt``, boxes stay shares
+    of the image, ``split`` is the folder's. VOC and MOT count pixels from 1, boxes from 0 to behind the last pixel: 1
+    is taken from the left and upper edge; with ``zero_based`` nothing is. ``masks`` adds VOC's ``SegmentationClass`` as
+    the image ``mask`` (in the colours of its palette), and leaves out images without one. Images without a box stay,
+    with empty lists, unless ``drop_unlabeled``. Labels that are wrong are always an error; ``on_error="skip"`` leaves
+    out labels without an image.
 
     **CSV.** ``file_column`` names the files; by default file, filename, path, image, Image Index or file_name.
     ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
