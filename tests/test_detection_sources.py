@@ -226,6 +226,14 @@ class TestCoco:
             source(root)
         assert source(root, annotations="annotations/instances_val.json").table.num_rows == 6
 
+    def test_annotations_beside_the_images(self, coco):
+        root, content = coco
+        (root / "val/_annotations.coco.json").write_text(json.dumps(content))
+        assert detect(root / "val") == "coco"
+        found = source(root / "val")
+        assert found.table.num_rows == 6
+        assert found.ignored_files == ()
+
     def test_keypoints(self, coco, tmp_path):
         root, content = coco
         random = np.random.default_rng(1)
