@@ -27,6 +27,7 @@ __all__ = [
     "image_format",
     "list_cache",
     "permutation",
+    "read_coco",
 ]
 
 __version__: str
