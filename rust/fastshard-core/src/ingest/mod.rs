@@ -19,7 +19,7 @@ mod spec;
 mod staging;
 mod units;
 
-pub use coco::{Coco, read_coco};
+pub use coco::{Coco, parse_coco, read_coco};
 pub use job::{Job, Progress};
 pub use shards::Report;
 pub use spec::{Check, Encode, Metadata, PackSpec, Seekable};

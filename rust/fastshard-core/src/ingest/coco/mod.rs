@@ -12,7 +12,7 @@ mod table;
 mod value;
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use arrow_array::RecordBatch;
@@ -39,25 +39,26 @@ pub struct Coco {
 /// Reads a file of COCO's instances, keypoints or captions.
 pub fn read_coco(path: &Path) -> Result<Coco> {
     let file = File::open(path).map_err(Error::io(path))?;
+    parse_coco(path, BufReader::with_capacity(BUFFER, file))
+}
+
+/// Reads what such a file holds; `path` is for messages.
+pub fn parse_coco(path: &Path, input: impl Read) -> Result<Coco> {
     let mut parsed = Parsed::default();
     let mut place = Place::default();
-    let mut reader = serde_json::Deserializer::from_reader(BufReader::with_capacity(BUFFER, file));
+    let mut reader = serde_json::Deserializer::from_reader(input);
     Document(&mut parsed, &mut place)
         .deserialize(&mut reader)
         .and_then(|()| reader.end())
         .map_err(|error| place.explain(path, error))?;
-    let rows = check::rows(&parsed)
-        .map_err(|reason| Error::source(format!("{}: {reason}", path.display())))?;
-    let table = table::build(&parsed, &rows)
-        .map_err(|reason| Error::source(format!("{}: {reason}", path.display())))?;
-    let categories = parsed.categories;
-    let listed = rows
-        .categories
-        .iter()
-        .map(|&at| categories.described[at].clone());
+    let bad = |reason| Error::source(format!("{}: {reason}", path.display()));
+    let rows = check::rows(&parsed).map_err(bad)?;
+    let table = table::build(&parsed, &rows).map_err(bad)?;
+    let described = &parsed.categories.described;
+    let categories = rows.categories.iter().map(|&at| described[at].clone());
     Ok(Coco {
         table,
-        categories: listed.collect(),
+        categories: categories.collect(),
     })
 }
 
