@@ -848,6 +848,8 @@ def test_options(coco, yolo, voc, photo_folder, tmp_path):
     ]:
         with pytest.raises(ValueError, match=named):
             fs.pack(path, tmp_path / "packed", **options)
+    with pytest.raises(ValueError, match="masks are stored as they are; expected no resize"):
+        fs.pack(voc, tmp_path / "packed", masks=True, resize=32)
     with pytest.raises(TypeError, match="masks=1"):
         fs.pack(voc, tmp_path / "packed", masks=1)
     with pytest.raises(ValueError, match=r"annotations='x' needs src that is a folder"):

@@ -71,19 +71,9 @@ def mot_source(
     """
     found = walk(root, follow_symlinks)
     found.check_links(root)
-    others = set(found.others) - found.special
-    folders = [posixpath.dirname(path) for path in found.others if posixpath.basename(path) == _INFO and path in others]
-    if not folders:
-        raise SourceError(f"{root}: no {_INFO} in it, or in a folder below it")
-    truths = {folder: posixpath.join(folder, _TRUTH) for folder in folders}
-    missing = [(0, path) for path in truths.values() if path not in others]
-    if missing and on_error == "raise":
-        raise SourceError(f"{root}: sequences without ground truth: {first_five(path for _, path in missing)}")
-    sequences = [_read_info(root, folder) for folder in folders if truths[folder] in others]
-    names = [sequence.name for sequence in sequences]
-    if len(set(names)) < len(names):
-        raise SourceError(f"{root}: several sequences are named {next(n for n in names if names.count(n) > 1)!r}")
-    parts = [_read_sequence(root, one, set(found.images), drop_unlabeled, zero_based) for one in sequences]
+    sequences, missing = _sequences(root, set(found.others) - found.special, on_error)
+    known = set(found.images)
+    parts = [_read_sequence(root, one, known, drop_unlabeled, zero_based) for one in sequences]
     absent = [(number, path) for part in parts for number, path in part.absent]
     if absent and on_error == "raise":
         listed = first_five(path for _, path in absent)
@@ -91,7 +81,6 @@ def mot_source(
     images = [path for part in parts for path in part.images]
     if not images:
         raise SourceError(f"{root}: no frames to pack")
-    used = {*(posixpath.join(folder, _INFO) for folder in folders), *truths.values()}
     return FileSource(
         root=root,
         fields=_fields(),
@@ -103,10 +92,26 @@ def mot_source(
             "sequences": [_described(sequence) for sequence in sequences],
             "categories": [{"id": code + 1, "name": name} for code, name in enumerate(_CLASSES)],
         },
-        unused_files=tuple(sorted(set(found.images).difference(images))),
-        ignored_files=tuple(path for path in found.others if path not in used),
+        unused_files=tuple(sorted(known.difference(images))),
+        ignored_files=tuple(path for path in found.others if not path.endswith((_INFO, _TRUTH))),
         missing_files=tuple(missing + absent),
     )
+
+
+def _sequences(root: str, files: set[str], on_error: str) -> tuple[list[_Sequence], list[tuple[int, str]]]:
+    """The sequences with ground truth, and where that of the others should be."""
+    folders = sorted(posixpath.dirname(path) for path in files if posixpath.basename(path) == _INFO)
+    if not folders:
+        raise SourceError(f"{root}: no {_INFO} in it, or in a folder below it")
+    truths = [posixpath.join(folder, _TRUTH) for folder in folders]
+    missing = [(number, path) for number, path in enumerate(truths, start=1) if path not in files]
+    if missing and on_error == "raise":
+        raise SourceError(f"{root}: sequences without ground truth: {first_five(path for _, path in missing)}")
+    sequences = [_read_info(root, folder) for folder, path in zip(folders, truths, strict=True) if path in files]
+    names = [sequence.name for sequence in sequences]
+    if len(set(names)) < len(names):
+        raise SourceError(f"{root}: several sequences are named {next(n for n in names if names.count(n) > 1)!r}")
+    return sequences, missing
 
 
 def _fields() -> list[dict[str, Any]]:

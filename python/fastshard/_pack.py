@@ -154,9 +154,9 @@ def pack(
     boxes and keypoints, it is left out). YOLO: names are those of ``data.yaml`` or ``classes.txt``, boxes stay shares
     of the image, ``split`` is the folder's. VOC and MOT count pixels from 1, boxes from 0 to behind the last pixel: 1
     is taken from the left and upper edge; with ``zero_based`` nothing is. ``masks`` adds VOC's ``SegmentationClass`` as
-    the image ``mask`` (in the colours of its palette), and leaves out images without one. Images without a box stay,
-    with empty lists, unless ``drop_unlabeled``. Labels that are wrong are always an error; ``on_error="skip"`` leaves
-    out labels without an image.
+    the image ``mask`` (stored as it is, loaded in the colours of its palette), and leaves out images without one.
+    Images without a box stay, with empty lists, unless ``drop_unlabeled``. Labels that are wrong are always an error;
+    ``on_error="skip"`` leaves out labels without an image.
 
     **CSV.** ``file_column`` names the files; by default file, filename, path, image, Image Index or file_name.
     ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
@@ -222,6 +222,8 @@ def pack(
         "overwrite": _check.boolean("overwrite", overwrite),
         "shuffle_seed": _shuffle_seed(is_folder, shuffle, seed),
     }
+    if masks and spec["encode"] != "original":
+        raise ValueError("masks=True: masks are stored as they are; expected no resize, resize_pad, gray or encode")
     target = os.fspath(dst)
     _check_target(target, overwrite)
     if datasets:
