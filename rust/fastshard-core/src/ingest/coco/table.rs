@@ -170,7 +170,7 @@ fn texts<'a>(
 
 /// Offsets of Arrow's texts are 32 bits wide.
 fn fits(field: &str, bytes: usize) -> Result<(), String> {
-    if bytes <= i32::MAX as usize {
+    if i32::try_from(bytes).is_ok() {
         Ok(())
     } else {
         Err(format!(

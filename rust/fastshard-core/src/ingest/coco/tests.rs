@@ -72,159 +72,162 @@ fn lists_go_along_with_their_images() {
     );
 }
 
+/// What is replaced in [`SMALL`], by what, and what the message then says.
+const FAULTS: &[(&str, &str, &str)] = &[
+    (
+        "\"bbox\": [0, 0, 1, 1]",
+        "\"bbox\": [0, 0, NaN, 1]",
+        "annotation 3 (id 5), field \"bbox\": expected value at line 7 column 67: found \"NaN, 1], \\\"area",
+    ),
+    ("[0, 0, 1, 1]", "[0, 0, 1e999, 1]", "number out of range"),
+    (
+        "[0, 0, 1, 1]",
+        "[0, 0, 1e99, 1]",
+        "field \"bbox\": [0.0, 0.0, 1e99, 1.0]: too large",
+    ),
+    (
+        "[0, 0, 1, 1]",
+        "[0, 0, -1, 1]",
+        "[0.0, 0.0, -1.0, 1.0] (x, y, width, height): a box can't",
+    ),
+    ("[0, 0, 1, 1]", "[0, 0, 1]", "3 numbers, expected 4"),
+    ("[0, 0, 1, 1]", "[0, 0, 1, 1, 1]", "5 numbers, expected 4"),
+    ("[0, 0, 1, 1]", "\"0011\"", "invalid type: string \"0011\""),
+    (
+        "\"bbox\": [0, 0, 1, 1]",
+        "\"box\": 1",
+        "annotation 3 (id 5): no bbox",
+    ),
+    ("\"area\": 1}", "\"area\": -1}", "field \"area\": -1"),
+    (
+        "\"area\": 1}",
+        "\"area\": true}",
+        "field \"area\": invalid type: boolean `true`",
+    ),
+    (
+        "\"area\": 1}",
+        "\"extent\": 1}",
+        "annotation 3 (id 5): no area, but others",
+    ),
+    (
+        "\"iscrowd\": 1",
+        "\"iscrowd\": 2",
+        "field \"iscrowd\": 2, expected 0 or 1",
+    ),
+    (
+        "\"id\": 5, \"image_id\"",
+        "\"id\": 7, \"image_id\"",
+        "annotations 1 and 3 have the same id, 7",
+    ),
+    (
+        "\"id\": 5, \"image_id\"",
+        "\"id\": 5.5, \"image_id\"",
+        "annotation 3, field \"id\": invalid type: floating",
+    ),
+    (
+        "\"id\": 5, \"image_id\"",
+        "\"image_id\"",
+        "annotation 3, field \"id\": is missing",
+    ),
+    (
+        "\"id\": 5, \"image_id\"",
+        "\"id\": 99999999999999999999, \"image_id\"",
+        "annotation 3, field \"id\"",
+    ),
+    (
+        "\"image_id\": 1",
+        "\"image_id\": 11",
+        "annotation 2 (id 3): image_id 11 is no image",
+    ),
+    (
+        "\"category_id\": 90",
+        "\"category_id\": 91",
+        "annotation 1 (id 7): category_id 91 is no category",
+    ),
+    (
+        "\"category_id\": 90, ",
+        "",
+        "annotation 1 (id 7): no category_id",
+    ),
+    (
+        "\"category_id\": 90",
+        "\"id\": 7",
+        "annotation 1 (id 7), field \"id\": stands there twice",
+    ),
+    (
+        "[ [1, 2, 3, 4, 5, 6.50] ]",
+        "[[1, 2, 3]]",
+        "field \"segmentation\": a polygon of 3 numbers",
+    ),
+    (
+        "[ [1, 2, 3, 4, 5, 6.50] ]",
+        "[1, 2, 3, 4, 5, 6]",
+        "expected a polygon",
+    ),
+    (
+        "\"size\": [4, 4]",
+        "\"size\": [4]",
+        "field \"segmentation\": invalid length 1",
+    ),
+    (
+        "\"size\": [4, 4]",
+        "\"sizes\": [4]",
+        "needs \"counts\" and \"size\"",
+    ),
+    (
+        "{\"id\": 4,",
+        "{\"id\": 2,",
+        "images 1 and 2 have the same id, 2",
+    ),
+    (
+        "c.jpg",
+        "a.jpg",
+        "images 2 and 3 have the same file_name, \"a.jpg\"",
+    ),
+    (
+        "c.jpg",
+        "/c.jpg",
+        "image 2 (id 4), field \"file_name\": \"/c.jpg\" may leave",
+    ),
+    ("c.jpg", "x/../../c.jpg", "may leave"),
+    ("c.jpg", "c\\u0000.jpg", "may leave"),
+    ("c.jpg", "", "may leave"),
+    (
+        "\"file_name\": \"c.jpg\"",
+        "\"coco_url\": \"c.jpg\"",
+        "image 2 (id 4), field \"file_name\": is missing",
+    ),
+    (
+        "\"name\": \"b\"",
+        "\"name\": \"a\"",
+        "categories 1 and 2 have the same name",
+    ),
+    (
+        "{\"id\": 90,",
+        "{\"id\": 5,",
+        "categories 1 and 2 have the same id",
+    ),
+    (
+        "\"info\"",
+        "\"images\": [], \"info\"",
+        "\"images\" stands there twice",
+    ),
+    ("\"images\": [", "\"pictures\": [", "no \"images\""),
+    (
+        "\"score\": 1",
+        "\"segments_info\": []",
+        "annotation 1 (id 7): has segments_info",
+    ),
+    (
+        "\"score\": 1",
+        "\"score\": ",
+        "annotation 1 (id 7): expected value",
+    ),
+];
+
 #[test]
 fn faults_are_named() {
-    for (from, to, named) in [
-        (
-            "\"bbox\": [0, 0, 1, 1]",
-            "\"bbox\": [0, 0, NaN, 1]",
-            "annotation 3 (id 5), field \"bbox\": expected value at line 7 column 67: found \"NaN, 1], \\\"area",
-        ),
-        ("[0, 0, 1, 1]", "[0, 0, 1e999, 1]", "number out of range"),
-        (
-            "[0, 0, 1, 1]",
-            "[0, 0, 1e99, 1]",
-            "field \"bbox\": [0.0, 0.0, 1e99, 1.0]: too large",
-        ),
-        (
-            "[0, 0, 1, 1]",
-            "[0, 0, -1, 1]",
-            "[0.0, 0.0, -1.0, 1.0] (x, y, width, height): a box can't",
-        ),
-        ("[0, 0, 1, 1]", "[0, 0, 1]", "3 numbers, expected 4"),
-        ("[0, 0, 1, 1]", "[0, 0, 1, 1, 1]", "5 numbers, expected 4"),
-        ("[0, 0, 1, 1]", "\"0011\"", "invalid type: string \"0011\""),
-        (
-            "\"bbox\": [0, 0, 1, 1]",
-            "\"box\": 1",
-            "annotation 3 (id 5): no bbox",
-        ),
-        ("\"area\": 1}", "\"area\": -1}", "field \"area\": -1"),
-        (
-            "\"area\": 1}",
-            "\"area\": true}",
-            "field \"area\": invalid type: boolean `true`",
-        ),
-        (
-            "\"area\": 1}",
-            "\"extent\": 1}",
-            "annotation 3 (id 5): no area, but others",
-        ),
-        (
-            "\"iscrowd\": 1",
-            "\"iscrowd\": 2",
-            "field \"iscrowd\": 2, expected 0 or 1",
-        ),
-        (
-            "\"id\": 5, \"image_id\"",
-            "\"id\": 7, \"image_id\"",
-            "annotations 1 and 3 have the same id, 7",
-        ),
-        (
-            "\"id\": 5, \"image_id\"",
-            "\"id\": 5.5, \"image_id\"",
-            "annotation 3, field \"id\": invalid type: floating",
-        ),
-        (
-            "\"id\": 5, \"image_id\"",
-            "\"image_id\"",
-            "annotation 3, field \"id\": is missing",
-        ),
-        (
-            "\"id\": 5, \"image_id\"",
-            "\"id\": 99999999999999999999, \"image_id\"",
-            "annotation 3, field \"id\"",
-        ),
-        (
-            "\"image_id\": 1",
-            "\"image_id\": 11",
-            "annotation 2 (id 3): image_id 11 is no image",
-        ),
-        (
-            "\"category_id\": 90",
-            "\"category_id\": 91",
-            "annotation 1 (id 7): category_id 91 is no category",
-        ),
-        (
-            "\"category_id\": 90, ",
-            "",
-            "annotation 1 (id 7): no category_id",
-        ),
-        (
-            "\"category_id\": 90",
-            "\"id\": 7",
-            "annotation 1 (id 7), field \"id\": stands there twice",
-        ),
-        (
-            "[ [1, 2, 3, 4, 5, 6.50] ]",
-            "[[1, 2, 3]]",
-            "field \"segmentation\": a polygon of 3 numbers",
-        ),
-        (
-            "[ [1, 2, 3, 4, 5, 6.50] ]",
-            "[1, 2, 3, 4, 5, 6]",
-            "expected a polygon",
-        ),
-        (
-            "\"size\": [4, 4]",
-            "\"size\": [4]",
-            "field \"segmentation\": invalid length 1",
-        ),
-        (
-            "\"size\": [4, 4]",
-            "\"sizes\": [4]",
-            "needs \"counts\" and \"size\"",
-        ),
-        (
-            "{\"id\": 4,",
-            "{\"id\": 2,",
-            "images 1 and 2 have the same id, 2",
-        ),
-        (
-            "c.jpg",
-            "a.jpg",
-            "images 2 and 3 have the same file_name, \"a.jpg\"",
-        ),
-        (
-            "c.jpg",
-            "/c.jpg",
-            "image 2 (id 4), field \"file_name\": \"/c.jpg\" may leave",
-        ),
-        ("c.jpg", "x/../../c.jpg", "may leave"),
-        ("c.jpg", "c\\u0000.jpg", "may leave"),
-        ("c.jpg", "", "may leave"),
-        (
-            "\"file_name\": \"c.jpg\"",
-            "\"coco_url\": \"c.jpg\"",
-            "image 2 (id 4), field \"file_name\": is missing",
-        ),
-        (
-            "\"name\": \"b\"",
-            "\"name\": \"a\"",
-            "categories 1 and 2 have the same name",
-        ),
-        (
-            "{\"id\": 90,",
-            "{\"id\": 5,",
-            "categories 1 and 2 have the same id",
-        ),
-        (
-            "\"info\"",
-            "\"images\": [], \"info\"",
-            "\"images\" stands there twice",
-        ),
-        ("\"images\": [", "\"pictures\": [", "no \"images\""),
-        (
-            "\"score\": 1",
-            "\"segments_info\": []",
-            "annotation 1 (id 7): has segments_info",
-        ),
-        (
-            "\"score\": 1",
-            "\"score\": ",
-            "annotation 1 (id 7): expected value",
-        ),
-    ] {
+    for &(from, to, named) in FAULTS {
         let json = SMALL.replacen(from, to, 1);
         assert_ne!(json, SMALL, "{from}");
         let error = read(&json).unwrap_err();
