@@ -286,6 +286,30 @@ class TestCoco:
         assert batch["labels"].shape == batch["annotation_id"].shape == batch["area"].shape == (6, most)
         assert [json.loads(text) == [] for text in batch["segmentation"]] == [False] * 5 + [True]
 
+    def test_inspect_and_preview(self, coco, tmp_path):
+        root, content = coco
+        content["annotations"] = [one | {"bbox": [10, 20, 30, 15]} for one in content["annotations"][:1]]
+        write(root, content)
+        fs.pack(root, tmp_path / "packed", shuffle=False)
+        run = CliRunner().invoke
+        result = run(_cli.app, ["inspect", str(tmp_path / "packed")])
+        assert result.exit_code == 0, result.stdout
+        cells = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines()]
+        assert [row[2:4] for row in cells if row[1:2] == ["toothbrush"]] == [["1", "100.0%"]]
+        assert [row[2:5] for row in cells if row[1:2] == ["boxes"]] == [["boxes", "float32", "[any, 4]"]]
+        (tmp_path / "one").mkdir()
+        (root / "val/000000000000.jpg").rename(tmp_path / "one/000000000000.jpg")
+        content["images"] = content["images"][:1]
+        write(root, content)
+        fs.pack(tmp_path / "one", tmp_path / "alone", annotations=root / "annotations/instances_val.json")
+        options = ["--transform", "Resize((180, 120))"]  # twice as large
+        assert run(_cli.app, ["preview", str(tmp_path / "alone"), str(tmp_path / "a.png"), *options]).exit_code == 0
+        with Image.open(tmp_path / "a.png") as drawn:
+            tile = np.asarray(drawn)[4:184, 4:124].astype(int)  # behind a margin of 4
+        red = (tile == [255, 0, 0]).all(2)
+        assert np.argwhere(red).min(0).tolist() == [40, 20]
+        assert np.argwhere(red).max(0).tolist() == [69, 79]
+
     def test_captions(self, coco, tmp_path):
         root, content = coco
         annotations = [
