@@ -15,6 +15,7 @@ PACKAGES = (
     *("fastshard", "numpy", "pyarrow", "pillow", "torch", "torchvision", "tensorflow-cpu", "tensorflow", "keras"),
     *("torchcodec", "ffcv", "numba", "nvidia-dali-cuda120", "spdl", "datago", "webdataset", "simplejpeg"),
     "opencv-python-headless",
+    "pycocotools",
 )
 
 

@@ -59,6 +59,25 @@ def with_index(file: bytes, tiles: list[int], flags: int) -> bytes:
     return struct.pack(f"<6H{len(tiles)}I", 21, 13, 30, 40, flags, len(tiles), *tiles) + file
 
 
+def annotations() -> list[bytes]:
+    """COCO's instances with polygons, run lengths and keypoints, and captions."""
+    images = [{"id": 4, "file_name": "a/b.jpg"}, {"id": 2, "file_name": "c.jpg"}]
+    categories = [{"id": 9, "name": "cat", "keypoints": ["ear"], "skeleton": [[1, 1]]}, {"id": 3, "name": "dog"}]
+    boxes = [
+        {"segmentation": [[1, 2, 3.5, 4, 5, 6]], "category_id": 9, "keypoints": [1, 2, 2]},
+        {"segmentation": {"counts": [3, 4], "size": [7, 1]}, "category_id": 3, "iscrowd": 1},
+        {"segmentation": {"counts": "a1\\u0041", "size": [7, 1]}, "category_id": 3, "iscrowd": 0},
+    ]
+    every = {"image_id": 4, "bbox": [0.25, 1, 2e1, 3], "area": 1.5}
+    boxes = [{"id": number, **every, **box} for number, box in enumerate(boxes)]
+    captions = [{"id": number, "image_id": 2, "caption": text} for number, text in enumerate(("", 'a "b"\n'))]
+    files = [
+        {"info": {"a": [None, True]}, "images": images, "annotations": boxes, "categories": categories},
+        {"annotations": captions, "images": images},
+    ]
+    return [json.dumps(file).encode() for file in files]
+
+
 def main(folder: Path) -> None:
     picture = Image.fromarray(skimage.data.astronaut()).resize((100, 76))
     files = jpegs(picture)
@@ -79,6 +98,7 @@ def main(folder: Path) -> None:
             *(encode(picture.convert(mode), "PNG") for mode in ("L", "LA", "P", "1", "RGBA")),
         ],
         "manifest": [manifest],
+        "coco": annotations(),
         "transforms": [json.dumps(json.loads(to_json(chain))).encode() for chain in CHAINS],
     }
     seeds["jpeg"] += [with_index(file, [], flags) for flags, file in zip(itertools.count(), files)]

@@ -152,6 +152,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
     example="fastshard pack photos/ pets/ --resize 256\n\n"
     "fastshard pack nih/ xray/ --csv Data_Entry_2017.csv --label 'Finding Labels' --label-sep '|' "
     "--no-label 'No Finding' --gray\n\n"
+    "fastshard pack coco/ coco-val/ --annotations annotations/instances_val2017.json\n\n"
     "fastshard pack pets/ pets-seekable/ --seekable yes\n\n"
     "fastshard pack 'train-{000000..000099}.tar' train/\n\n"
     "fastshard pack HIGGS.csv.gz higgs/ --no-header --label 0 --features all --type 0=int64",
@@ -170,6 +171,12 @@ def pack(
     source: Annotated[
         str | None, typer.Option(help="What SRC is, such as webdataset or folder, where it isn't what it seems.")
     ] = None,
+    annotations: Annotated[str | None, typer.Option(help="Of COCO: the JSON file, from here or from SRC.")] = None,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Of VOC: SegmentationClass too; images that have one.")
+    ] = False,
+    zero_based: Annotated[bool, typer.Option("--zero-based", help="VOC and MOT whose pixels count from 0.")] = False,
+    drop_unlabeled: Annotated[bool, typer.Option("--drop-unlabeled", help="Leave out images without a box.")] = False,
     csv: Annotated[str | None, typer.Option(help="CSV file with a row for each image.")] = None,
     file_column: Annotated[str | None, typer.Option(help="Its column of file names.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Column of labels; can be given several times.")] = None,
@@ -227,6 +234,11 @@ def pack(
     report = pack_dataset(
         src,
         dst,
+        source=source,
+        annotations=annotations,
+        masks=masks,
+        zero_based=zero_based,
+        drop_unlabeled=drop_unlabeled,
         csv=csv,
         file_column=file_column,
         label=_columns(label, header),
@@ -251,7 +263,6 @@ def pack(
         on_error=on_error,
         check=check,
         max_pixels=max_pixels,
-        source=source,
         follow_symlinks=follow_symlinks,
         pickles=pickles,
         overwrite=overwrite,
@@ -262,7 +273,7 @@ def pack(
         print(report)
     for what, files in (("images without a row", report.unused_files), ("rows without a file", report.missing_files)):
         if files:
-            print(f"fastshard: warning: {len(files):,} {what} in the CSV file", file=sys.stderr)
+            print(f"fastshard: warning: {len(files):,} {what}", file=sys.stderr)
 
 
 @_command(example="fastshard inspect pets/\n\nfastshard inspect pets/ --json | jq .classes")

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import csv
 
 from ._fastshard import SourceError
 
-__all__ = ["column_names", "find_csv", "read_csv"]
+__all__ = ["column_names", "read_csv"]
 
 _CONVERSION = re.compile(
     r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to ([^:]+): invalid value '(.*)'", re.S
 )
-
-
-def find_csv(path: str, root: str) -> str:
-    """``path`` as it is or, if there is no such file, below ``root``."""
-    for candidate in (Path(path), Path(root, path)):
-        if candidate.is_file():
-            return str(candidate)
-    raise FileNotFoundError(f"{path}: no such CSV file, neither here nor in {root}")
 
 
 def column_names(path: str) -> list[str]:

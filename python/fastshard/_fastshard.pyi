@@ -28,6 +28,7 @@ __all__ = [
     "image_format",
     "list_cache",
     "permutation",
+    "read_coco",
     "replace_folder",
     "sync_file_system",
 ]
@@ -172,6 +173,19 @@ class VerifyJob:
     def cancel(self) -> None: ...
     def problems(self) -> list[tuple[str, int | None, str]]:
         """``(shard file, row of the dataset or None, what is wrong)``."""
+
+def read_coco(path: str) -> tuple[bytes, str]:
+    """A file of COCO's instances, keypoints or captions: one row an image (an Arrow IPC stream), and categories (JSON).
+
+    Columns are ``image`` (``file_name``) and ``image_id``; the lists ``boxes`` (x1, y1, x2, y2; float32), ``labels``
+    (places in the categories, which are sorted by id), ``iscrowd`` (0 if not given), ``area`` and ``keypoints`` (if
+    there are any), and ``segmentation`` (JSON, if there is any); or ``caption`` and ``captions`` (JSON); and
+    ``annotation_id``.
+
+    Raises SourceError for what isn't such a file: entries with a field missing or of the wrong type, ids twice or of
+    nothing, boxes of negative size or not finite, and names of files that may leave a folder. It names the file, the
+    entry's number (from 1) and id, the field and the value.
+    """
 
 def image_format(data: bytes) -> str | None:
     """``"jpeg"``, ``"png"``, ``"webp"``, ``"bmp"``, ``"gif"`` or ``"tiff"`` by the first bytes; else None."""

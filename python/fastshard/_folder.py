@@ -20,7 +20,7 @@ def folder_source(root: str, *, follow_symlinks: bool, on_error: str) -> FileSou
     (left out with ``on_error="skip"``), and for links that leave the folder.
     """
     found = walk(root, follow_symlinks)
-    _check_links(root, found)
+    found.check_links(root)
     if not found.images:
         others = f" ({len(found.others):,} other files)" if found.others else ""
         raise SourceError(
@@ -34,13 +34,6 @@ def folder_source(root: str, *, follow_symlinks: bool, on_error: str) -> FileSou
         fields.append(class_field("label", names))
     provenance = {"source": root, "kind": "folder"}
     return FileSource(root, fields, pa.table(columns), provenance, ignored_files=tuple(found.others))
-
-
-def _check_links(root: str, found: Found) -> None:
-    for path, target in found.outside.items():
-        raise SourceError(
-            f"{root}/{path}: leads out of the source, to {target}; copy it, or allow it with follow_symlinks=True"
-        )
 
 
 def classes(root: str, found: Found, on_error: str) -> tuple[list[str], list[int]]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ._dataset import Dataset, Field
@@ -67,8 +68,11 @@ _MEASURES: dict[str, Any] = {"min": np.min, "median": np.median, "max": np.max}
 
 
 def _balance(dataset: Dataset, field: Field) -> dict[str, int]:
+    """How often each class comes: in rows, or of lists in elements."""
     names = field.class_names or ()
     values = dataset.column(field.name)
+    if field.is_list:
+        values = np.concatenate([np.empty(0, np.int64), *values])
     counts = values.sum(axis=0, dtype=np.int64) if values.ndim > 1 else np.bincount(values, minlength=len(names))
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
@@ -80,7 +84,7 @@ def show(summary: dict[str, Any], console: Console) -> None:
     fields = Table("field", "type", "dtype", "shape")
     for field in summary["fields"]:
         shape = "varies" if field["shape"] is None else str(field["shape"]).replace("None", "any")
-        fields.add_row(field["name"], field["type"], field["dtype"], shape)
+        fields.add_row(field["name"], field["type"], field["dtype"], escape(shape))
     console.print(fields)
     for name, sizes in summary["image_sizes"].items():
         for side, values in sizes.items():
@@ -96,7 +100,9 @@ def show(summary: dict[str, Any], console: Console) -> None:
         if "mean" in known:
             console.print(_statistics(name, known))
     for name, counts in summary["classes"].items():
-        console.print(_bars(name, counts, summary["rows"]))
+        is_list = name in summary["lengths"]
+        of, total = ("elements", sum(counts.values())) if is_list else ("rows", summary["rows"])
+        console.print(_bars(name, of, counts, total))
 
 
 def _statistics(name: str, known: dict[str, Any]) -> Table:
@@ -116,13 +122,13 @@ def _statistics(name: str, known: dict[str, Any]) -> Table:
     return table
 
 
-def _bars(name: str, counts: dict[str, int], rows: int) -> Table:
-    table = Table(name, "rows", "share", "")
+def _bars(name: str, of: str, counts: dict[str, int], total: int) -> Table:
+    table = Table(name, of, "share", "")
     table.columns[1].justify = table.columns[2].justify = "right"
     most = max(1, max(counts.values(), default=1))
     for label, count in list(counts.items())[:_MOST_CLASSES]:
         bar = "█" * max(round(_BAR * count / most), int(count > 0))
-        table.add_row(label, f"{count:,}", f"{count / max(1, rows):.1%}", bar)
+        table.add_row(label, f"{count:,}", f"{count / max(1, total):.1%}", bar)
     if len(counts) > _MOST_CLASSES:
         table.add_row(f"and {len(counts) - _MOST_CLASSES:,} more classes", "", "", "")
     return table

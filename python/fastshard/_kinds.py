@@ -37,6 +37,10 @@ _NEEDS = {
     "class_names": "src that is an iterable, arrays or an archive of samples",
     "pickles": "an archive of samples",
     "window": "src that is a folder or a list of DICOM files",
+    "annotations": "a folder of COCO's",
+    "masks": "a folder of Pascal VOC's",
+    "zero_based": "a folder of Pascal VOC's or MOT's",
+    "drop_unlabeled": "a folder of COCO's, YOLO's, Pascal VOC's or MOT's",
 }
 
 
@@ -154,6 +158,23 @@ def _open_csv(look: Look, options: SourceOptions, target: str) -> FileSource:
         options.types,
     )
     return table_source(root, table, follow_symlinks=options.follow_symlinks, on_error=options.on_error)
+
+
+def _layout(name: str, title: str, *takes: str) -> Kind:
+    """A folder that images lie in with their boxes."""
+
+    def matches(look: Look) -> bool:
+        from ._layouts import detect
+
+        return look.folder is not None and not look.has_csv and detect(look.folder) == name
+
+    def open_layout(look: Look, options: SourceOptions, target: str) -> FileSource:
+        from ._layouts import layout_source
+
+        return layout_source(name, _root(look, target), options)
+
+    takes = ("follow_symlinks", "drop_unlabeled", *takes)
+    return Kind(name, title, matches, open_layout, frozenset(takes), shuffles=True)
 
 
 def _open_folder(look: Look, options: SourceOptions, target: str) -> FileSource:
@@ -301,6 +322,10 @@ KINDS = (
         _FOLDER | {"file_column", "label", "label_sep", "no_label", "types"},
         shuffles=True,
     ),
+    _layout("coco", "folder of COCO's", "annotations"),
+    _layout("yolo", "folder of YOLO's"),
+    _layout("voc", "folder of Pascal VOC's", "masks", "zero_based"),
+    _layout("mot", "folder of MOT's", "zero_based"),
     Kind(
         "huggingface",
         "Hugging Face dataset",

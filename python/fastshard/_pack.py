@@ -31,6 +31,10 @@ def pack(
     dst: str | os.PathLike[str],
     *,
     source: str | None = None,
+    annotations: str | os.PathLike[str] | None = None,
+    masks: bool = False,
+    zero_based: bool = False,
+    drop_unlabeled: bool = False,
     csv: str | os.PathLike[str] | None = None,
     file_column: str | None = None,
     label: str | int | Sequence[str | int] | None = None,
@@ -67,9 +71,10 @@ def pack(
     A pack that was stopped, even by force, goes on where it was when it is started again with the same arguments.
 
     **Sources.** What ``src`` is shows in its names and its first bytes; ``source`` says it by name: ``"dataset"``,
-    ``"csv"``, ``"huggingface"``, ``"table"``, ``"arrays"``, ``"webdataset"``, ``"tfrecord"``, ``"mds"``, ``"zip"``,
-    ``"dicom"``, ``"folder"``, ``"indexed"`` or ``"iterable"``. Files may be several: a list, a pattern such as
-    ``"train-{000000..000009}.tar"`` or ``"*.tar"``, or a folder with nothing else in it.
+    ``"csv"``, ``"coco"``, ``"yolo"``, ``"voc"``, ``"mot"``, ``"huggingface"``, ``"table"``, ``"arrays"``,
+    ``"webdataset"``, ``"tfrecord"``, ``"mds"``, ``"zip"``, ``"dicom"``, ``"folder"``, ``"indexed"`` or ``"iterable"``.
+    Files may be several: a list, a pattern such as ``"train-{000000..000009}.tar"`` or ``"*.tar"``, or a folder with
+    nothing else in it.
 
     A folder: its subfolders are the classes (names sorted, field ``label``, int64), images have the field
     ``image``; a folder without subfolders gives images alone. A ZIP file of such a folder. A folder with ``csv`` (a
@@ -100,6 +105,19 @@ def pack(
     an error, become a number or the column's ``"mean"``, or stay NaN with ``"keep"``, as infinities do then.
     ``types={"label": "int64"}`` forces the type of a field. Mean, deviation and range of float fields are stored, for
     ``Standardize``. Rows count from 1 in each file, without the header.
+
+    **Layouts.** Folders in the layouts of COCO, YOLO, Pascal VOC and the MOT challenges are known by their names, or
+    by ``source`` (``"coco"``, ``"yolo"``, ``"voc"``, ``"mot"``; ``"folder"`` for none of them). Each image has the
+    lists ``boxes`` and ``labels`` (numbers from 0) and those that the layout has beside them; the ids and names of the
+    classes are kept with the dataset. COCO: ``annotations`` is the file (from here or from the folder) of instances,
+    keypoints or captions; images are found as with ``csv``; boxes are x1, y1, x2, y2 in pixels, of no size too, and
+    ``segmentation`` is the JSON of the list of an image's segmentations (with ``resize`` or ``resize_pad``, which move
+    boxes and keypoints, it is left out). YOLO: names are those of ``data.yaml`` or ``classes.txt``, boxes stay shares
+    of the image, ``split`` is the folder's. VOC and MOT count pixels from 1, boxes from 0 to behind the last pixel: 1
+    is taken from the left and upper edge; with ``zero_based`` nothing is. ``masks`` adds VOC's ``SegmentationClass`` as
+    the image ``mask`` (stored as it is, loaded in the colours of its palette), and leaves out images without one.
+    Images without a box stay, with empty lists, unless ``drop_unlabeled``. Labels that are wrong are always an error;
+    ``on_error="skip"`` leaves out labels without an image.
 
     **CSV.** ``file_column`` names the files; by default file, filename, path, image, Image Index or file_name.
     ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
@@ -157,7 +175,13 @@ def pack(
         "class_names": class_names,
         "follow_symlinks": follow_symlinks,
         "window": window,
+        "annotations": annotations,
+        "masks": _check.boolean("masks", masks),
+        "zero_based": _check.boolean("zero_based", zero_based),
+        "drop_unlabeled": _check.boolean("drop_unlabeled", drop_unlabeled),
     }
+    if annotations is not None and csv is None and source is None:
+        source = "coco"
     look, kind = recognise(src, has_csv=csv is not None, source=source)
     kind.check({**asked, "pickles": None if pickles == "refuse" else pickles})
     spec = {
@@ -171,12 +195,15 @@ def pack(
         "overwrite": _check.boolean("overwrite", overwrite),
         "shuffle_seed": _shuffle_seed(kind.shuffles, shuffle, seed),
     }
+    if masks and spec["encode"] != "original":
+        raise ValueError("masks=True: masks are stored as they are; expected no resize, resize_pad, gray or encode")
     options = SourceOptions(
         **{**asked, "types": types or {}, "class_names": class_names or {}},
         dtype=dtype,
         missing=missing,
         header=_check.boolean("header", header),
         pickles=_check.one_of("pickles", pickles, ("refuse", "bytes")),
+        resized=resize is not None or resize_pad is not None,
         on_error=on_error,
         shard_size=spec["shard_size"],
         shuffle_seed=spec["shuffle_seed"],

@@ -43,6 +43,11 @@ class SourceOptions:
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     pickles: str = "refuse"
     window: str | tuple[float, float] | None = None
+    annotations: str | os.PathLike[str] | None = None
+    masks: bool = False
+    zero_based: bool = False
+    drop_unlabeled: bool = False
+    resized: bool = False
     follow_symlinks: bool = False
     on_error: str = "raise"
     shard_size: int = 256 << 20

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ._boxes import ConvertBoundingBoxFormat
 from ._dataset import Dataset, Field
 from ._loader import Loader
 from ._transforms import ResizePad, Transform
@@ -22,7 +23,7 @@ _MARGIN, _TEXT_HEIGHT, _FONT_SIZE = 4, 18, 13
 
 
 def preview(dataset: Dataset, field: str, count: int, steps: Sequence[Transform], seed: int) -> Image.Image:
-    """``count`` random samples, each with its labels; without ``steps`` encoded images are fitted into 224 x 224.
+    """``count`` random samples with their labels and boxes; without ``steps`` encoded images are fitted into 224 x 224.
 
     Floating-point images are stretched from their smallest to their largest value.
     """
@@ -30,20 +31,45 @@ def preview(dataset: Dataset, field: str, count: int, steps: Sequence[Transform]
     if not shown.is_image:
         raise ValueError(f"field={field!r}: expected an image field, this one is {shown}")
     default = [ResizePad(224)] if shown.type == "image" else []
-    labels = [item for item in dataset.fields if item.class_names is not None or item.name == "label"]
+    labels = _labels(dataset)
+    boxes = [item for item in dataset.fields if item.type == "boxes" and item.of == field]
+    transforms: dict[str, Any] = {item.name: ConvertBoundingBoxFormat("xyxy") for item in boxes}
     loader = Loader(
         dataset,
         batch_size=min(count, len(dataset)),
         shuffle=True,
         seed=seed,
-        transforms={field: list(steps) or default},
-        fields=[field, *(item.name for item in labels)],
+        transforms={field: list(steps) or default, **transforms},
+        fields=[field, *(item.name for item in [*boxes, *labels])],
     )
     with loader.iterate() as batches:
         batch = next(batches)
     tiles = [_pixels(image) for image in batch[field]]
-    captions = [", ".join(_caption(item, batch[item.name][i]) for item in labels) for i in range(len(tiles))]
+    for item in boxes:
+        tiles = [_outlined(tile, _of_row(batch, item, i)) for i, tile in enumerate(tiles)]
+    captions = [", ".join(_caption(item, _of_row(batch, item, i)) for item in labels) for i in range(len(tiles))]
     return _grid(tiles, captions)
+
+
+def _labels(dataset: Dataset) -> list[Field]:
+    """What captions are made of: all labels of images, and the first that boxes have."""
+    named = [item for item in dataset.fields if item.class_names is not None or item.name == "label"]
+    return [item for item in named if not item.is_list] + [item for item in named if item.is_list][:1]
+
+
+def _of_row(batch: Mapping[str, Any], field: Field, row: int) -> Any:
+    if not field.is_list:
+        return batch[field.name][row]
+    start, end = batch[f"{field.name}_offsets"][row : row + 2]
+    return batch[field.name][start:end]
+
+
+def _outlined(image: NDArray[np.uint8], boxes: NDArray[Any]) -> NDArray[np.uint8]:
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    for left, top, right, bottom in boxes.tolist():
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline="red")
+    return np.asarray(canvas)
 
 
 def _pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
@@ -59,6 +85,12 @@ def _caption(field: Field, value: Any) -> str:
     names = field.class_names
     if names is None:
         return str(value)
+    if field.is_list:
+        counts = np.bincount(value, minlength=len(names))
+        listed = [
+            name + (f" x{count}" if count > 1 else "") for name, count in zip(names, counts, strict=True) if count
+        ]
+        return ", ".join(listed) or "none"
     if np.ndim(value):
         return ", ".join(name for name, is_set in zip(names, value, strict=True) if is_set) or "none"
     return names[int(value)]

@@ -20,8 +20,9 @@ class SkippedRow(NamedTuple):
 
 @dataclass(frozen=True)
 class PackReport:
-    """What a pack did. ``bytes`` are those of all shards; ``missing_files`` are (row of the CSV file from 1, name).
+    """What a pack did. ``bytes`` are those of all shards.
 
+    ``missing_files`` are (row of the CSV file, from 1, or number of the image, annotation or frame; name).
     ``source`` says what the source was taken for, such as ``"photos.tar: WebDataset tar"``.
     """
 
@@ -47,10 +48,8 @@ class PackReport:
                 f"  shards that were there already, from a pack that had been stopped: {self.resumed_shards:,}"
             )
         lines += _listing("rows skipped", [f"row {row} {path}: {error}" for row, path, error in self.skipped])
-        lines += _listing(
-            "rows of the CSV file without a file", [f"row {row}: {name}" for row, name in self.missing_files]
-        )
-        lines += _listing("images without a row in the CSV file", self.unused_files)
+        lines += _listing("rows without a file", [f"row {row}: {name}" for row, name in self.missing_files])
+        lines += _listing("images without a row", self.unused_files)
         lines += _listing("files ignored", self.ignored_files)
         return "\n".join(lines)
 

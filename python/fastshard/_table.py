@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._columns import build_column
-from ._csv import column_names, find_csv, read_csv
+from ._csv import column_names, read_csv
 from ._fastshard import SourceError
+from ._match import find_file, match_files
 from ._source import FileSource, first_five
-from ._walk import Found, walk
+from ._walk import walk
 
 __all__ = ["TableOptions", "table_source"]
 
@@ -42,12 +41,12 @@ def table_source(root: str, options: TableOptions, *, follow_symlinks: bool, on_
     ``root``, names that several files have, and values of the wrong type.
     """
     found = walk(root, follow_symlinks)
-    path = find_csv(options.csv, root)
+    path = find_file(options.csv, root, "CSV file")
     names = column_names(path)
     file_column = _file_column(path, names, options.file_column)
     labels = _label_columns(path, names, options.label)
     table = read_csv(path, _types(path, names, options, [file_column, *(labels if options.label_sep else [])]))
-    matches, missing = _match(path, table.column(file_column).to_pylist(), root, found)
+    matches, missing = match_files(path, "row", table.column(file_column).to_pylist(), root, found)
     if missing and on_error == "raise":
         rows = first_five(f"{name!r} (row {row})" for row, name in missing)
         raise SourceError(f"{path}: {len(missing):,} rows without a file below {root}: {rows}")
@@ -103,55 +102,6 @@ def _types(path: str, names: list[str], options: TableOptions, texts: list[str])
                 f"types[{name!r}]={alias!r}: expected a type such as 'int32', 'float32' or 'text'"
             ) from None
     return {**forced, **{name: pa.string() for name in texts}}
-
-
-class _Files:
-    """Looks up files by relative path or, where only one file has it, by name."""
-
-    def __init__(self, found: Found) -> None:
-        self.known = set(found.images).union(found.others) - found.special
-        self.by_name: dict[str, list[str]] = defaultdict(list)
-        for path in self.known:
-            self.by_name[posixpath.basename(path)].append(path)
-
-    def find(self, name: str, place: str) -> str | None:
-        path = posixpath.normpath(name)
-        if path in self.known:
-            return path
-        candidates = self.by_name.get(path, [])
-        if len(candidates) > 1:
-            raise SourceError(f"{place}: {name!r} is the name of several files: {first_five(sorted(candidates))}")
-        return candidates[0] if candidates else None
-
-
-def _match(path: str, names: list[str], root: str, found: Found) -> tuple[dict[int, str], list[tuple[int, str]]]:
-    """Row to file, and the rows (with their names) that have none."""
-    files = _Files(found)
-    matches: dict[int, str] = {}
-    row_of: dict[str, int] = {}
-    missing = []
-    for row, name in enumerate(names, start=1):
-        place = f"{path}: row {row}"
-        _check_inside(place, name, root, found)
-        match = files.find(name, place) if name else None
-        if match is None:
-            missing.append((row, name))
-        elif match in row_of:
-            raise SourceError(f"{path}: rows {row_of[match]} and {row} both name the file {match!r}")
-        else:
-            matches[row] = match
-            row_of[match] = row
-    return matches, missing
-
-
-def _check_inside(place: str, name: str, root: str, found: Found) -> None:
-    if posixpath.isabs(name) or ".." in name.split("/"):
-        raise SourceError(f"{place}: {name!r} may leave the source folder; expected a path below {root}, without '..'")
-    target = found.leaves(posixpath.normpath(name)) if found.outside else None
-    if target is not None:
-        raise SourceError(
-            f"{place}: {name!r} leads out of the source, to {target}; copy it, or allow it with follow_symlinks=True"
-        )
 
 
 def _fields(

@@ -37,6 +37,13 @@ class Found:
         prefixes = ("/".join(parts[: end + 1]) for end in range(len(parts)))
         return next((self.outside[prefix] for prefix in prefixes if prefix in self.outside), None)
 
+    def check_links(self, root: str) -> None:
+        """SourceError if a link leads out of the source, which is ``root``."""
+        for path, target in self.outside.items():
+            raise SourceError(
+                f"{root}/{path}: leads out of the source, to {target}; copy it, or allow it with follow_symlinks=True"
+            )
+
 
 def walk(root: str, follow_symlinks: bool = False) -> Found:
     """All files below ``root`` but the hidden ones. Raises FileNotFoundError, NotADirectoryError or PermissionError."""

@@ -2,6 +2,7 @@
 
 mod array;
 mod cache;
+mod coco;
 mod dataset;
 mod error;
 mod files;
@@ -90,6 +91,8 @@ mod _fastshard {
     use super::{available_threads, build_info, crc32c, image_format, permutation};
     #[pymodule_export]
     use crate::cache::{clear_cache, list_cache};
+    #[pymodule_export]
+    use crate::coco::read_coco;
     #[pymodule_export]
     use crate::dataset::PyDataset;
     #[pymodule_export]

@@ -10,6 +10,7 @@
 
 mod boxes;
 mod build;
+mod coco;
 mod image_column;
 mod job;
 mod ordered;
@@ -19,6 +20,7 @@ mod staging;
 mod streamed;
 mod units;
 
+pub use coco::{Coco, parse_coco, read_coco};
 pub use job::{Job, Progress};
 pub use shards::Report;
 pub use spec::{Check, Encode, Metadata, PackSpec, Seekable};
