@@ -21,7 +21,7 @@ from ._loader import Batches, Loader, TransformsOption, _Begin
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["ShardDataset", "TensorLoader", "to_device"]
+__all__ = ["ShardDataset", "TensorLoader", "detection_targets", "to_device", "yolo_targets"]
 
 _MAX_WORKERS = 1024
 
@@ -223,6 +223,37 @@ def _array(number: int, values: Any) -> ArrayLike:
     plain = values.detach().contiguous()
     array: ArrayLike = (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy()
     return array
+
+
+def detection_targets(
+    batch: Mapping[str, Any], boxes: str = "boxes", labels: str = "labels", first_label: int = 1
+) -> list[dict[str, torch.Tensor]]:
+    """The boxes of a batch as torchvision's detectors take them: a dict of ``boxes`` and ``labels`` for each image.
+
+    The batch is one of a ``ShardDataset`` whose lists aren't filled up, its boxes ``"xyxy"`` in pixels. Labels begin
+    at ``first_label``, since torchvision's 0 is the background. Nothing is copied but the labels.
+    """
+    lengths = batch[_offsets(batch, boxes)].diff().tolist()
+    pairs = zip(batch[boxes].split(lengths), (batch[labels] + first_label).split(lengths), strict=True)
+    return [{"boxes": own, "labels": classes} for own, classes in pairs]
+
+
+def yolo_targets(batch: Mapping[str, Any], boxes: str = "boxes", labels: str = "labels") -> torch.Tensor:
+    """The boxes of a batch as YOLO's losses take them: float32 ``[boxes, 6]``, number of the image, class, box.
+
+    The batch is one of a ``ShardDataset`` whose lists aren't filled up, with
+    ``ConvertBoundingBoxFormat("cxcywh", normalized=True)`` among the boxes' transforms.
+    """
+    lengths = batch[_offsets(batch, boxes)].diff()
+    images = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    return torch.cat([torch.stack([images, batch[labels]], dim=1).float(), batch[boxes]], dim=1)
+
+
+def _offsets(batch: Mapping[str, Any], field: str) -> str:
+    name = f"{field}_offsets"
+    if name not in batch:
+        raise ValueError(f"batch has {', '.join(batch)}: expected {name!r}; load {field!r} without PadSequence")
+    return name
 
 
 def to_device(batches: Iterable[Any], device: torch.device | str | int) -> Iterator[Any]:

@@ -11,6 +11,7 @@ use pyo3::types::PyBytes;
 use crate::error::to_python;
 
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
 pub(crate) fn read_coco(py: Python<'_>, path: PathBuf) -> PyResult<(Bound<'_, PyBytes>, String)> {
     let (table, categories) = py
         .detach(|| {

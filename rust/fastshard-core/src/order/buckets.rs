@@ -68,7 +68,7 @@ impl Buckets {
         }
         let mut drawn = vec![Drawn::default(); (window.end - window.start) as usize];
         draw(&mut drawn);
-        let drawn: Arc<[Drawn]> = self.sort(drawn, epoch, window.start, shuffle).into();
+        let drawn: Arc<[Drawn]> = self.sort(&drawn, epoch, window.start, shuffle).into();
         if sorted.len() == REMEMBERED {
             sorted.pop_front();
         }
@@ -80,7 +80,7 @@ impl Buckets {
         drawn
     }
 
-    fn sort(&self, drawn: Vec<Drawn>, epoch: u64, start: u64, shuffle: Option<u64>) -> Vec<Drawn> {
+    fn sort(&self, drawn: &[Drawn], epoch: u64, start: u64, shuffle: Option<u64>) -> Vec<Drawn> {
         let unit = self.unit as usize;
         // What doesn't fill a batch is the last one, and mustn't always be the longest.
         let full = drawn.len() / unit * unit;

@@ -353,6 +353,7 @@ fn mask_name(name: &str) -> String {
 }
 
 /// What a lease holds before and from an offset on.
+#[expect(clippy::mut_from_ref, reason = "as the slot's own")]
 fn parts(lease: &Lease, at: usize) -> (&mut [u8], &mut [u8]) {
     // SAFETY: the lease is new, nobody else knows of it.
     #[expect(unsafe_code, reason = "the one writer of a slot")]

@@ -198,6 +198,30 @@ fn check_range(name: &str, what: &str, [low, high]: [f64; 2], most: f64) -> Resu
     })
 }
 
+fn check_dtype(dtype: Dtype) -> Result<()> {
+    let fits = matches!(
+        dtype,
+        Dtype::Uint8 | Dtype::Uint16 | Dtype::Float16 | Dtype::Bfloat16 | Dtype::Float32
+    );
+    check(fits, || {
+        format!(
+            "ToDtype: dtype {}, expected uint8, uint16, float16, bfloat16 or float32",
+            dtype.name()
+        )
+    })
+}
+
+fn check_normalize(mean: &[f32], std: &[f32]) -> Result<()> {
+    let fits = mean.len() == std.len()
+        && matches!(mean.len(), 1 | 3)
+        && std.iter().all(|&s| s.is_finite() && s != 0.0);
+    check(fits, || {
+        format!(
+            "Normalize: mean {mean:?} and std {std:?}, expected as many of each as channels and no zero std"
+        )
+    })
+}
+
 impl Operation {
     /// Refuses impossible arguments, naming them.
     pub fn check(&self) -> Result<()> {
@@ -279,32 +303,8 @@ impl Operation {
             } => check(matches!(n, 1 | 3), || {
                 format!("Grayscale: num_output_channels {n}, expected 1 or 3")
             }),
-            Self::ToDtype { dtype, .. } => check(
-                matches!(
-                    dtype,
-                    Dtype::Uint8
-                        | Dtype::Uint16
-                        | Dtype::Float16
-                        | Dtype::Bfloat16
-                        | Dtype::Float32
-                ),
-                || {
-                    format!(
-                        "ToDtype: dtype {}, expected uint8, uint16, float16, bfloat16 or float32",
-                        dtype.name()
-                    )
-                },
-            ),
-            Self::Normalize { mean, std } => check(
-                mean.len() == std.len()
-                    && matches!(mean.len(), 1 | 3)
-                    && std.iter().all(|&s| s.is_finite() && s != 0.0),
-                || {
-                    format!(
-                        "Normalize: mean {mean:?} and std {std:?}, expected as many of each as channels and no zero std"
-                    )
-                },
-            ),
+            Self::ToDtype { dtype, .. } => check_dtype(*dtype),
+            Self::Normalize { mean, std } => check_normalize(mean, std),
         }
     }
 
