@@ -19,6 +19,7 @@ __all__ = [
     "IMAGENET_STD",
     "CenterCrop",
     "Decode",
+    "Follow",
     "Grayscale",
     "Normalize",
     "Pad",
@@ -396,3 +397,31 @@ class Normalize(Transform):
 
     def _arguments(self) -> dict[str, Any]:
         return {"mean": self.mean, "std": self.std}
+
+
+@dataclass(frozen=True)
+class Follow(Transform):
+    """Takes an image where another field's image goes, with the same random numbers: masks, and pairs of images.
+
+    All geometry of ``field``'s transforms is done to it, sampled as ``interpolation`` says, with ``fill`` from outside;
+    effects on values are left out. ``effects=True``, for images that are to look alike, does the whole list to it, but
+    for ``Grayscale``, ``ToDtype`` and ``Normalize``. ``Decode`` may stand before it, ``ToDtype`` and ``Normalize``
+    after it. Both images of a sample must have the same size.
+    """
+
+    field: str = "image"
+    interpolation: str = "nearest"
+    fill: int | Sequence[int] = 0
+    effects: bool = False
+    op: ClassVar[str] = "follow"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.field, str):
+            raise TypeError(f"field={self.field!r}: expected the name of a field")
+        _interpolation(self.interpolation)
+        _fill(self.fill)
+        _check.boolean("effects", self.effects)
+
+    def _arguments(self) -> dict[str, Any]:
+        mask = {"interpolation": self.interpolation, "fill": list(_fill(self.fill))}
+        return {"field": self.field, "mask": None if self.effects else mask}

@@ -60,7 +60,8 @@ def dataset(
         piles = tf.data.Dataset.from_generator(
             lambda: map(pick, _piles.piles(loader, together)), output_signature=signature
         )
-        result = piles.unbatch()
+        # Slices of a pile share its memory; `unbatch` would copy each.
+        result = piles.flat_map(lambda *pile: tf.data.Dataset.from_tensor_slices(pile if len(pile) > 1 else pile[0]))
     # Neither with skipped samples nor in a resumed epoch are there as many batches as in others.
     varies = loader.skips or loader._next.samples > 0
     return result if varies else result.apply(tf.data.experimental.assert_cardinality(len(loader)))

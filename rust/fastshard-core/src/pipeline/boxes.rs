@@ -132,6 +132,12 @@ impl Boxes {
         }))
     }
 
+    /// The field from whose random numbers its image draws.
+    fn draws_as(&self, plan: &Plan) -> usize {
+        let image = self.loaded.and_then(|at| plan.fields[at].image());
+        image.map_or(self.image, |image| image.draws_as)
+    }
+
     /// A row's boxes after what is done to its image.
     pub(super) fn row(
         &self,
@@ -142,10 +148,7 @@ impl Boxes {
     ) -> Result<Moved> {
         let stored: Vec<[f32; 4]> =
             bytemuck::pod_collect_to_vec(place.block.column(field).piece(place.row..place.row + 1));
-        let image = self.loaded.and_then(|at| match &plan.fields[at].work {
-            Work::Image(image) => Some(&**image),
-            _ => None,
-        });
+        let image = self.loaded.and_then(|at| plan.fields[at].image());
         let size =
             ImagePlan::source_size(image, &plan.dataset.fields()[self.image], place, self.image)?;
         let steps = image.map_or(Ok(Vec::new()), |image| image.moves(size, key))?;
@@ -284,7 +287,7 @@ pub(super) fn matrices(
         let place = plan.dataset.locate(drawn.row)?;
         let stored = &plan.dataset.fields()[field.index];
         let size = ImagePlan::source_size(Some(image), stored, &place, field.index)?;
-        let moves = image.moves(size, key(plan, drawn, epoch, field.index))?;
+        let moves = image.moves(size, key(plan, drawn, epoch, image.draws_as))?;
         let back = way_back(&moves).unwrap_or(Matrix([[f64::NAN; 3]; 3]));
         matrices.extend(back.0.into_iter().flatten().map(|value| value as f32));
         sizes.extend([i64::from(size.1), i64::from(size.0)]);
@@ -343,7 +346,7 @@ pub(super) fn of_rows(plan: &Plan, rows: &[Drawn], epoch: u64) -> Result<Vec<Opt
                 plan,
                 &place,
                 field.index,
-                key(plan, drawn, epoch, boxes.image),
+                key(plan, drawn, epoch, boxes.draws_as(plan)),
             );
             row.map_err(|error| plan.dataset.blame(drawn.row, &place, error))
         });

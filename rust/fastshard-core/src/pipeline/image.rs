@@ -15,7 +15,7 @@ use crate::format::Column;
 use crate::pixels::{Depth, PixelFormat, Rect, Scratch};
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};
-use crate::transform::{DecodeOptions, Finish, Layout, Move, Operation, Recipe, Source};
+use crate::transform::{DecodeOptions, Finish, Layout, Mask, Move, Operation, Recipe, Source};
 
 /// For what draws nothing.
 const NOBODY: Key = Key {
@@ -53,6 +53,10 @@ pub(crate) struct ImagePlan {
     pub(super) finish: Finish,
     /// (height, width) of every output, where that is known beforehand.
     size: Option<[u32; 2]>,
+    /// The field from whose random numbers it draws: its own, or one that it follows.
+    pub(super) draws_as: usize,
+    /// How it is sampled instead, if it is a mask.
+    mask: Option<Mask>,
 }
 
 pub(super) fn pixel_tensor(field: &Field) -> Option<(PixelFormat, [u32; 2])> {
@@ -227,7 +231,42 @@ impl ImagePlan {
             size: operations
                 .iter()
                 .fold(size, |size, operation| operation.output_size(size)),
+            draws_as: index,
+            mask: None,
         })
+    }
+
+    /// Draws the random numbers of another field. `shift`: by how many places its list begins earlier than this one.
+    pub(super) fn follow(&mut self, field: usize, mask: Option<Mask>, shift: isize) -> Result<()> {
+        if let Some(mask) = &mask {
+            let fill = [Operation::Pad {
+                padding: [0; 4],
+                fill: mask.fill.clone(),
+            }];
+            check_fill(&fill, self.format)?;
+        }
+        for (at, _) in &mut self.steps {
+            *at = at.saturating_add_signed(-shift);
+        }
+        (self.draws_as, self.mask) = (field, mask);
+        Ok(())
+    }
+
+    /// For an untouched image.
+    fn blank(&self, width: u32, height: u32) -> Recipe {
+        self.seen(Recipe::new(width, height))
+    }
+
+    fn seen(&self, recipe: Recipe) -> Recipe {
+        match &self.mask {
+            Some(mask) => recipe.of_mask(mask),
+            None => recipe,
+        }
+    }
+
+    /// How it is sampled instead of as its operations say.
+    pub(super) fn mask(&self) -> Option<&Mask> {
+        self.mask.as_ref()
     }
 
     /// How images are decoded, where they are.
@@ -314,7 +353,7 @@ impl ImagePlan {
 
     /// Where geometry takes the places of an image of this width and height.
     pub(super) fn moves(&self, (width, height): (u32, u32), key: Key) -> Result<Vec<Move>> {
-        let mut recipe = Recipe::tracked(width, height);
+        let mut recipe = self.seen(Recipe::tracked(width, height));
         apply(&self.steps, &mut recipe, key)?;
         Ok(recipe.moves().collect())
     }
@@ -333,7 +372,7 @@ impl ImagePlan {
 
     /// The recipe of the prefix alone.
     pub(super) fn start(&self, width: u32, height: u32) -> Result<Recipe> {
-        let mut recipe = Recipe::new(width, height);
+        let mut recipe = self.blank(width, height);
         apply(&self.steps[..self.prefix], &mut recipe, NOBODY)?;
         Ok(recipe)
     }
@@ -515,7 +554,7 @@ impl ImageWorker {
             kept.entry.write(row, [height, width], pixels);
             (&*pixels, [height, width])
         };
-        let mut recipe = Recipe::new(width, height);
+        let mut recipe = plan.blank(width, height);
         plan.go_on(&mut recipe, key)?;
         let source = Source {
             pixels,

@@ -115,6 +115,7 @@ fn open(
         field.name,
         options,
         operations,
+        plan.mask(),
         [env!("CARGO_PKG_VERSION"), LIBJPEG_TURBO],
     ]);
     let key = blake3::hash(what.to_string().as_bytes()).to_hex();

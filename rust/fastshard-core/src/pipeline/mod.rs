@@ -13,6 +13,7 @@ mod arrange;
 mod batch;
 mod batch_transform;
 mod boxes;
+mod follow;
 mod gather;
 mod image;
 mod iterator;

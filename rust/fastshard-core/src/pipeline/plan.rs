@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::available_threads;
 use super::batch_transform::{BatchOperation, Mix};
 use super::boxes::{self, Boxes, Role};
+use super::follow;
 use super::image::{ImagePlan, pixel_tensor};
 use super::iterator::Batches;
 use super::keep::{CacheSpec, Keeping, keep};
@@ -207,6 +208,14 @@ impl PlannedField {
     pub(super) fn sequence(&self) -> Option<(&Self, &Sequence)> {
         match &self.work {
             Work::Sequence(sequence) => Some((self, sequence)),
+            _ => None,
+        }
+    }
+
+    /// What is done to its images, if anything.
+    pub(super) fn image(&self) -> Option<&ImagePlan> {
+        match &self.work {
+            Work::Image(image) => Some(image),
             _ => None,
         }
     }
@@ -561,15 +570,22 @@ fn keep_fields(
 
 fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedField> {
     let field = &dataset.fields()[index];
-    let operations = spec
+    let asked = spec
         .transforms
         .get(&field.name)
         .map_or(&[][..], Vec::as_slice);
+    let followed = follow::expanded(dataset, field, asked, spec)?;
+    let operations = followed
+        .as_ref()
+        .map_or(asked, |followed| &followed.operations);
     let classes = mixes(spec)
         .find(|mix| mix.label == field.name)
         .map(|mix| mix.num_classes);
     let (work, dtype, shape) =
-        if let Some(image) = ImagePlan::new(dataset, field, operations, spec.layout)? {
+        if let Some(mut image) = ImagePlan::new(dataset, field, operations, spec.layout)? {
+            if let Some(followed) = followed.as_ref() {
+                image.follow(followed.field, followed.mask.clone(), followed.shift)?;
+            }
             let (dtype, shape) = (image.dtype(), image.shape()?);
             (Work::Image(Box::new(image)), Some(dtype), shape)
         } else if !operations.is_empty() {

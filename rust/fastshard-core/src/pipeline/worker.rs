@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::OpenBatch;
+use super::follow;
 use super::gather::Gather;
 use super::image::ImageWorker;
 use super::plan::{Plan, PlannedField, Work};
@@ -204,8 +205,11 @@ impl<'a> Worker<'a> {
                     seed: spec.seed,
                     epoch: self.epoch,
                     row: drawn.key,
-                    field: field.index as u64,
+                    field: image.draws_as as u64,
                 };
+                if image.draws_as != field.index {
+                    follow::check_sizes(self.plan, field.index, image, place)?;
+                }
                 worker.run(image, place, key, |found| {
                     expect_size(image.size(), found).map(|()| out)
                 })

@@ -8,6 +8,8 @@
 //! A stage may warp instead of resizing: crops and flips before a warp and further warps become part of its matrix. A warp
 //! never averages, so that resizing (with its wider filter) and warping have a stage each, in whichever order.
 
+use serde::{Deserialize, Serialize};
+
 use super::matrix::Matrix;
 use super::moves::Move;
 use super::warp::{Padding, Sampling, Warp};
@@ -208,6 +210,33 @@ pub struct Canvas {
     stages: Vec<Stage>,
     /// Where places went, if somebody wants to know.
     moves: Option<Vec<Move>>,
+    /// How another image that goes the same way is sampled, and what comes in from outside of it.
+    mask: Option<Mask>,
+}
+
+/// How an image is sampled that goes where another one goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mask {
+    /// In place of what the operations say.
+    pub interpolation: Interpolation,
+    /// What comes in from outside: one value for all channels, or one each.
+    pub fill: Vec<u16>,
+}
+
+impl Mask {
+    /// Of a warp.
+    fn sampling(&self, asked: &Sampling) -> Sampling {
+        let interpolation = match self.interpolation {
+            Interpolation::Nearest => Interpolation::Nearest,
+            _ => Interpolation::Bilinear,
+        };
+        Sampling {
+            interpolation,
+            padding: asked.padding,
+            fill: self.fill.clone(),
+        }
+    }
 }
 
 impl Canvas {
@@ -217,7 +246,13 @@ impl Canvas {
         Self {
             stages: vec![Stage::new(width, height)],
             moves: None,
+            mask: None,
         }
+    }
+
+    /// From here on sampled in another way than operations say.
+    pub fn sampled_as(&mut self, mask: &Mask) {
+        self.mask = Some(mask.clone());
     }
 
     /// The same, which also notes where places go.
@@ -274,6 +309,10 @@ impl Canvas {
         if before == (width, height) {
             return;
         }
+        let filter = self.mask.as_ref().map_or(filter, |mask| Filter {
+            interpolation: mask.interpolation,
+            antialias: true,
+        });
         self.last().harden();
         let stage = self.last();
         let stage = if !stage.resamples() && stage.is_whole() {
@@ -298,6 +337,8 @@ impl Canvas {
         if before == (width, height) && matrix.is_identity() {
             return;
         }
+        let own = self.mask.as_ref().map(|mask| mask.sampling(sampling));
+        let sampling = own.as_ref().unwrap_or(sampling);
         self.last().harden();
         let mut warp = self.last().joined(sampling).unwrap_or_else(|| {
             self.next_stage();
@@ -346,6 +387,7 @@ impl Canvas {
             return;
         }
         let corner = (f64::from(left), f64::from(top));
+        let fill = (self.mask.as_ref()).map_or_else(|| fill.to_vec(), |mask| mask.fill.clone());
         self.last().harden();
         let stage = self.last();
         let stage = if stage.is_whole() {
@@ -359,7 +401,7 @@ impl Canvas {
         if stage.flip_y {
             std::mem::swap(&mut top, &mut bottom);
         }
-        stage.fill = fill.to_vec();
+        stage.fill = fill;
         let view = &mut stage.view;
         *view = View {
             x: view.x - i64::from(left),

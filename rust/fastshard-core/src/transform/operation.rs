@@ -10,7 +10,7 @@ use super::erasing::RandomErasing;
 use super::nested::{RandomApply, RandomChoice};
 use super::random_warp::{RandomAffine, RandomPerspective, RandomRotation};
 use super::recipe::Recipe;
-use super::{Filter, Interpolation};
+use super::{Filter, Interpolation, Mask};
 use crate::codec::MAX_PIXELS;
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat};
@@ -19,6 +19,16 @@ use crate::schema::Dtype;
 
 /// The largest side of an output; far beyond any model's input, well below what overflows.
 pub(super) const MAX_SIDE: u32 = 1 << 15;
+
+/// Going where another field's image goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Follow {
+    /// The other field.
+    pub field: String,
+    /// How this one is sampled, and its values left alone; without, all of the list is done to it.
+    pub mask: Option<Mask>,
+}
 
 /// One entry of a field's transform list. Sizes are (height, width), as in torchvision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,6 +112,8 @@ pub enum Operation {
     AutoAugment(AutoAugment),
     RandomApply(RandomApply),
     RandomChoice(RandomChoice),
+    /// What another field's list does to its image, with the same random numbers.
+    Follow(Follow),
     ToDtype {
         dtype: Dtype,
         scale: bool,
@@ -240,6 +252,12 @@ impl Operation {
             Self::AutoAugment(augment) => augment.check(),
             Self::RandomApply(list) => list.check(),
             Self::RandomChoice(list) => list.check(),
+            Self::Follow(follow) => check(false, || {
+                format!(
+                    "Follow({:?}): only loaders have another field to follow",
+                    follow.field
+                )
+            }),
             Self::RandomGrayscale { p }
             | Self::RandomInvert { p }
             | Self::RandomPosterize { p, .. }
@@ -305,6 +323,15 @@ impl Operation {
             } => (p, Effect::Sharpness(sharpness_factor)),
             _ => return None,
         })
+    }
+
+    /// Leaves everything as it is, and is neither random nor an effect.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::Pad {
+            padding: [0; 4],
+            fill: vec![0],
+        }
     }
 
     /// The operations in it, or just itself.

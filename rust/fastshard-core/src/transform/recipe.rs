@@ -4,7 +4,7 @@
 //! an effect opens the next section, because the two don't commute (a border would be brightened, an edge blurred).
 
 use super::effect::{Effect, Erase};
-use super::geometry::{Canvas, Stage};
+use super::geometry::{Canvas, Mask, Stage};
 use super::moves::Move;
 use crate::pixels::Rect;
 
@@ -22,6 +22,8 @@ pub struct Recipe {
     /// Painted over in the finished sample.
     erased: Vec<Erase>,
     finished: bool,
+    /// Only geometry counts: effects are drawn, and forgotten.
+    mask: bool,
 }
 
 impl Recipe {
@@ -36,7 +38,16 @@ impl Recipe {
             }],
             erased: Vec::new(),
             finished: false,
+            mask: false,
         }
+    }
+
+    /// The same for an image that goes where another one goes, and whose values stay.
+    #[must_use]
+    pub fn of_mask(mut self, mask: &Mask) -> Self {
+        self.mask = true;
+        self.last().canvas.sampled_as(mask);
+        self
     }
 
     /// The same, which also notes where places go.
@@ -81,7 +92,9 @@ impl Recipe {
 
     /// Queues an effect on the pixels as they are by then.
     pub fn add(&mut self, effect: Effect) {
-        self.last().effects.push(effect);
+        if !self.mask {
+            self.last().effects.push(effect);
+        }
     }
 
     /// From here on the sample has its final values.
@@ -91,7 +104,7 @@ impl Recipe {
 
     /// Paints a rectangle over, before or after the sample gets its final values.
     pub fn erase(&mut self, erase: Erase) {
-        if self.finished {
+        if self.finished && !self.mask {
             self.erased.push(erase);
         } else {
             self.add(Effect::Erase(erase));

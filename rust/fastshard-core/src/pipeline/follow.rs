@@ -1,0 +1,107 @@
+//! Images that go where another field's image goes: masks, and pairs of input and target.
+
+use super::image::ImagePlan;
+use super::plan::{Plan, Spec};
+use crate::dataset::{Dataset, Place};
+use crate::error::{Error, Result};
+use crate::schema::Field;
+use crate::transform::{Mask, Operation};
+
+/// A list with `Follow` in it, written out.
+pub(super) struct Followed {
+    pub(super) operations: Vec<Operation>,
+    /// The field that is followed.
+    pub(super) field: usize,
+    pub(super) mask: Option<Mask>,
+    /// How many places later each operation stands than in the list that is followed.
+    pub(super) shift: isize,
+}
+
+/// Writes the list of a field out, if it follows another: `Decode` before `Follow`, changes of values after it.
+pub(super) fn expanded(
+    dataset: &Dataset,
+    field: &Field,
+    asked: &[Operation],
+    spec: &Spec,
+) -> Result<Option<Followed>> {
+    let Some(at) = asked
+        .iter()
+        .position(|one| matches!(one, Operation::Follow(_)))
+    else {
+        return Ok(None);
+    };
+    let (before, Operation::Follow(follow), after) = (&asked[..at], &asked[at], &asked[at + 1..])
+    else {
+        return Ok(None);
+    };
+    let bad = |what: String| {
+        Error::option(format!(
+            "field {:?}: Follow({:?}): {what}",
+            field.name, follow.field
+        ))
+    };
+    if !matches!(before, [] | [Operation::Decode(_)]) || !after.iter().all(changes_values) {
+        return Err(bad(
+            "only Decode may come before it, and ToDtype and Normalize after it".into(),
+        ));
+    }
+    let index = dataset.field(&follow.field)?;
+    let others = spec
+        .transforms
+        .get(&follow.field)
+        .map_or(&[][..], Vec::as_slice);
+    if follow.field == field.name || others.iter().any(|one| matches!(one, Operation::Follow(_))) {
+        return Err(bad("expected a field that follows none".into()));
+    }
+    let decodes = matches!(others, [Operation::Decode(_), ..]);
+    let rest = &others[usize::from(decodes)..];
+    let kept = |operation: &Operation| match operation {
+        one if changes_values(one) || matches!(one, Operation::Grayscale { .. }) => {
+            Operation::nothing()
+        }
+        one if follow.mask.is_some() && one.is_effect() && one.parts() == [one] => {
+            Operation::nothing()
+        }
+        one => one.clone(),
+    };
+    let operations = before
+        .iter()
+        .cloned()
+        .chain(rest.iter().map(kept))
+        .chain(after.iter().cloned());
+    Ok(Some(Followed {
+        operations: operations.collect(),
+        field: index,
+        mask: follow.mask.clone(),
+        shift: before.len() as isize - isize::from(decodes),
+    }))
+}
+
+fn changes_values(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::ToDtype { .. } | Operation::Normalize { .. }
+    )
+}
+
+/// Refuses a row whose two images have different sizes, since they would not go the same way.
+pub(super) fn check_sizes(
+    plan: &Plan,
+    index: usize,
+    image: &ImagePlan,
+    place: &Place<'_>,
+) -> Result<()> {
+    let fields = plan.dataset.fields();
+    let followed = image.draws_as;
+    let loaded = plan.fields.iter().find(|field| field.index == followed);
+    let loaded = loaded.and_then(|field| field.image());
+    let own = ImagePlan::source_size(Some(image), &fields[index], place, index)?;
+    let others = ImagePlan::source_size(loaded, &fields[followed], place, followed)?;
+    if own == others {
+        return Ok(());
+    }
+    Err(Error::decode(format!(
+        "{:?} is {} x {} (width x height), and {:?}, which it follows, {} x {}",
+        fields[index].name, own.0, own.1, fields[followed].name, others.0, others.1
+    )))
+}
