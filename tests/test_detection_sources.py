@@ -19,12 +19,16 @@ from typer.testing import CliRunner
 
 import fastshard as fs
 from fastshard import _cli
-from fastshard._layouts import LayoutOptions, detect, folder_source
+from fastshard._kinds import recognise
+from fastshard._layouts import detect
+from fastshard._pack_options import SourceOptions
 from fastshard._yolo_names import read_names, read_plain_yaml
 
 
-def source(root, on_error="raise", follow_symlinks=False, **options):
-    return folder_source(str(root), LayoutOptions(**options), follow_symlinks=follow_symlinks, on_error=on_error)
+def source(root, source=None, **options):
+    named = "coco" if source is None and "annotations" in options else source
+    look, kind = recognise(str(root), source=named)
+    return kind.open(look, SourceOptions(**options), "elsewhere")
 
 
 def field(found, name):
@@ -863,12 +867,12 @@ def test_options(coco, yolo, voc, photo_folder, tmp_path):
     root, _ = coco
     assert field(source(root / "val", source="folder"), "image")
     for path, options, named in [
-        (root, {"masks": True}, "masks=True is for source='voc', here it is 'coco'"),
-        (yolo, {"zero_based": True}, "zero_based=True is for source='voc' or 'mot', here it is 'yolo'"),
-        (yolo, {"source": "voc", "annotations": "a"}, "annotations='a' is for source='coco', here it is 'voc'"),
-        (photo_folder, {"drop_unlabeled": True}, "drop_unlabeled=True is for source='coco' or .* here it is 'folder'"),
+        (root, {"masks": True}, "masks=True needs a folder of Pascal VOC's"),
+        (yolo, {"zero_based": True}, "zero_based=True needs a folder of Pascal VOC's or MOT's"),
+        (yolo, {"source": "voc", "annotations": "a"}, "annotations='a' needs a folder of COCO's"),
+        (photo_folder, {"drop_unlabeled": True}, "drop_unlabeled=True needs a folder of COCO's"),
         (voc, {"source": "kitti"}, "source='kitti'"),
-        (voc, {"source": "voc", "csv": "x.csv"}, "source='voc' needs src that is a folder, without csv"),
+        (voc, {"source": "voc", "csv": "x.csv"}, r"csv='x\.csv' needs"),
     ]:
         with pytest.raises(ValueError, match=named):
             fs.pack(path, tmp_path / "packed", **options)
@@ -876,7 +880,7 @@ def test_options(coco, yolo, voc, photo_folder, tmp_path):
         fs.pack(voc, tmp_path / "packed", masks=True, resize=32)
     with pytest.raises(TypeError, match="masks=1"):
         fs.pack(voc, tmp_path / "packed", masks=1)
-    with pytest.raises(ValueError, match=r"annotations='x' needs src that is a folder"):
+    with pytest.raises(TypeError, match="src is list: expected a folder"):
         fs.pack([{"x": 1}], tmp_path / "packed", annotations="x")
 
 

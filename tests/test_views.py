@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 import fastshard as fs
+from fastshard._groups import parts_of_groups
 
 ROWS = 1000
 
@@ -134,6 +135,122 @@ class TestFolds:
     def test_refused(self, ds, k):
         with pytest.raises(ValueError, match="expected an integer from 2 to 1000"):
             ds.kfold(k)
+
+
+def patients(count, seed=0):
+    """Group of each row, few of them large, and a class that goes along with it."""
+    random = np.random.default_rng(seed)
+    sizes = random.geometric(0.2, count)
+    group = random.permutation(np.repeat(np.arange(count), sizes))
+    return group, (group % 7 + random.integers(0, 3, len(group))) // 3
+
+
+@pytest.fixture(scope="module")
+def scans():
+    """Rows of 300 groups, with classes as numbers and multi-hot, and a number for each."""
+    group, label = patients(300)
+    random = np.random.default_rng(4)
+    hot = (random.random((len(group), 5)) < [0.5, 0.3, 0.1, 0.05, 0.02]).astype(np.float32)
+    return fs.from_arrays({"patient": group * 10 - 50, "label": label, "hot": hot, "n": np.arange(len(group))})
+
+
+class TestGroups:
+    @pytest.mark.parametrize("parts", [[0.8, 0.2], [0.7, 0.2, 0.1], [1 / 3, 1 / 3, 1 / 3], [0.995, 0.005], [1.0, 0.0]])
+    @pytest.mark.parametrize("stratify", [None, "label", "hot"])
+    def test_no_group_is_in_two_parts(self, scans, parts, stratify):
+        views = scans.split(parts, group="patient", stratify=stratify, seed=2)
+        assert sorted(n for view in views for n in n_of(view)) == list(range(len(scans)))
+        sides = [set(view.column("patient").tolist()) for view in views]
+        for one, other in itertools.combinations(sides, 2):
+            assert not one & other
+        for view, part in zip(views, parts, strict=True):
+            assert n_of(view) == sorted(n_of(view))
+            assert abs(len(view) - part * len(scans)) <= (3 if stratify is None else 12)
+            assert bool(len(view)) == bool(part)
+
+    @pytest.mark.parametrize("stratify", ["label", "hot"])
+    def test_classes_come_in_proportion(self, scans, stratify):
+        def held(view):
+            values = view.column(stratify)
+            return values.sum(0) if values.ndim > 1 else np.bincount(values, minlength=3)
+
+        whole = held(scans)
+        for view, part in zip(scans.split([0.75, 0.25], group="patient", stratify=stratify), (0.75, 0.25), strict=True):
+            np.testing.assert_allclose(held(view) / whole, part, atol=0.02 if stratify == "label" else 0.05)
+
+    @pytest.mark.parametrize("k", [2, 3, 5])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_the_method_is_that_of_scikit_learn(self, k, seed):
+        group, label = patients(120, seed)
+        group = np.unique(group, return_inverse=True)[1]
+        counts = np.zeros((group.max() + 1, label.max() + 1))
+        np.add.at(counts, (group, label), 1)
+        # Scikit-learn's groups are in the order of their numbers, so ours have to be met in it.
+        part = parts_of_groups(group, counts, [1 / k] * k, np.argsort(group, kind="stable"))
+        folds = StratifiedGroupKFold(k).split(label, label, group)
+        for at, (_, validation) in enumerate(folds):
+            np.testing.assert_array_equal(np.flatnonzero(part == at), validation)
+
+    def test_folds_are_as_even_as_those_of_scikit_learn(self, scans):
+        group = scans.column("patient")
+        theirs = sorted(len(validation) for _, validation in GroupKFold(5).split(group, groups=group))
+        folds = scans.kfold(5, group="patient", seed=8)
+        assert sorted(len(validation) for _, validation in folds) == theirs
+        for train, validation in folds:
+            assert not set(train.column("patient")) & set(validation.column("patient"))
+            assert len(train) + len(validation) == len(scans)
+        assert sorted(n for _, validation in folds for n in n_of(validation)) == list(range(len(scans)))
+
+    def test_stratified_folds_are_as_good_as_those_of_scikit_learn(self, scans):
+        label, group = scans.column("label"), scans.column("patient")
+
+        def unevenness(parts):
+            held = np.array([np.bincount(part, minlength=3) for part in parts]) / np.bincount(label)
+            return held.std(axis=0).mean()
+
+        folds = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(label, label, group)
+        theirs = unevenness([label[validation] for _, validation in folds])
+        ours = unevenness([part.column("label") for _, part in scans.kfold(5, stratify="label", group="patient")])
+        assert ours < max(0.01, 1.5 * theirs)
+
+    def test_the_seed_decides_and_nothing_else(self, scans):
+        one, again, other = (scans.split([0.5, 0.5], group="patient", seed=seed)[1] for seed in (1, 1, 2))
+        assert n_of(one) == n_of(again) != n_of(other)
+        assert one.fingerprint == again.fingerprint
+        by_name = scans.split({"a": 0.5, "b": 0.5}, group="patient", seed=1)
+        assert n_of(by_name["b"]) == n_of(one)
+
+    def test_large_groups_are_placed_as_they_fit(self):
+        group = np.repeat(np.arange(5), [500, 300, 100, 50, 50])
+        ds = fs.from_arrays({"group": group})
+        for seed in range(5):
+            assert [len(part) for part in ds.split([0.9, 0.1], group="group", seed=seed)] == [900, 100]
+            assert [len(part) for part in ds.split([700, 300], group="group", seed=seed)] == [700, 300]
+
+    def test_views_and_texts(self, ds):
+        view = ds.where(label=[0, 1])
+        train, test = view.split([0.6, 0.4], group="text")
+        assert set(train.column("text")).isdisjoint(test.column("text"))
+        assert len(train) + len(test) == len(view)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"parts": [0.2] * 5, "group": "few"}, "group='few': 5 parts of 2 groups"),
+            ({"parts": [0.5, 0.5], "group": "hot"}, "expected one value a row"),
+            ({"parts": [0.5, 0.5], "group": "few", "stratify": "odd"}, "numbers of at least 0"),
+        ],
+    )
+    def test_what_can_not_be_is_refused(self, options, message):
+        odd = np.full((10, 3), -1.0)
+        ds = fs.from_arrays({"few": np.arange(10) % 2, "hot": np.eye(10), "odd": odd})
+        with pytest.raises(ValueError, match=message):
+            ds.split(**options)
+
+    def test_an_empty_view_has_empty_parts(self, scans):
+        for stratify in (None, "label", "hot"):
+            parts = scans[:0].split([0.5, 0.5], group="patient", stratify=stratify)
+            assert [len(part) for part in parts] == [0, 0]
 
 
 class TestSubset:

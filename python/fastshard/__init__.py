@@ -40,6 +40,8 @@ from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
 from ._boxes import ConvertBoundingBoxFormat, SanitizeBoundingBoxes, unmap_boxes
 from ._cache import Cache, CacheEntry
 from ._dataset import Dataset, Field, Problem, concat, from_arrays, mix, open
+from ._dicom import DicomFiles
+from ._export import ExportReport, export
 from ._fastshard import (
     CorruptionError,
     DecodeError,
@@ -97,6 +99,8 @@ __all__ = [
     "Dataset",
     "Decode",
     "DecodeError",
+    "DicomFiles",
+    "ExportReport",
     "FastshardError",
     "Field",
     "Follow",
@@ -142,6 +146,7 @@ __all__ = [
     "__version__",
     "build_info",
     "concat",
+    "export",
     "from_arrays",
     "mix",
     "open",

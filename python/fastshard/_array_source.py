@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ._fastshard import SourceError
-from ._source import class_field
+from ._source import StreamSource, class_field, ipc_stream
 from ._statistics import Statistics
 
 __all__ = ["ArraySource", "array_files", "array_readers"]
@@ -73,7 +73,7 @@ class _Member:
         return np.frombuffer(data, self.dtype).reshape(rows, *self.shape[1:])
 
 
-class ArraySource:
+class ArraySource(StreamSource):
     """Arrays of equally many rows, a field each, as record batches of up to 16 MiB.
 
     Raises SourceError for arrays that can't be stored or differ in length, and for classes that have no name; rows
@@ -110,10 +110,7 @@ class ArraySource:
         for start in range(0, self._rows, self._block_rows):
             rows = min(self._block_rows, self._rows - start)
             batch = pa.record_batch({name: self._column(name, start, rows) for name in self._readers})
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            yield bytes(sink.getvalue().to_pybytes())
+            yield ipc_stream(batch)
 
     def described(self) -> dict[str, Any]:
         """What the manifest keeps of the fields beside their types; complete after the last chunk."""

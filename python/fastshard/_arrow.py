@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ._dataset import Dataset, Field
 
-__all__ = ["read_column", "read_schema", "read_table"]
+__all__ = ["list_values", "numpy_values", "read_column", "read_schema", "read_table", "take_block"]
 
 # Rows gathered at a time when a view is out of order: bounds what one gathered chunk can hold far below the 2 GiB that
 # Arrow's 32-bit offsets allow.
@@ -48,15 +48,15 @@ def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
         raise ValueError(f"column {name!r}: images have different sizes; use a Loader, or encoded(i) for the bytes")
     chunks = read_table(dataset._whole(), [name]).column(0).chunks
     if field is not None and field.is_list:
-        lists = [one for chunk in chunks for one in _lists(chunk, field)]
+        lists = [one for chunk in chunks for one in list_values(chunk, field)]
         values = np.empty(len(lists), object)
         values[:] = lists
         return values[dataset._row_numbers()]
-    values = np.concatenate([_numpy(chunk, field) for chunk in chunks]) if chunks else np.empty(0)
+    values = np.concatenate([numpy_values(chunk, field) for chunk in chunks]) if chunks else np.empty(0)
     return values[dataset._row_numbers()]
 
 
-def _lists(chunk: pa.ListArray, field: Field) -> list[NDArray[Any]]:
+def list_values(chunk: pa.ListArray, field: Field) -> list[NDArray[Any]]:
     """The lists of a chunk, each a view of it."""
     values = chunk.values.flatten() if pa.types.is_fixed_size_list(chunk.values.type) else chunk.values
     elements = values.to_numpy().astype(field.dtype, copy=False).reshape(-1, *(field.shape or ()))
@@ -64,7 +64,8 @@ def _lists(chunk: pa.ListArray, field: Field) -> list[NDArray[Any]]:
     return [elements[start:end] for start, end in itertools.pairwise(offsets)]
 
 
-def _numpy(chunk: pa.Array, field: Field | None) -> NDArray[Any]:
+def numpy_values(chunk: pa.Array, field: Field | None) -> NDArray[Any]:
+    """The values of a chunk in the type and shape of their field."""
     if isinstance(chunk, pa.ExtensionArray):
         chunk = chunk.storage
     if isinstance(chunk, pa.FixedSizeListArray):
@@ -81,12 +82,13 @@ def _take(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     batches = table.to_batches()
     starts = np.cumsum([0] + [batch.num_rows for batch in batches])
     blocks = [
-        _take_block(batches, starts, rows[start : start + _TAKE_ROWS]) for start in range(0, len(rows), _TAKE_ROWS)
+        take_block(batches, starts, rows[start : start + _TAKE_ROWS]) for start in range(0, len(rows), _TAKE_ROWS)
     ]
     return pa.concat_tables(blocks) if blocks else table.slice(0, 0)
 
 
-def _take_block(batches: list[pa.RecordBatch], starts: NDArray[np.int64], rows: NDArray[np.int64]) -> pa.Table:
+def take_block(batches: list[pa.RecordBatch], starts: NDArray[np.int64], rows: NDArray[np.int64]) -> pa.Table:
+    """Rows in any order, of batches whose first rows are ``starts``. What they hold must stay below 2 GiB."""
     homes = np.searchsorted(starts, rows, side="right") - 1
     order = np.argsort(homes, kind="stable")
     pieces = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from . import _fastshard
 from ._cache import Cache
 from ._dataset import Dataset
 from ._fastshard import FastshardError
+from ._kinds import recognise
 from ._loader import Loader
 from ._pack import pack as pack_dataset
 from ._parse import parse_transform
@@ -40,7 +42,8 @@ app = typer.Typer(
     "  fastshard pack photos/ pets/                 a folder for each class\n\n"
     "  fastshard inspect pets/                      what is in it\n\n"
     "  fastshard preview pets/ grid.png             a picture of some samples\n\n"
-    "  fastshard bench pets/                        how fast this machine reads it",
+    "  fastshard bench pets/                        how fast this machine reads it\n\n"
+    "  fastshard export pets/ out/ --to folder      files again, also for other libraries",
 )
 
 
@@ -114,6 +117,11 @@ def _columns(items: list[str] | None, header: bool) -> list[str | int] | None:
     return [item if header or not item.isdecimal() else int(item) for item in items] if items else None
 
 
+def _window(text: str | None) -> str | tuple[float, float] | None:
+    numbers = re.fullmatch(r"\s*(-?[\d.]+)\s*,\s*([\d.]+)\s*", text or "")
+    return (float(numbers[1]), float(numbers[2])) if numbers else text
+
+
 def _missing(text: str) -> str | float:
     try:
         return float(text)
@@ -146,6 +154,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
     "--no-label 'No Finding' --gray\n\n"
     "fastshard pack coco/ coco-val/ --annotations annotations/instances_val2017.json\n\n"
     "fastshard pack pets/ pets-seekable/ --seekable yes\n\n"
+    "fastshard pack 'train-{000000..000099}.tar' train/\n\n"
     "fastshard pack HIGGS.csv.gz higgs/ --no-header --label 0 --features all --type 0=int64",
 )
 def pack(
@@ -153,13 +162,14 @@ def pack(
         str,
         typer.Argument(
             metavar="SRC",
-            help="Folder of images: a folder for each class, or see --csv. Or a table: .csv, .tsv (also .gz), "
-            ".parquet, .arrow, .feather. Or a dataset.",
+            help="Folder of images: a folder for each class, or see --csv; or a ZIP of one. Or a table: .csv, .tsv "
+            "(also .gz), .parquet, .arrow, .feather. Or WebDataset .tar, TFRecord, MDS (also .gz). Or a dataset. "
+            "Several files: a pattern, such as 'train-{000..009}.tar' or 'data/*.tfrecord'.",
         ),
     ],
     dst: Annotated[str, typer.Argument(metavar="DST", help="Folder of the dataset; appears when all is done.")],
     source: Annotated[
-        str | None, typer.Option(help="Layout of the folder, if its names don't say: coco, yolo, voc, mot, or folder.")
+        str | None, typer.Option(help="What SRC is, such as webdataset or folder, where it isn't what it seems.")
     ] = None,
     annotations: Annotated[str | None, typer.Option(help="Of COCO: the JSON file, from here or from SRC.")] = None,
     masks: Annotated[
@@ -208,10 +218,19 @@ def pack(
     ] = "header",
     max_pixels: Annotated[int, typer.Option(help="Refuse images that declare more.")] = 89_478_485,
     follow_symlinks: Annotated[bool, typer.Option("--follow-symlinks", help="Also links that leave SRC.")] = False,
+    pickles: Annotated[
+        str, typer.Option(help="Pickles in archives: refuse, or bytes, which keeps them as such, unread.")
+    ] = "refuse",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there.")] = False,
+    window: Annotated[
+        str | None, typer.Option(help="Of DICOM: file (default), auto, stored, or CENTER,WIDTH such as 40,400.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Pack a folder of images, with or without a CSV file, into a dataset."""
+    """Pack a folder of images, with or without a CSV file, or another source of samples, into a dataset."""
+    if not quiet:
+        look, kind = recognise(src, has_csv=csv is not None, source=source)
+        print(f"{look}: {kind.title}")
     report = pack_dataset(
         src,
         dst,
@@ -245,8 +264,10 @@ def pack(
         check=check,
         max_pixels=max_pixels,
         follow_symlinks=follow_symlinks,
+        pickles=pickles,
         overwrite=overwrite,
         progress=False if quiet else None,
+        window=_window(window),
     )
     if not quiet:
         print(report)
@@ -278,6 +299,61 @@ def verify(dataset: DatasetArgument, threads: Threads = None, quiet: Quiet = Fal
         raise typer.Exit(1)
     if not quiet:
         print(f"{dataset}: {len(opened):,} rows in {len(opened.manifest['shards']):,} shards, all as they were written")
+
+
+@_command(
+    hint=": nothing is left behind",
+    example="fastshard export pets/ photos/ --to folder\n\n"
+    "fastshard export pets/ tars/ --to webdataset --name train --shard-size 1GB\n\n"
+    "fastshard export pets/ parquet/ --to parquet --field image --field label\n\n"
+    "fastshard export boxes/ coco/ --to coco --categories instances.json",
+)
+def export(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the files; appears when all is done.")],
+    to: Annotated[str, typer.Option(help="folder (of images), webdataset, parquet, tfrecord or coco.")],
+    field: Annotated[list[str] | None, typer.Option(help="Only this field; can be given several times.")] = None,
+    label: Annotated[str | None, typer.Option(help="Of folder: the field whose classes become folders.")] = None,
+    name: Annotated[str | None, typer.Option(help="What names of files begin with, such as train.")] = None,
+    shard_size: Annotated[
+        str | None, typer.Option(help="About what a file holds, of webdataset, parquet and tfrecord; 256MiB.")
+    ] = None,
+    categories: Annotated[
+        Path | None, typer.Option(help="Of coco: a JSON file with a list of {id, name}, or with 'categories'.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of folder and coco; by default all cores.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a dataset as files for other programs: class folders, WebDataset, Parquet, TFRecord or COCO.
+
+    Images come out byte for byte as the dataset stores them, and every row is held against its checksum first.
+    """
+    from ._export import export as export_dataset
+
+    report = export_dataset(
+        dataset,
+        out,
+        to=to,
+        fields=field,
+        label=label,
+        name=name,
+        shard_size=int(shard_size) if shard_size is not None and shard_size.isdecimal() else shard_size,
+        categories=None if categories is None else _categories(categories),
+        num_threads=threads,
+        overwrite=overwrite,
+        progress=False if quiet else None,
+    )
+    if not quiet:
+        print(report)
+
+
+def _categories(path: Path) -> list[dict[str, Any]]:
+    found = json.loads(path.read_bytes())
+    listed = found.get("categories") if isinstance(found, dict) else found
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise ValueError(f"{path}: expected a JSON list of objects with id and name, or one under 'categories'")
+    return listed
 
 
 @_command(

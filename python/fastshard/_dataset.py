@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow.compute as pc
     from numpy.typing import ArrayLike, NDArray
 
+    from ._export import ExportReport
+
     Rows = range | NDArray[np.int64]
 
 __all__ = ["Dataset", "Field", "Problem", "concat", "from_arrays", "mix", "open"]
@@ -227,25 +229,35 @@ class Dataset:
         parts: Sequence[float] | Mapping[str, float],
         stratify: str | None = None,
         seed: int = 0,
+        group: str | None = None,
     ) -> tuple[Dataset, ...] | dict[str, Dataset]:
         """Cuts the rows into random parts that share none: ``train, val = ds.split([0.9, 0.1], stratify="label")``.
 
         ``parts``: fractions that add up to 1, or numbers of rows that add up to all; as a list, which gives a tuple, or
         by name, which gives a dict. ``stratify`` names a field whose values come in every part as often as in the whole
         (as scikit-learn's ``train_test_split`` does it). The same for the same rows and seed. Rows keep their order.
+
+        ``group`` names a field of which no value may be in two parts: ``ds.split([0.8, 0.2], group="Patient ID")``.
+        Parts are then as large as the groups allow, and with ``stratify`` about as rich in each value; the groups that
+        are hardest to place come first, each to where the parts are then filled most evenly (the method of
+        scikit-learn's ``StratifiedGroupKFold``). ``stratify`` may then be a multi-hot field as well. Every part gets a
+        group; ValueError if there are fewer groups than parts.
         """
         from . import _views
 
-        return _views.split(self, parts, stratify, seed)
+        return _views.split(self, parts, stratify, seed, group)
 
-    def kfold(self, k: int, stratify: str | None = None, seed: int = 0) -> list[tuple[Dataset, Dataset]]:
+    def kfold(
+        self, k: int, stratify: str | None = None, seed: int = 0, group: str | None = None
+    ) -> list[tuple[Dataset, Dataset]]:
         """``k`` pairs (train, validation) for cross-validation; each row is in one validation part.
 
-        With ``stratify``, parts get as many of each value as scikit-learn's ``StratifiedKFold`` gives them.
+        With ``stratify``, parts get as many of each value as scikit-learn's ``StratifiedKFold`` gives them; with
+        ``group``, no value of that field is on both sides, see ``split``.
         """
         from . import _views
 
-        return _views.kfold(self, k, stratify, seed)
+        return _views.kfold(self, k, stratify, seed, group)
 
     def subset(self, size: float, stratify: str | None = None, seed: int = 0) -> Dataset:
         """A random part: a fraction (a float up to 1.0) or a number of rows (an int). Rows keep their order.
@@ -325,6 +337,15 @@ class Dataset:
         from . import _hf
 
         return _hf.to_hf(self)
+
+    def export(self, out: str | os.PathLike[str], *, to: str, **options: Any) -> ExportReport:
+        """Writes the rows as files that other programs read: ``"folder"``, ``"webdataset"``, ``"parquet"`` ...
+
+        ``options`` are those of ``fastshard.export``, which says what each format holds.
+        """
+        from ._export import export
+
+        return export(self, out, to=to, **options)
 
     def verify(self, num_threads: int | None = None, progress: bool | None = None) -> list[Problem]:
         """Reads every byte of every shard and compares it with its checksums; an empty list means that all is well.

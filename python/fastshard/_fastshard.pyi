@@ -24,10 +24,13 @@ __all__ = [
     "available_threads",
     "build_info",
     "clear_cache",
+    "crc32c",
     "image_format",
     "list_cache",
     "permutation",
     "read_coco",
+    "replace_folder",
+    "sync_file_system",
 ]
 
 __version__: str
@@ -75,6 +78,8 @@ class Dataset:
         self, row: int, fields: list[str], ops: Mapping[str, str]
     ) -> dict[str, NDArray[Any] | int | float | bool | str | bytes]:
         """One sample; image fields are decoded after ``ops[field]`` (a JSON list of operations)."""
+    def check(self, rows: bytes) -> None:
+        """Holds rows (little-endian uint64) against their checksums; CorruptionError for the first that differs."""
     def encoded(self, row: int, field: str) -> tuple[bytes, str]:
         """The stored bytes of an image field and its source path."""
 
@@ -143,7 +148,8 @@ class PackJob:
     def push(self, table: bytes, timeout: float) -> bool:
         """Hands over one record batch whose columns hold values (image columns: encoded bytes).
 
-        False: no room yet, try again.
+        An image may be a struct of ``bytes`` and ``path``, and of ``file``, ``offset`` and ``length``: where ``file``
+        is not empty, its bytes are read there. False: no room yet, try again.
         """
     def end_stream(self, statistics: str | None = None) -> None:
         """``statistics``: a JSON object for the manifest."""
@@ -184,11 +190,20 @@ def read_coco(path: str) -> tuple[bytes, str]:
 def image_format(data: bytes) -> str | None:
     """``"jpeg"``, ``"png"``, ``"webp"``, ``"bmp"``, ``"gif"`` or ``"tiff"`` by the first bytes; else None."""
 
+def replace_folder(new: str, old: str) -> None:
+    """Puts a folder in the place of another, in one step where the file system can, and deletes the other."""
+
+def sync_file_system(folder: str) -> None:
+    """Brings all that was written to a folder's file system to disk."""
+
 def list_cache(folder: str) -> list[tuple[str, str, int, int, float, bool]]:
     """``(file, description, bytes, bytes when full, seconds since 1970 when last used, whether in use)``."""
 
 def clear_cache(folder: str) -> tuple[int, int]:
     """Entries removed, and their bytes."""
+
+def crc32c(data: bytes, start: int = 0, end: int | None = None) -> int:
+    """The CRC32C (Castagnoli) of some bytes. Raises ValueError for a part that there isn't."""
 
 def available_threads() -> int:
     """The cores this process may use: affinity and cgroup limits respected."""

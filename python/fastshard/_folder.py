@@ -10,7 +10,7 @@ from ._fastshard import SourceError
 from ._source import FileSource, class_field, first_five
 from ._walk import Found, walk
 
-__all__ = ["folder_source"]
+__all__ = ["classes", "folder_source"]
 
 
 def folder_source(root: str, *, follow_symlinks: bool, on_error: str) -> FileSource:
@@ -26,7 +26,7 @@ def folder_source(root: str, *, follow_symlinks: bool, on_error: str) -> FileSou
         raise SourceError(
             f"{root}: no images found{others}; expected files such as cat/1.jpg, or a CSV given with csv="
         )
-    names, codes = _classes(root, found, on_error) if found.folders else ([], [])
+    names, codes = classes(root, found, on_error) if found.folders else ([], [])
     columns: dict[str, Any] = {"image": pa.array(found.images, pa.string())}
     fields: list[dict[str, Any]] = [{"name": "image", "type": "image"}]
     if names:
@@ -36,7 +36,8 @@ def folder_source(root: str, *, follow_symlinks: bool, on_error: str) -> FileSou
     return FileSource(root, fields, pa.table(columns), provenance, ignored_files=tuple(found.others))
 
 
-def _classes(root: str, found: Found, on_error: str) -> tuple[list[str], list[int]]:
+def classes(root: str, found: Found, on_error: str) -> tuple[list[str], list[int]]:
+    """The classes of the images found, and the number of that of each; none without folders."""
     loose = [path for path in found.images if "/" not in path]
     used = {path.split("/", 1)[0] for path in found.images if "/" in path}
     if not used:

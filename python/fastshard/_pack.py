@@ -1,86 +1,29 @@
-"""Packing: options are checked and the source is read here, all else is done by native threads."""
+"""Packing: options are checked and the source is opened here, all else is done by native threads."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from . import _check, _fastshard
+from . import _check
 from ._dataset import Dataset
-from ._layouts import LayoutOptions, folder_source
-from ._progress import Update, progress_bar
-from ._transforms import MAX_PIXELS, Decode, Resize, ResizePad, Transform
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from ._array_source import ArraySource, Reader
-    from ._repack import DatasetSource
-    from ._rows import RowSource
-    from ._source import FileSource
-    from ._table_source import Part, TableSource
+from ._pack_options import Size, SourceOptions, check_target, image_spec, seekable_spec
+from ._report import PackReport, SkippedRow
+from ._transforms import MAX_PIXELS
 
 __all__ = ["PackReport", "SkippedRow", "pack"]
 
-Source = str | os.PathLike[str] | Dataset | Sequence[Dataset] | Iterable[Mapping[str, Any]] | Mapping[str, Any]
-Size = int | tuple[int, int]
-
-_FOLDER = "src that is a folder"
-_CSV = "csv="
-
-
-class SkippedRow(NamedTuple):
-    """A row that ``on_error="skip"`` left out: its number in the source (from 0), its path, and why."""
-
-    row: int
-    path: str
-    error: str
-
-
-@dataclass(frozen=True)
-class PackReport:
-    """What a pack did. ``bytes`` are those of all shards.
-
-    ``missing_files`` are (row of the CSV file, from 1, or number of the image, annotation or frame; name).
-    """
-
-    path: Path
-    rows: int
-    shards: int
-    bytes: int
-    resumed_shards: int
-    seconds: float
-    skipped: tuple[SkippedRow, ...] = ()
-    unused_files: tuple[str, ...] = ()
-    ignored_files: tuple[str, ...] = ()
-    missing_files: tuple[tuple[int, str], ...] = ()
-
-    def __str__(self) -> str:
-        rate = self.rows / max(self.seconds, 1e-9)
-        shards = f"{self.shards:,} shard{'s' * (self.shards != 1)}"
-        size = f"{self.rows:,} rows in {shards}, {self.bytes / 2**20:,.1f} MiB"
-        lines = [f"{self.path}: {size}, {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
-        if self.resumed_shards:
-            lines.append(
-                f"  shards that were there already, from a pack that had been stopped: {self.resumed_shards:,}"
-            )
-        lines += _listing("rows skipped", [f"row {row} {path}: {error}" for row, path, error in self.skipped])
-        lines += _listing("rows without a file", [f"row {row}: {name}" for row, name in self.missing_files])
-        lines += _listing("images without a row", self.unused_files)
-        lines += _listing("files ignored: no images", self.ignored_files)
-        return "\n".join(lines)
-
-
-def _listing(title: str, items: Sequence[str]) -> list[str]:
-    if not items:
-        return []
-    more = [f"    ... and {len(items) - 5:,} more"] if len(items) > 5 else []
-    return [f"  {title}: {len(items):,}", *(f"    {item}" for item in items[:5]), *more]
+Source = (
+    str
+    | os.PathLike[str]
+    | Sequence[str | os.PathLike[str]]
+    | Dataset
+    | Sequence[Dataset]
+    | Iterable[Mapping[str, Any]]
+    | Mapping[str, Any]
+)
 
 
 def pack(
@@ -118,23 +61,41 @@ def pack(
     check: str = "header",
     max_pixels: int = MAX_PIXELS,
     follow_symlinks: bool = False,
+    pickles: str = "refuse",
     overwrite: bool = False,
     progress: bool | None = None,
+    window: str | tuple[float, float] | None = None,
 ) -> PackReport:
     """Packs a source into a dataset in the folder ``dst``, which appears when all is done, never in part.
 
     A pack that was stopped, even by force, goes on where it was when it is started again with the same arguments.
 
-    **Sources.** A folder: its subfolders are the classes (names sorted, field ``label``, int64), images have the field
-    ``image``; a folder without subfolders gives images alone. A folder with ``csv`` (a path, from here or from the
-    folder; .tsv for tabs): one image a row, found by its path below the folder or by its name anywhere in it; all other
-    columns are kept under their names. An iterable of dicts of bytes (encoded images become an image field), text,
-    numbers, NumPy arrays (fixed shape) and lists of numbers, all samples like the first. A dataset, a view of one, or
-    the folder of one: the same rows, stored as the options say; its checksums are compared first. A list of datasets or
-    views of the same fields: one behind the other, with every class that one of them has (by name; their numbers may
-    change).
+    **Sources.** What ``src`` is shows in its names and its first bytes; ``source`` says it by name: ``"dataset"``,
+    ``"csv"``, ``"coco"``, ``"yolo"``, ``"voc"``, ``"mot"``, ``"huggingface"``, ``"table"``, ``"arrays"``,
+    ``"webdataset"``, ``"tfrecord"``, ``"mds"``, ``"zip"``, ``"dicom"``, ``"folder"``, ``"indexed"`` or ``"iterable"``.
+    Files may be several: a list, a pattern such as ``"train-{000000..000009}.tar"`` or ``"*.tar"``, or a folder with
+    nothing else in it.
+
+    A folder: its subfolders are the classes (names sorted, field ``label``, int64), images have the field
+    ``image``; a folder without subfolders gives images alone. A ZIP file of such a folder. A folder with ``csv`` (a
+    path, from here or from the folder; .tsv for tabs): one image a row, found by its path below the folder or by its
+    name anywhere in it; all other columns are kept under their names. A dataset, a view of one, or the folder of one:
+    the same rows, stored as the options say; its checksums are compared first. A list of datasets or views of the
+    same fields: one behind the other, with every class that one of them has (by name; their numbers may change).
     A table: see below. Arrays: a .npy or .npz file, or a dict of arrays, memory maps, tensors or names of .npy files; a
     field each, read piece by piece.
+
+    An iterable of dicts of bytes (encoded images become an image field), images of PIL's, text, numbers, NumPy arrays
+    (fixed shape) and lists of numbers, all samples like the first. An indexed dataset, such as torchvision's: dicts, or
+    pairs (fields ``image`` and ``label``, with the names in its ``classes``); pictures are kept as the files that they
+    come from, or become PNG.
+
+    **Archives of samples**, streamed and never unpacked. WebDataset .tar files (also .tar.gz, .tgz, .tar.zst): members
+    of one name up to the first dot are a sample; one image is the field ``image``, ``.cls`` is ``label``, ``.txt`` and
+    ``.json`` text (JSON objects of plain values, alike in the first samples, become fields of their own), ``.npy``
+    tensors, the rest bytes, the name ``key``. TFRecord files of tf.train.Example (also .gz): features keep their names;
+    bytes are images, text or bytes, as the first records show, numbers scalars, tensors or lists. MosaicML MDS folders.
+    ``types`` and ``class_names`` are as for iterables. Pickles are refused, or kept unread with ``pickles="bytes"``.
 
     **Tables.** A .csv or .tsv file (also .gz), .parquet, .arrow or .feather, a list of such files of the same columns,
     or a table of pandas, polars or pyarrow; never read whole. ``pack("HIGGS.csv.gz", "higgs", header=False, label=0,
@@ -175,6 +136,10 @@ def pack(
     loading takes the image; ``"list[int64] along boxes"`` says one thing of each box, ``"points[17, 3] along boxes"``
     are its places (x, y and more, in pixels). ``class_names={"labels": [...]}`` names the numbers of such a list.
 
+    **DICOM.** A folder of .dcm files, or a list of them: gray values through the ``window`` that a file names
+    (``"file"``, the default), that of its values (``"auto"``) or ``(center, width)``, as 8-bit PNG; ids, modality and
+    so on as fields. ``fastshard.DicomFiles`` has more options.
+
     **Images.** ``encode``: ``"original"`` keeps the files' bytes (default), ``"jpeg"`` (with ``quality``; default if
     anything changes the image), ``"png"`` or ``"raw"`` (a uint8 tensor, all of one size). ``resize`` and ``resize_pad``
     take what ``Resize`` and ``ResizePad`` take; ``gray`` makes one channel. ``check="decode"`` decodes every image to
@@ -197,319 +162,75 @@ def pack(
     asked, DecodeError for an image that isn't one, TypeError and ValueError for impossible options.
     """
     started = time.monotonic()
-    datasets = _as_datasets(src)
-    is_folder = isinstance(src, (str, os.PathLike)) and not datasets
-    tables = _as_tables(src)
-    arrays = _as_arrays(src)
-    is_folder = is_folder and not tables and not arrays
-    _refuse(not is_folder, _FOLDER, csv=csv, follow_symlinks=follow_symlinks)
-    layout = LayoutOptions(source, annotations, masks, zero_based, drop_unlabeled)
-    _refuse(not is_folder or csv is not None, f"{_FOLDER}, without csv", **vars(layout))
-    _refuse(csv is None, _CSV, file_column=file_column, label_sep=label_sep, no_label=no_label)
-    iterable = not is_folder and not datasets and not arrays
-    _refuse(csv is None and not tables, f"{_CSV} or a table", label=label)
-    _refuse(csv is None and not iterable, f"{_CSV}, a table or an iterable", types=types)
-    _refuse(not tables, "a table", features=features)
-    _refuse(is_folder or bool(datasets), "src that is an iterable", class_names=class_names)
+    from ._kinds import recognise
+
+    asked: dict[str, Any] = {
+        "csv": csv,
+        "file_column": file_column,
+        "label": label,
+        "features": features,
+        "label_sep": label_sep,
+        "no_label": no_label,
+        "types": types,
+        "class_names": class_names,
+        "follow_symlinks": follow_symlinks,
+        "window": window,
+        "annotations": annotations,
+        "masks": _check.boolean("masks", masks),
+        "zero_based": _check.boolean("zero_based", zero_based),
+        "drop_unlabeled": _check.boolean("drop_unlabeled", drop_unlabeled),
+    }
+    if annotations is not None and csv is None and source is None:
+        source = "coco"
+    look, kind = recognise(src, has_csv=csv is not None, source=source)
+    kind.check({**asked, "pickles": None if pickles == "refuse" else pickles})
     spec = {
-        **_image_spec(resize, resize_pad, gray, encode, quality, max_pixels),
-        "seekable": _seekable(seekable),
+        **image_spec(resize, resize_pad, gray, encode, quality, max_pixels),
+        "seekable": seekable_spec(seekable),
         "metadata": _check.one_of("metadata", metadata, ("keep", "drop")),
         "check": _check.one_of("check", check, ("header", "decode")),
         "shard_size": _check.byte_size("shard_size", shard_size),
         "num_threads": 0 if num_threads is None else _check.integer("num_threads", num_threads, 1),
         "on_error": _check.one_of("on_error", on_error, ("raise", "skip")),
         "overwrite": _check.boolean("overwrite", overwrite),
-        "shuffle_seed": _shuffle_seed(is_folder, shuffle, seed),
+        "shuffle_seed": _shuffle_seed(kind.shuffles, shuffle, seed),
     }
     if masks and spec["encode"] != "original":
         raise ValueError("masks=True: masks are stored as they are; expected no resize, resize_pad, gray or encode")
+    options = SourceOptions(
+        **{**asked, "types": types or {}, "class_names": class_names or {}},
+        dtype=dtype,
+        missing=missing,
+        header=_check.boolean("header", header),
+        pickles=_check.one_of("pickles", pickles, ("refuse", "bytes")),
+        resized=resize is not None or resize_pad is not None,
+        on_error=on_error,
+        shard_size=spec["shard_size"],
+        shuffle_seed=spec["shuffle_seed"],
+        progress=progress,
+    )
     target = os.fspath(dst)
-    _check_target(target, overwrite)
-    if datasets:
-        for path in {path for dataset in datasets for path in dataset.paths}:
-            _check_root(str(path), target)
-        return _pack_datasets(datasets, target, spec, progress, started)
-    if tables:
-        from ._table_source import Columns, TableSource
-
-        columns = Columns(label, features, dtype, missing, types or {})
-        parts, kind = _table_parts(tables, _check.boolean("header", header))
-        return _pack_tables(TableSource(parts, columns, spec["shard_size"], kind), target, spec, progress, started)
-    if arrays:
-        from ._array_source import ArraySource
-
-        return _pack_tables(ArraySource(arrays, class_names or {}, spec["shard_size"]), target, spec, progress, started)
-    if not isinstance(src, (str, os.PathLike)):
-        samples = cast("Iterable[Mapping[str, Any]]", src)
-        return _pack_rows(samples, class_names or {}, types or {}, target, spec, progress, started)
-    root = os.fspath(src)
-    _check_root(root, target)
-    if csv is None:
-        resized = resize is not None or resize_pad is not None
-        files = folder_source(root, layout, resized=resized, follow_symlinks=follow_symlinks, on_error=on_error)
-    else:
-        from ._table import TableOptions, table_source
-
-        names = [label] if isinstance(label, (str, int)) else list(label or ())
-        if not all(isinstance(name, str) for name in names):
-            raise TypeError(f"label={label!r}: expected names of columns")
-        options = TableOptions(
-            os.fspath(csv),
-            file_column,
-            cast("list[str]", names) if label is not None else None,
-            label_sep,
-            no_label,
-            types,
-        )
-        files = table_source(root, options, follow_symlinks=follow_symlinks, on_error=on_error)
-    return _pack_files(files, target, spec, progress, started)
+    check_target(target, overwrite)
+    opened = kind.open(look, options, target)
+    return _run(opened, f"{look}: {kind.title}", target, spec, progress, started)
 
 
-def _as_tables(src: Any) -> list[Any]:
-    """The files or frames that a source is, if it is some."""
-    from ._table_names import is_frame, table_kind
+def _run(
+    opened: Any, said: str, target: str, spec: dict[str, Any], progress: bool | None, started: float
+) -> PackReport:
+    from ._pack_job import pack_files, pack_stream
+    from ._source import FileSource
 
-    if is_frame(src):
-        return [src]
-    several = list(src) if isinstance(src, (list, tuple)) else [src]
-    paths = [os.fspath(one) for one in several if isinstance(one, (str, os.PathLike))]
-    named = paths and len(paths) == len(several) and all(table_kind(path) for path in paths)
-    return paths if named and not all(Path(path).is_dir() for path in paths) else []
-
-
-def _as_arrays(src: Any) -> dict[str, Reader]:
-    """The arrays that a source is, if it is some."""
-    is_file = isinstance(src, (str, os.PathLike)) and os.fspath(src).lower().endswith((".npy", ".npz"))
-    if not isinstance(src, Mapping) and not (is_file and not Path(src).is_dir()):
-        return {}
-    from ._array_source import array_files, array_readers
-
-    found = array_readers(src) if isinstance(src, Mapping) else array_files(os.fspath(src))
-    if not found:
-        raise ValueError("src={}: expected at least one array by name")
-    return found
+    if isinstance(opened, FileSource):
+        return pack_files(opened, said, target, spec, progress, started)
+    # The order of a stream is its own.
+    return pack_stream(opened, said, target, {**spec, "shuffle_seed": None}, progress, started)
 
 
-def _table_parts(tables: Sequence[Any], header: bool) -> tuple[list[Part], str]:
-    from ._table_files import file_parts, frame_part
-
-    if isinstance(tables[0], str):
-        return file_parts(tables, header), "table files"
-    return [frame_part(tables[0])], "table"
-
-
-def _refuse(refused: bool, needed: str, **options: Any) -> None:
-    for name, value in options.items():
-        if refused and value is not None and value is not False:
-            raise ValueError(f"{name}={value!r} needs {needed}")
-
-
-def _image_spec(
-    resize: Size | None, resize_pad: Size | None, gray: bool, encode: str | None, quality: int, max_pixels: int
-) -> dict[str, Any]:
-    ops: list[Transform] = [Decode("L", max_pixels=max_pixels)] if _check.boolean("gray", gray) else []
-    if resize is not None and resize_pad is not None:
-        raise ValueError(f"resize={resize!r}, resize_pad={resize_pad!r}: expected one of them")
-    if resize is not None:
-        ops.append(Resize(resize))
-    if resize_pad is not None:
-        ops.append(ResizePad(resize_pad))
-    encode = encode or ("jpeg" if ops else "original")
-    _check.one_of("encode", encode, ("original", "jpeg", "png", "raw"))
-    if ops and encode == "original":
-        raise ValueError(
-            "encode='original' keeps the files' bytes; with resize, resize_pad or gray choose jpeg, png or raw"
-        )
-    return {
-        "ops": [op._spec() for op in ops],
-        "encode": encode,
-        "quality": _check.integer("quality", quality, 1, 100),
-        "max_pixels": _check.integer("max_pixels", max_pixels, 1),
-    }
-
-
-def _seekable(value: bool | str) -> str:
-    if isinstance(value, str):
-        return _check.one_of("seekable", value, ("auto",))
-    return "yes" if _check.boolean("seekable", value) else "no"
-
-
-def _as_datasets(src: Source) -> list[Dataset]:
-    """The datasets that a source is, if it is some."""
-    from ._repack import is_dataset
-
-    if isinstance(src, Dataset):
-        return [src]
-    if isinstance(src, (str, os.PathLike)):
-        return [Dataset(src)] if is_dataset(Path(src)) else []
-    if not isinstance(src, (list, tuple)) or not src or not isinstance(src[0], Dataset):
-        return []
-    for part in src:
-        if not isinstance(part, Dataset):
-            raise TypeError(f"src holds {type(part).__name__}: expected a fastshard.Dataset, as the first of them")
-    return list(src)
-
-
-def _shuffle_seed(is_folder: bool, shuffle: bool | None, seed: int) -> int | None:
+def _shuffle_seed(can_shuffle: bool, shuffle: bool | None, seed: int) -> int | None:
     _check.integer("seed", seed, 0, 2**64 - 1)
-    if shuffle is not None and _check.boolean("shuffle", shuffle) and not is_folder:
+    if shuffle is not None and _check.boolean("shuffle", shuffle) and not can_shuffle:
         raise ValueError(
             "shuffle=True: the samples of an iterable are packed as they come; shuffle them, or the Loader"
         )
-    return seed if is_folder and shuffle is not False else None
-
-
-def _check_target(target: str, overwrite: bool) -> None:
-    # The native core has the last word; this spares the reading of a large source.
-    if not overwrite and Path(target, "manifest.json").exists():
-        raise FileExistsError(
-            f"{target}: there is a dataset already; pack elsewhere, or replace it with overwrite=True"
-        )
-
-
-def _check_root(root: str, target: str) -> None:
-    if not Path(root).exists():
-        raise FileNotFoundError(f"{root}: no such folder")
-    if not Path(root).is_dir():
-        raise NotADirectoryError(
-            f"{root}: expected a folder; a CSV file is given with csv=, beside the folder of its images"
-        )
-    real_root, real_target = os.path.realpath(root), os.path.realpath(target)
-    if os.path.commonpath([real_root, real_target]) == real_root:
-        raise ValueError(f"dst={target!r}: lies in the source {root}; expected another place")
-    if os.path.commonpath([real_root, real_target]) == real_target:
-        # To overwrite it would delete the source.
-        raise ValueError(f"dst={target!r}: the source {root} lies in it; expected another place")
-
-
-def _pack_files(
-    source: FileSource, target: str, spec: dict[str, Any], progress: bool | None, started: float
-) -> PackReport:
-    job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": source.provenance}))
-    with _Session(job, progress) as session:
-        job.start_files(source.root, _ipc(source.table))
-        session.wait()
-    return _report(
-        job,
-        target,
-        started,
-        row_numbers=source.row_numbers,
-        unused_files=source.unused_files,
-        ignored_files=source.ignored_files,
-        missing_files=source.missing_files,
-    )
-
-
-def _pack_rows(
-    samples: Iterable[Mapping[str, Any]],
-    class_names: Mapping[str, Sequence[str]],
-    types: Mapping[str, str],
-    target: str,
-    spec: dict[str, Any],
-    progress: bool | None,
-    started: float,
-) -> PackReport:
-    from ._rows import RowSource
-
-    source = RowSource(samples, class_names, spec["shard_size"], types)
-    provenance = {"source": type(samples).__name__, "kind": "iterable"}
-    job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": provenance}))
-    total = len(samples) if isinstance(samples, Sized) else 0
-    with _Session(job, progress, total) as session:
-        job.start_stream()
-        session.push(source)
-        job.end_stream()
-        session.wait()
-    return _report(job, target, started)
-
-
-def _pack_datasets(
-    datasets: Sequence[Dataset], target: str, spec: dict[str, Any], progress: bool | None, started: float
-) -> PackReport:
-    from ._repack import DatasetSource
-
-    source = DatasetSource(datasets, spec["shard_size"], progress)
-    job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": source.provenance}))
-    with _Session(job, progress, len(source)) as session:
-        job.start_stream()
-        session.push(source)
-        job.end_stream(json.dumps(source.statistics) if source.statistics else None)
-        session.wait()
-    return _report(job, target, started)
-
-
-def _pack_tables(
-    source: TableSource | ArraySource, target: str, spec: dict[str, Any], progress: bool | None, started: float
-) -> PackReport:
-    job = _fastshard.PackJob(target, json.dumps({**spec, "fields": source.fields, "provenance": source.provenance}))
-    with _Session(job, progress, len(source) if isinstance(source, Sized) else 0) as session:
-        job.start_stream()
-        session.push(source)
-        known = source.described()
-        job.end_stream(json.dumps(known) if known else None)
-        session.wait()
-    return _report(job, target, started)
-
-
-class _Session:
-    """A job while it runs: shows its progress, and cancels it when anything goes wrong, Ctrl-C included."""
-
-    def __init__(self, job: _fastshard.PackJob, progress: bool | None, total: int = 0) -> None:
-        self._job = job
-        self._total = total
-        self._bar = progress_bar("packing", progress)
-        self._update: Update
-
-    def __enter__(self) -> _Session:
-        self._update = self._bar.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self._job.cancel()
-        self._bar.__exit__(kind, error, trace)
-
-    def push(self, source: RowSource | DatasetSource | TableSource | ArraySource) -> None:
-        for chunk in source.chunks():
-            while not self._job.push(chunk, 0.05):
-                self._show()
-            self._show()
-
-    def wait(self) -> None:
-        while not self._job.wait(0.05):
-            self._show()
-        self._show()
-
-    def _show(self) -> None:
-        done, total, _, skipped = self._job.progress()
-        self._update(done, total or self._total, skipped)
-
-
-def _ipc(table: Any) -> bytes:
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def _report(
-    job: _fastshard.PackJob, target: str, started: float, row_numbers: Sequence[int] = (), **files: Any
-) -> PackReport:
-    report = json.loads(job.report())
-    if row_numbers:
-        report["skipped"] = [{**item, "row": row_numbers[item["row"]]} for item in report["skipped"]]
-    return PackReport(
-        path=Path(target),
-        rows=report["rows"],
-        shards=report["shards"],
-        bytes=report["bytes"],
-        resumed_shards=report["resumed_shards"],
-        seconds=time.monotonic() - started,
-        skipped=tuple(SkippedRow(item["row"], item["path"], item["error"]) for item in report["skipped"]),
-        **files,
-    )
+    return seed if can_shuffle and shuffle is not False else None

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ._dataset import Dataset
 from ._fastshard import CorruptionError, SourceError
+from ._source import StreamSource, ipc_stream
 from ._statistics import Statistics
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def is_dataset(folder: Path) -> bool:
         return False
 
 
-class DatasetSource:
+class DatasetSource(StreamSource):
     """The rows of datasets, or of views, as record batches: a block at a time, or what a shard should hold.
 
     Every byte is held against its checksum first, since the rows get new ones. Raises CorruptionError for a bad row,
@@ -39,6 +40,8 @@ class DatasetSource:
         self._datasets = datasets
         self._shard_size = shard_size
         self._found = Statistics()
+        parts = [_provenance(dataset) for dataset in datasets]
+        self.provenance = parts[0] if len(parts) == 1 else {"kind": "datasets", "parts": parts}
         self.fields = _united([_described(dataset) for dataset in datasets], datasets)
         for dataset in {id(dataset._opened): dataset for dataset in datasets}.values():
             problems = dataset.verify(progress=progress) if dataset.paths else []  # arrays in memory have no checksums
@@ -60,7 +63,7 @@ class DatasetSource:
                 if not dataset.paths:
                     self._look_at(block)
                 for start in range(0, block.num_rows, rows):
-                    yield _stream(_renumbered(block.slice(start, rows), codes, dataset))
+                    yield ipc_stream(_renumbered(block.slice(start, rows), codes, dataset))
 
     def _look_at(self, block: pa.RecordBatch) -> None:
         """Takes in the float fields of arrays in memory, which nobody has looked at before."""
@@ -80,18 +83,11 @@ class DatasetSource:
                 changed[field["name"]] = np.array([field["class_names"].index(name) for name in own])
         return changed
 
-    @property
-    def statistics(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """What is known of the fields: what one dataset knew of all of its rows, or what arrays turned out to be."""
         if len(self._datasets) == 1 and self._datasets[0]._is_whole():
             return self._datasets[0].statistics or self._found.described()
         return self._found.described()
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Where the rows came from, kept beside where those came from."""
-        parts = [_provenance(dataset) for dataset in self._datasets]
-        return parts[0] if len(parts) == 1 else {"kind": "datasets", "parts": parts}
 
 
 def _provenance(source: Dataset) -> dict[str, Any]:
@@ -136,10 +132,3 @@ def _renumbered(batch: pa.RecordBatch, codes: Mapping[str, NDArray[np.int64]], d
             raise SourceError(f"{dataset._opened.name}: field {name!r} holds the class {old[outside][0]}, {wanted}")
         batch = batch.set_column(at, batch.schema.field(at), pa.array(numbers[old], batch.schema.field(at).type))
     return batch
-
-
-def _stream(batch: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return bytes(sink.getvalue().to_pybytes())

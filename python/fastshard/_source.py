@@ -1,17 +1,56 @@
-"""What every kind of source becomes before it is packed: fields, and a table whose image column holds paths."""
+"""What every kind of source becomes before it is packed: files and a table beside them, or a stream of batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from ._fastshard import SourceError
+from ._report import SkippedRow
 
-__all__ = ["FileSource", "class_field", "first_five", "is_list", "list_field"]
+__all__ = [
+    "MAX_ITEM",
+    "Encoded",
+    "FileSource",
+    "Sample",
+    "StreamSource",
+    "class_field",
+    "first_five",
+    "ipc_stream",
+    "is_list",
+    "list_field",
+]
+
+# Of one value: offsets within a block are 32 bits wide.
+MAX_ITEM = 2**31 - 1
+
+
+class Encoded(NamedTuple):
+    """An encoded image: its bytes, or the place in a file where they lie, and what ``path`` it came from."""
+
+    path: str
+    data: bytes = b""
+    file: str = ""
+    offset: int = 0
+    length: int = 0
+
+    @property
+    def size(self) -> int:
+        """Its bytes, counted."""
+        return self.length if self.file else len(self.data)
+
+
+class Sample(dict[str, Any]):
+    """A sample that knows where it comes from, for errors: a ``place`` in words, its ``row`` in the source."""
+
+    def __init__(self, place: str, row: int, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.place = place
+        self.row = row
 
 
 @dataclass(frozen=True)
@@ -27,6 +66,35 @@ class FileSource:
     missing_files: tuple[tuple[int, str], ...] = field(default=())
     # The number that each row of the table has for the user; empty if it is the row's own.
     row_numbers: tuple[int, ...] = ()
+
+
+class StreamSource:
+    """Record batches, a few at a time, and what is known of them. ``skipped`` grows while ``chunks`` are taken."""
+
+    fields: list[dict[str, Any]]
+    provenance: dict[str, Any]
+    skipped: Sequence[SkippedRow] = ()
+    ignored_files: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        """Rows, as far as is known; else 0."""
+        return 0
+
+    def chunks(self) -> Iterator[bytes]:
+        """One Arrow IPC stream with one record batch for every chunk of rows."""
+        raise NotImplementedError
+
+    def described(self) -> dict[str, Any]:
+        """What the manifest keeps of the fields beside their types; complete after the last chunk."""
+        return {}
+
+
+def ipc_stream(batch: pa.RecordBatch) -> bytes:
+    """A batch as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def class_field(name: str, class_names: Iterable[str]) -> dict[str, Any]:

@@ -12,13 +12,17 @@ import pyarrow as pa
 from pyarrow import csv
 
 from ._fastshard import SourceError
+from ._table_blobs import is_blob
 from ._table_names import table_kind
 from ._table_source import Part, is_number
 
-__all__ = ["file_parts", "frame_part"]
+__all__ = ["file_parts", "frame_part", "hugging_face_part"]
 
 _BLOCK_BYTES = 8 << 20
 _ROWS = 1 << 16
+_BATCH_BYTES = 32 << 20
+_BUFFER_BYTES = 4 << 20
+_STREAMED_ROWS = 64
 _CONVERSION = re.compile(
     r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to ([^:]+): invalid value '(.*)'", re.S
 )
@@ -29,18 +33,24 @@ def file_parts(paths: Sequence[str], header: bool) -> list[Part]:
     """A part for each file. Raises SourceError for one that is empty or isn't what its name says."""
     parts: list[Part] = []
     for path in paths:
-        kind = table_kind(path)
-        if kind is None:
-            raise SourceError(
-                f"{path}: expected a name that ends in .csv, .tsv (also .gz), .parquet, .arrow or .feather"
-            )
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
+        kind = _kind(path)
         try:
             parts.append(_csv_part(path, header, parts) if kind == "csv" else _binary_part(path, kind))
         except (pa.ArrowInvalid, OSError) as error:
             raise SourceError(f"{path}: {error}") from None
     return parts
+
+
+def _kind(path: str) -> str:
+    """By the first bytes or, for text, the name."""
+    with Path(path).open("rb") as file:
+        head = file.read(6)
+    kind = {b"PAR1": "parquet", b"ARRO": "arrow"}.get(head[:4]) or table_kind(path)
+    if kind is None:
+        raise SourceError(f"{path}: expected a name that ends in .csv, .tsv (also .gz), .parquet, .arrow or .feather")
+    return kind
 
 
 def frame_part(frame: Any) -> Part:
@@ -56,19 +66,55 @@ def frame_part(frame: Any) -> Part:
     return Part(name, frame.schema, lambda _: iter(frame.to_batches(max_chunksize=_ROWS)))
 
 
+def hugging_face_part(dataset: Any) -> Part:
+    """A dataset of Hugging Face's, also one that streams, in its order; its images stay encoded."""
+    stored = getattr(dataset, "data", None)
+    rows = _STREAMED_ROWS if stored is None else _rows_a_batch(stored.nbytes // max(1, stored.num_rows))
+
+    def batches(_: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        for table in dataset.with_format("arrow").iter(rows):
+            yield from table.to_batches()
+
+    return Part("the dataset", dataset.features.arrow_schema, batches)
+
+
 def _binary_part(path: str, kind: str) -> Part:
     if kind == "parquet":
         import pyarrow.parquet as pq
 
         columns = pq.read_schema(path)
-        return Part(path, columns, lambda _: _guarded(path, pq.ParquetFile(path).iter_batches(_ROWS)))
-    with pa.ipc.open_file(pa.memory_map(path)) as reader:
-        columns = reader.schema
+        return Part(path, columns, lambda _: _guarded(path, _parquet_batches(path)))
+    columns = next(_ipc_batches(path, schema_only=True))
     return Part(path, columns, lambda _: _guarded(path, _ipc_batches(path)))
 
 
-def _ipc_batches(path: str) -> Iterator[pa.RecordBatch]:
-    with pa.ipc.open_file(pa.memory_map(path)) as reader:
+def _parquet_batches(path: str) -> Iterator[pa.RecordBatch]:
+    import pyarrow.parquet as pq
+
+    # A row group of images can be larger than memory; of numbers, it is read at once.
+    has_blobs = any(is_blob(one.type) for one in pq.read_schema(path))
+    file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES if has_blobs else 0)
+    groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
+    row_bytes = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=1)
+    yield from file.iter_batches(_rows_a_batch(row_bytes))
+
+
+def _rows_a_batch(row_bytes: int) -> int:
+    return max(1, min(_ROWS, _BATCH_BYTES // max(1, row_bytes)))
+
+
+def _ipc_batches(path: str, schema_only: bool = False) -> Iterator[Any]:
+    """The batches of a file in the format of files or, as Hugging Face writes it, of streams."""
+    source = pa.memory_map(path)
+    if source.read(6) != b"ARROW1":
+        source.seek(0)
+        with pa.ipc.open_stream(source) as reader:
+            yield from [reader.schema] if schema_only else reader
+        return
+    with pa.ipc.open_file(source) as reader:
+        if schema_only:
+            yield reader.schema
+            return
         for at in range(reader.num_record_batches):
             yield reader.get_batch(at)
 

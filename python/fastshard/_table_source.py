@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ._fastshard import SourceError
-from ._source import class_field, first_five, is_list, list_field
+from ._source import StreamSource, class_field, first_five, ipc_stream, is_list, list_field
 from ._statistics import Statistics
+from ._table_blobs import blob_array, blob_field, is_blob, labels_of
 
 __all__ = ["Columns", "Part", "TableSource", "is_number"]
 
@@ -22,6 +23,7 @@ _BLOCK_BYTES = 16 << 20
 _MAX_BLOCK_ROWS = 1 << 20
 _MAX_CATEGORIES = 1 << 16
 _FEATURES = "features"
+_VARYING = ("text", "list", "image", "bytes")
 _DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
 
@@ -34,6 +36,7 @@ class Columns:
     dtype: str = "float32"
     missing: str | float = "error"
     types: Mapping[Any, str] = field(default_factory=dict)
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Part:
     batches: Callable[[Mapping[str, pa.DataType]], Iterator[pa.RecordBatch]]
 
 
-class TableSource:
+class TableSource(StreamSource):
     """The rows of tables of the same columns, as record batches of up to 16 MiB.
 
     Rows count from 1 in each file, without its header. Raises SourceError that names file, row, column and value.
@@ -65,11 +68,13 @@ class TableSource:
         self._own = [name for name in self._names if name not in self._features] if not self._features else self._labels
         self._types = {_picked("types", name, self._names)[0]: dtype for name, dtype in options.types.items()}
         self._read_as = self._feature_types()
+        self._class_names = self._find_class_names()
         self._categories = self._find_categories()
+        self._blobs = self._find_blobs()
         self._fill = self._find_fill()
         self.fields = self._fields()
         self.statistics = Statistics()
-        self._varies = any(one["type"] in ("text", "list") for one in self.fields)
+        self._varies = any(one["type"] in _VARYING for one in self.fields)
         row_bytes = sum(_row_bytes(one) for one in self.fields)
         rows = max(1, min(_BLOCK_BYTES, shard_size) // max(1, row_bytes))
         self._block_rows = min(_MAX_BLOCK_ROWS, 1 << (rows.bit_length() - 1))
@@ -86,12 +91,12 @@ class TableSource:
             while rows >= self._block_rows:
                 block, waiting = _cut(waiting, self._block_rows)
                 rows -= self._block_rows
-                yield _stream(block)
+                yield ipc_stream(block)
             if self._varies and _bytes(waiting) >= _BLOCK_BYTES:
-                yield _stream(_cut(waiting, rows)[0])
+                yield ipc_stream(_cut(waiting, rows)[0])
                 waiting, rows = [], 0
         if rows:
-            yield _stream(_cut(waiting, rows)[0])
+            yield ipc_stream(_cut(waiting, rows)[0])
 
     def _short_batches(self) -> Iterator[tuple[Part, int, pa.RecordBatch]]:
         """The batches, none of which is much larger than a block."""
@@ -148,7 +153,7 @@ class TableSource:
         """The values of columns of text that must become numbers, sorted; read beforehand where there are some."""
         schema = self._parts[0].columns
         wanted = [*self._labels, *self._features]
-        texts = [name for name in wanted if _is_text(schema.field(name).type)]
+        texts = [name for name in wanted if _is_text(schema.field(name).type) and name not in self._class_names]
         found: dict[str, Counter[str]] = {name: Counter() for name in texts}
         if texts:
             for part, row, batch in self._batches():
@@ -162,7 +167,27 @@ class TableSource:
                         raise SourceError(f"{part.name}: column {name!r} holds more than {_MAX_CATEGORIES:,} texts")
         for name in texts:
             self._check_categories(name, found[name])
-        return {name: sorted(values) for name, values in found.items()}
+        given = {name: names for name, names in self._class_names.items() if _is_text(schema.field(name).type)}
+        return {**{name: sorted(values) for name, values in found.items()}, **given}
+
+    def _find_class_names(self) -> dict[str, list[str]]:
+        """The names of classes that were given or that the table knows; not of columns whose type is given."""
+        own = [name for name in self._own if name not in self._types]
+        known = {name: names for name, names in labels_of(self._parts[0].columns).items() if name in own}
+        for name, names in self._options.class_names.items():
+            if name not in self._own:
+                raise SourceError(f"class_names for {name!r}: the columns are {first_five(map(repr, self._own))}")
+            known[name] = list(names)
+        return known
+
+    def _find_blobs(self) -> dict[str, dict[str, Any]]:
+        """Columns of bytes, and whether they are images, for which the first batch is read."""
+        schema = self._parts[0].columns
+        blobs = [name for name in self._own if is_blob(schema.field(name).type)]
+        if not blobs:
+            return {}
+        _, _, batch = next(self._batches())
+        return {name: blob_field(name, batch.column(name)) for name in blobs}
 
     def _check_categories(self, name: str, values: Counter[str]) -> None:
         """Tells names from numbers with a slip among them."""
@@ -217,6 +242,10 @@ class TableSource:
         field_name = self._field_name(name)
         if name in self._categories:
             return class_field(field_name, self._categories[name])
+        if name in self._class_names:
+            return class_field(field_name, self._class_names[name])
+        if name in self._blobs:
+            return self._blobs[name]
         if _is_text(kind):
             return {"name": field_name, "type": "text"}
         if is_list(kind):
@@ -236,9 +265,8 @@ class TableSource:
         if pa.types.is_boolean(kind):
             return "bool"
         if not _is_number(kind):
-            raise SourceError(
-                f"{self._parts[0].name}: column {name!r} is {kind}; expected numbers, text or lists of numbers"
-            )
+            wanted = "expected numbers, text, images, bytes or lists of numbers"
+            raise SourceError(f"{self._parts[0].name}: column {name!r} is {kind}; {wanted}")
         return str(np.dtype(kind.to_pandas_dtype()).name)
 
     def _converted(self, part: Part, row: int, batch: pa.RecordBatch) -> dict[str, pa.Array]:
@@ -259,9 +287,14 @@ class TableSource:
         if name not in self._categories and _is_text(column.type):
             filled: pa.Array = pc.fill_null(_text(column), "")
             return filled
-        dtype = "int64" if name in self._categories else self._dtype(name)
-        values = self._numbers(part, row, name, column, dtype)
-        if name not in self._categories and values.dtype.kind == "f":
+        if name in self._blobs:
+            where = f"{part.name}: row {{row}}, column {name!r}"
+            return blob_array(where, row, column, self._blobs[name]["type"] == "image")
+        is_class = name in self._categories or name in self._class_names
+        values = self._numbers(part, row, name, column, "int64" if is_class else self._dtype(name))
+        if name in self._class_names:
+            _check_classes(part, row, name, values, len(self._class_names[name]))
+        if not is_class and values.dtype.kind == "f":
             self.statistics.add(self._field_name(name), values)
         return pa.array(values.view(np.uint8) if values.dtype == np.bool_ else values)
 
@@ -393,6 +426,14 @@ def _narrowed(part: Part, row: int, name: str, values: NDArray[Any], dtype: str)
     return cast
 
 
+def _check_classes(part: Part, row: int, name: str, values: NDArray[Any], classes: int) -> None:
+    wrong = (values < 0) | (values >= classes)
+    if wrong.any():
+        at = int(wrong.argmax())
+        wanted = f'a class from 0 to {classes - 1}; types={{{name!r}: "int64"}} keeps numbers'
+        raise _problem(part, row + at, name, values[at], wanted)
+
+
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -414,7 +455,7 @@ def _first(mask: pa.Array) -> int:
 
 
 def _row_bytes(described: Mapping[str, Any]) -> int:
-    if described["type"] in ("text", "list", "class"):
+    if described["type"] in (*_VARYING, "class"):
         return 8
     return int(np.dtype(described["dtype"]).itemsize * np.prod(described.get("shape", [])))
 
@@ -429,10 +470,3 @@ def _cut(waiting: list[dict[str, pa.Array]], rows: int) -> tuple[pa.RecordBatch,
     rest = {name: array.slice(rows) for name, array in whole.items()}
     block = pa.record_batch({name: array.slice(0, rows) for name, array in whole.items()})
     return block, [rest] if len(next(iter(rest.values()))) else []
-
-
-def _stream(batch: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return bytes(sink.getvalue().to_pybytes())

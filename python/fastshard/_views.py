@@ -14,6 +14,7 @@ import pyarrow.dataset
 
 from . import _check, _fastshard
 from ._dataset import Dataset, _make
+from ._groups import parts_of_groups
 from ._opened import Opened
 
 if TYPE_CHECKING:
@@ -44,17 +45,26 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def split(
-    dataset: Dataset, parts: Sequence[float] | Mapping[str, float], stratify: str | None, seed: int
+    dataset: Dataset,
+    parts: Sequence[float] | Mapping[str, float],
+    stratify: str | None,
+    seed: int,
+    group: str | None = None,
 ) -> tuple[Dataset, ...] | dict[str, Dataset]:
     """See ``Dataset.split``."""
     if isinstance(parts, Mapping):
-        return dict(zip(parts, _split(dataset, tuple(parts.values()), stratify, seed), strict=True))
-    return _split(dataset, tuple(parts), stratify, seed)
+        return dict(zip(parts, _split(dataset, tuple(parts.values()), stratify, seed, group), strict=True))
+    return _split(dataset, tuple(parts), stratify, seed, group)
 
 
-def _split(dataset: Dataset, parts: Sequence[float], stratify: str | None, seed: int) -> tuple[Dataset, ...]:
+def _split(
+    dataset: Dataset, parts: Sequence[float], stratify: str | None, seed: int, group: str | None
+) -> tuple[Dataset, ...]:
     sizes = _sizes(parts, len(dataset))
     order = _permutation(len(dataset), seed, _SPLIT)
+    if group is not None:
+        part = _grouped(dataset, group, stratify, sizes, order)
+        return tuple(dataset._take(np.flatnonzero(part == at)) for at in range(len(sizes)))
     if stratify is not None:
         order = _stratified(_codes(dataset, stratify), sizes, order)
     ends = np.cumsum(sizes)
@@ -95,6 +105,34 @@ def _codes(dataset: Dataset, field: str) -> Integers:
     return np.argsort(np.argsort(first))[codes]
 
 
+def _grouped(dataset: Dataset, group: str, stratify: str | None, shares: Sequence[float], order: Integers) -> Integers:
+    """The part of each row, where parts share no value of the field ``group``."""
+    groups = _codes(dataset, group)
+    counts = _counts(dataset, stratify, groups)
+    try:
+        return parts_of_groups(groups, counts, shares, order)
+    except ValueError as error:
+        raise ValueError(f"group={group!r}: {error}") from None
+
+
+def _counts(dataset: Dataset, field: str | None, groups: Integers) -> NDArray[np.float64]:
+    """How much of each class each group holds, ``[groups, classes]``; of a multi-hot field also how many rows."""
+    rows = np.bincount(groups).astype(np.float64)
+    if field is None:
+        return rows[:, None]
+    values = dataset.column(dataset.field(field).name)
+    if dataset.field(field).type == "tensor" and values.ndim == 2:
+        if not (np.isfinite(values) & (values >= 0)).all():
+            raise ValueError(f"stratify={field!r}: expected how much a row is of each class, numbers of at least 0")
+        shares = np.zeros((len(rows), values.shape[1]))
+        np.add.at(shares, groups, values)
+        return np.column_stack([shares, rows])
+    codes = _codes(dataset, field)
+    counts = np.zeros((len(rows), int(codes.max(initial=0)) + 1))
+    np.add.at(counts, (groups, codes), 1)
+    return counts
+
+
 def _stratified(codes: Integers, sizes: Sequence[int], order: Integers) -> Integers:
     """``order`` rearranged so that each part of it holds every value in proportion.
 
@@ -127,15 +165,23 @@ def _apportion(counts: Integers, size: int, chance: Integers) -> Integers:
     return shares
 
 
-def kfold(dataset: Dataset, k: int, stratify: str | None, seed: int) -> list[tuple[Dataset, Dataset]]:
+def kfold(
+    dataset: Dataset, k: int, stratify: str | None, seed: int, group: str | None = None
+) -> list[tuple[Dataset, Dataset]]:
     """See ``Dataset.kfold``."""
     _check.integer("k", k, 2, max(2, len(dataset)))
     order = _permutation(len(dataset), seed, _KFOLD)
+    if group is not None:
+        return _folds(dataset, _grouped(dataset, group, stratify, [1 / k] * k, order), k)
     if stratify is not None:
         order = order[np.argsort(_codes(dataset, stratify)[order], kind="stable")]
     # Dealt out like cards, so that every value is shared out evenly.
     fold = np.empty(len(order), np.int64)
     fold[order] = np.arange(len(order)) % k
+    return _folds(dataset, fold, k)
+
+
+def _folds(dataset: Dataset, fold: Integers, k: int) -> list[tuple[Dataset, Dataset]]:
     pairs = ((np.flatnonzero(fold != at), np.flatnonzero(fold == at)) for at in range(k))
     return [(dataset._take(train), dataset._take(validation)) for train, validation in pairs]
 

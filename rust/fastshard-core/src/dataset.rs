@@ -280,6 +280,16 @@ impl Dataset {
         })
     }
 
+    /// Holds rows against their checksums; the first that differs is an error.
+    pub fn check_rows(&self, rows: impl IntoIterator<Item = u64>) -> Result<()> {
+        for row in rows {
+            let place = self.locate(row)?;
+            let checked = place.block.check(place.row);
+            checked.map_err(|reason| self.corrupt_row(row, &place, &reason))?;
+        }
+        Ok(())
+    }
+
     /// Where fields of existing rows lie in files.
     pub(crate) fn pieces(&self, rows: Range<u64>, fields: &[usize]) -> Result<Vec<Piece<'_>>> {
         let (mut row, mut left) = (rows.start, rows.end - rows.start);

@@ -19,6 +19,8 @@ pub mod transform;
 pub mod verify;
 mod writer;
 
+pub use crc32c::crc32c;
 pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use mapping::Access;
+pub use writer::{replace_folder, sync_file_system};

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::MetadataVersion;
@@ -15,6 +16,9 @@ use crate::format::{ALIGNMENT, Block, BlockEntry, ShardEntry};
 use crate::mapping::{self, Access};
 use crate::schema::Field;
 
+/// Bytes of a buffer that is hashed while it is written; starting a thread takes as long as hashing a tenth of it.
+const SIDE_BY_SIDE: usize = 4 << 20;
+
 /// Hashes and counts what passes.
 struct Hashing {
     file: BufWriter<File>,
@@ -24,14 +28,77 @@ struct Hashing {
 
 impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write_all(bytes)?;
-        self.hash.update(bytes);
+        if bytes.len() < SIDE_BY_SIDE {
+            self.file.write_all(bytes)?;
+            self.hash.update(bytes);
+        } else {
+            self.write_side_by_side(bytes)?;
+        }
         self.bytes += bytes.len() as u64;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl Hashing {
+    /// The one thread that writes is what packing waits for, when nothing has to be encoded.
+    fn write_side_by_side(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let Self { file, hash, .. } = self;
+        std::thread::scope(|scope| {
+            let hashing = std::thread::Builder::new().spawn_scoped(scope, || {
+                hash.update(bytes);
+            })?;
+            let written = file.write_all(bytes);
+            hashing
+                .join()
+                .map_err(|_| std::io::Error::other("hashing panicked"))?;
+            written
+        })
+    }
+}
+
+/// Bytes that may wait in memory before the disk gets them.
+const SYNC_BYTES: u64 = 64 << 20;
+
+/// Brings what was written to disk while more is being written, so that little is left to wait for in the end. A thread
+/// and `fdatasync`, where `sync_file_range` would do, because that tells of no errors.
+struct EarlySync {
+    file: File,
+    waiting: u64,
+    running: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl EarlySync {
+    fn new(file: &File) -> std::io::Result<Self> {
+        Ok(Self {
+            file: file.try_clone()?,
+            waiting: 0,
+            running: None,
+        })
+    }
+
+    fn written(&mut self, bytes: u64) -> std::io::Result<()> {
+        self.waiting += bytes;
+        let is_busy = self.running.as_ref().is_some_and(|one| !one.is_finished());
+        if self.waiting < SYNC_BYTES || is_busy {
+            return Ok(());
+        }
+        self.waiting = 0;
+        self.join()?;
+        let file = self.file.try_clone()?;
+        self.running = Some(std::thread::spawn(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// An error of the disk is told once, perhaps to this thread and not to the one that syncs in the end.
+    fn join(&mut self) -> std::io::Result<()> {
+        let done = self.running.take().map(JoinHandle::join);
+        done.map_or(Ok(()), |result| {
+            result.unwrap_or_else(|_| Err(std::io::Error::other("syncing panicked")))
+        })
     }
 }
 
@@ -42,6 +109,7 @@ pub(crate) struct ShardWriter {
     temporary: PathBuf,
     schema: SchemaRef,
     inner: Option<FileWriter<Hashing>>,
+    early: EarlySync,
     rows: Vec<u64>,
 }
 
@@ -59,6 +127,7 @@ impl ShardWriter {
     pub(crate) fn create(folder: &Path, name: &str, schema: &SchemaRef) -> Result<Self> {
         let temporary = folder.join(format!("{name}.tmp"));
         let file = File::create(&temporary).map_err(Error::io(&temporary))?;
+        let early = EarlySync::new(&file).map_err(Error::io(&temporary))?;
         let sink = Hashing {
             file: BufWriter::with_capacity(1 << 20, file),
             hash: blake3::Hasher::new(),
@@ -74,6 +143,7 @@ impl ShardWriter {
             temporary: temporary.clone(),
             schema: schema.clone(),
             inner: Some(inner),
+            early,
             rows: Vec::new(),
         })
     }
@@ -82,7 +152,8 @@ impl ShardWriter {
         let inner = self.inner.as_mut().expect("present until finished");
         inner.write(batch).map_err(failed(&self.temporary))?;
         self.rows.push(batch.num_rows() as u64);
-        Ok(())
+        let bytes = batch.get_array_memory_size() as u64;
+        (self.early.written(bytes)).map_err(Error::io(&self.temporary))
     }
 
     /// Ends the file, brings it to disk, reads its index back and gives it its name.
@@ -91,6 +162,7 @@ impl ShardWriter {
         let mut sink = finish_file(inner).map_err(failed(&self.temporary))?;
         let io = |source| Error::io(&self.temporary)(source);
         sink.flush().map_err(io)?;
+        self.early.join().map_err(io)?;
         sink.file.get_ref().sync_all().map_err(io)?;
         let blocks = self.index(sink.bytes, fields)?;
         let path = self.folder.join(&self.name);
@@ -162,6 +234,8 @@ fn read_footer(path: &Path) -> Result<Vec<u8>> {
 
 impl Drop for ShardWriter {
     fn drop(&mut self) {
+        // What failed before is told already, and nothing may write behind the back of a next try.
+        let _ = self.early.join();
         // Renamed by now if all went well; otherwise half a shard helps nobody.
         let _ = std::fs::remove_file(&self.temporary);
     }
@@ -183,8 +257,69 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Brings a folder's entries to disk.
+/// Puts a folder in the place of another, in one step where the file system can, and deletes the other.
+pub fn replace_folder(new: &Path, old: &Path) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).is_ok() {
+            return std::fs::remove_dir_all(new).map_err(Error::io(new));
+        }
+    }
+    // Where it can't exchange: two renames, with the old folder one rename away in between.
+    let aside = new.with_extension("old");
+    std::fs::rename(old, &aside).map_err(Error::io(old))?;
+    std::fs::rename(new, old).map_err(Error::io(old))?;
+    std::fs::remove_dir_all(&aside).map_err(Error::io(&aside))
+}
+
+/// Brings all that was written to the file system of a folder to disk: for many small files, where one `fsync` each
+/// would take longer than writing them.
+pub fn sync_file_system(folder: &Path) -> Result<()> {
+    let opened = File::open(folder).map_err(Error::io(folder))?;
+    #[cfg(target_os = "linux")]
+    return rustix::fs::syncfs(&opened).map_err(|error| Error::io(folder)(error.into()));
+    #[cfg(not(target_os = "linux"))]
+    {
+        rustix::fs::sync();
+        drop(opened);
+        Ok(())
+    }
+}
+
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|folder| folder.sync_all())
         .map_err(Error::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_buffers_are_written_and_hashed_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shard");
+        let file = File::create(&path).unwrap();
+        let mut early = EarlySync::new(&file).unwrap();
+        let mut sink = Hashing {
+            file: BufWriter::with_capacity(1 << 20, file),
+            hash: blake3::Hasher::new(),
+            bytes: 0,
+        };
+        let pieces = [100, SIDE_BY_SIDE - 1, SIDE_BY_SIDE, SIDE_BY_SIDE + 77, 3];
+        let mut expected = Vec::new();
+        for (at, length) in pieces.into_iter().enumerate() {
+            let piece: Vec<u8> = (0..length).map(|byte| (byte * (at + 3)) as u8).collect();
+            sink.write_all(&piece).unwrap();
+            early.written(SYNC_BYTES / 2).unwrap();
+            expected.extend(piece);
+        }
+        sink.flush().unwrap();
+        early.join().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
+        assert_eq!(sink.hash.finalize(), blake3::hash(&expected));
+        assert_eq!(sink.bytes, expected.len() as u64);
+    }
 }

@@ -182,6 +182,16 @@ impl PyDataset {
         Ok(sample)
     }
 
+    fn check(&self, py: Python<'_>, rows: &[u8]) -> PyResult<()> {
+        let (numbers, rest) = rows.as_chunks::<8>();
+        if !rest.is_empty() {
+            return Err(PyValueError::new_err("rows: expected 8 bytes each"));
+        }
+        let numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        py.detach(|| self.inner.check_rows(numbers))
+            .map_err(to_python)
+    }
+
     fn encoded<'py>(
         &self,
         py: Python<'py>,

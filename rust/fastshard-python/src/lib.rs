@@ -5,6 +5,7 @@ mod cache;
 mod coco;
 mod dataset;
 mod error;
+mod files;
 mod loader;
 mod pack;
 mod verify;
@@ -20,6 +21,19 @@ use fastshard_core::order::Permutation;
 #[pyfunction]
 fn image_format(data: &[u8]) -> Option<&'static str> {
     Format::of(data).map(Format::name)
+}
+
+#[pyfunction]
+#[pyo3(signature = (data, start = 0, end = None))]
+fn crc32c(data: &[u8], start: usize, end: Option<usize>) -> PyResult<u32> {
+    let part = data.get(start..end.unwrap_or(data.len()));
+    let part = part.ok_or_else(|| {
+        pyo3::exceptions::PyValueError::new_err(format!(
+            "bytes {start} to {end:?} of {}",
+            data.len()
+        ))
+    })?;
+    Ok(fastshard_core::crc32c(part))
 }
 
 #[pyfunction]
@@ -74,7 +88,7 @@ mod _fastshard {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
-    use super::{available_threads, build_info, image_format, permutation};
+    use super::{available_threads, build_info, crc32c, image_format, permutation};
     #[pymodule_export]
     use crate::cache::{clear_cache, list_cache};
     #[pymodule_export]
@@ -83,6 +97,8 @@ mod _fastshard {
     use crate::dataset::PyDataset;
     #[pymodule_export]
     use crate::error::{CorruptionError, DecodeError, FastshardError, FormatError};
+    #[pymodule_export]
+    use crate::files::{replace_folder, sync_file_system};
     #[pymodule_export]
     use crate::loader::{PyBatchIterator, PyLoader};
     #[pymodule_export]

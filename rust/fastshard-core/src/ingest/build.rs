@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arrow_array::cast::AsArray;
 use arrow_array::{
     Array, ArrayRef, RecordBatch, StringArray, StructArray, UInt8Array, UInt32Array, UInt64Array,
 };
@@ -15,6 +14,7 @@ use super::boxes::{check_lengths, moved};
 use super::image_column::{ImageColumn, MAX_ITEM, Stored, conform, tensor};
 use super::spec::{Check, Encode, Metadata, PackSpec, Seekable};
 use super::staging::SkippedRow;
+use super::streamed::{OpenFiles, streamed_image};
 use super::units::{join, paths};
 use crate::codec::{Header, Transcoding, encode_jpeg, encode_png, seekable_jpeg};
 use crate::error::{Error, Result};
@@ -36,6 +36,7 @@ pub(super) struct Builder {
     pub(super) schema: SchemaRef,
     /// Where image columns hold paths, the folder they are relative to.
     pub(super) root: Option<PathBuf>,
+    files: OpenFiles,
     pub(super) source_paths: bool,
     /// One plan for colour, one for gray.
     plans: [ImagePlan; 2],
@@ -94,6 +95,7 @@ impl Builder {
             spec,
             stored,
             root,
+            files: OpenFiles::default(),
             source_paths,
             counters,
         })
@@ -172,13 +174,17 @@ impl Builder {
     ) -> Result<SkippedRow> {
         let path = match (&self.root, names.first()) {
             (Some(_), Some(name)) => paths(table, name)?.value(row as usize).to_owned(),
+            (None, Some(name)) => streamed_image(table, name, row as usize)?.path.to_owned(),
             _ => String::new(),
         };
         let located = match error {
             Error::Decode { reason } if self.root.is_some() => {
                 Error::decode(format!("{path}: {reason}"))
             }
-            Error::Decode { reason } => Error::decode(format!("row {number}: {reason}")),
+            Error::Decode { reason } if path.is_empty() => {
+                Error::decode(format!("row {number}: {reason}"))
+            }
+            Error::Decode { reason } => Error::decode(format!("row {number} ({path}): {reason}")),
             other => other,
         };
         let about_the_row = matches!(
@@ -211,8 +217,8 @@ impl Builder {
                 relative.to_owned(),
             )
         } else {
-            let (bytes, path) = streamed_image(table, name, row)?;
-            (bytes.to_vec(), path.to_owned())
+            let image = streamed_image(table, name, row)?;
+            (image.read(&self.files)?, image.path.to_owned())
         };
         self.counters
             .bytes
@@ -381,24 +387,6 @@ impl Builder {
         arrays[last] = Arc::new(UInt32Array::from(crcs));
         RecordBatch::try_new(self.schema.clone(), arrays).map_err(failed)
     }
-}
-
-/// An image of a stream, and where it came from: plain bytes, or what datasets hold.
-pub(super) fn streamed_image<'a>(
-    table: &'a RecordBatch,
-    name: &str,
-    row: usize,
-) -> Result<(&'a [u8], &'a str)> {
-    let found = table.column_by_name(name).and_then(|column| {
-        if let Some(image) = column.as_struct_opt() {
-            let bytes = image.column_by_name("bytes")?.as_binary_opt::<i32>()?;
-            let path = image.column_by_name("path")?.as_string_opt::<i32>()?;
-            Some((bytes.value(row), path.value(row)))
-        } else {
-            Some((column.as_binary_opt::<i32>()?.value(row), ""))
-        }
-    });
-    found.ok_or_else(|| Error::source(format!("field {name:?}: expected a column of bytes")))
 }
 
 fn expect_size(plan: &ImagePlan, found: [u32; 2]) -> Result<()> {

@@ -7,13 +7,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch};
 
-use super::build::{Builder, Built, Counters, Tools, needs_size, streamed_image};
+use super::build::{Builder, Built, Counters, Tools, needs_size};
 use super::ordered::ordered;
 use super::shards::{Report, Shards};
 use super::spec::PackSpec;
 use super::staging::Staging;
+use super::streamed::{OpenFiles, streamed_image};
 use super::units::{Files, Unit, join, paths};
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
@@ -355,10 +356,7 @@ fn pack_stream(destination: &Path, spec: PackSpec, shared: &Shared) -> Result<Re
     let (mut shard, mut shard_bytes) = (0, 0);
     let write = |built: Built| {
         builder.counters.check()?;
-        let bytes = built
-            .batch
-            .as_ref()
-            .map_or(0, RecordBatch::get_array_memory_size) as u64;
+        let bytes = built.batch.as_ref().map_or(0, stored_bytes);
         if shard_bytes > 0 && shard_bytes + bytes > shard_size {
             (shard, shard_bytes) = (shard + 1, 0);
         }
@@ -375,11 +373,21 @@ fn pack_stream(destination: &Path, spec: PackSpec, shared: &Shared) -> Result<Re
     Ok(report)
 }
 
+/// What a batch takes on disk, give or take some padding; its buffers may have grown larger.
+fn stored_bytes(batch: &RecordBatch) -> u64 {
+    let columns = batch.columns().iter();
+    let bytes = columns.map(|column| {
+        let used = column.to_data().get_slice_memory_size();
+        used.unwrap_or_else(|_| column.get_array_memory_size()) as u64
+    });
+    bytes.sum()
+}
+
 fn first_streamed_size(spec: &PackSpec, batch: &RecordBatch) -> Result<[u32; 2]> {
     let image = spec.fields.iter().find(|field| field.kind == Kind::Image);
     let image = image.ok_or_else(|| Error::option("raw pixels need an image field"))?;
-    let (bytes, _) = streamed_image(batch, &image.name, 0)?;
-    let header = Decoder::new(spec.max_pixels)?.header(bytes)?;
+    let bytes = streamed_image(batch, &image.name, 0)?.read(&OpenFiles::default())?;
+    let header = Decoder::new(spec.max_pixels)?.header(&bytes)?;
     Ok([header.height, header.width])
 }
 

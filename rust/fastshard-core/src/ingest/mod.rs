@@ -17,6 +17,7 @@ mod ordered;
 mod shards;
 mod spec;
 mod staging;
+mod streamed;
 mod units;
 
 pub use coco::{Coco, parse_coco, read_coco};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::format::{ImageSizes, MANIFEST, Manifest, ShardEntry};
-use crate::writer::{sync_folder, write_atomically};
+use crate::writer::{replace_folder, sync_folder, write_atomically};
 
 /// A row that was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,7 +240,7 @@ impl Staging {
         check_destination(&self.destination, self.overwrite)?;
         let replaces = exists(&self.destination)?;
         if replaces {
-            self.replace()?;
+            replace_folder(&self.folder, &self.destination)?;
         } else {
             std::fs::rename(&self.folder, &self.destination)
                 .map_err(Error::io(&self.destination))?;
@@ -253,30 +253,6 @@ impl Staging {
             .parent()
             .filter(|parent| *parent != Path::new(""));
         sync_folder(parent.unwrap_or(Path::new(".")))
-    }
-
-    /// Exchanges the new dataset for the old one in one step, then deletes the old.
-    fn replace(&self) -> Result<()> {
-        #[cfg(target_os = "linux")]
-        {
-            use rustix::fs::{CWD, RenameFlags, renameat_with};
-            if renameat_with(
-                CWD,
-                &self.folder,
-                CWD,
-                &self.destination,
-                RenameFlags::EXCHANGE,
-            )
-            .is_ok()
-            {
-                return std::fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder));
-            }
-        }
-        // Where the file system can't exchange: two renames, with the old dataset one rename away in between.
-        let old = self.folder.with_extension("old");
-        std::fs::rename(&self.destination, &old).map_err(Error::io(&self.destination))?;
-        std::fs::rename(&self.folder, &self.destination).map_err(Error::io(&self.destination))?;
-        std::fs::remove_dir_all(&old).map_err(Error::io(&old))
     }
 
     fn holds_finished_shards(&self) -> bool {

@@ -1,0 +1,321 @@
+"""MosaicML's MDS: a folder of shards with an index, read without the package that writes it.
+
+A shard is the number of samples, the place of each and of the end (all ``uint32``), a JSON text, and the samples. A
+sample is the size of each column that has no fixed one, then the values, columns by name. The index holds the columns,
+their encodings and fixed sizes, and the shards; a shard may be compressed whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._fastshard import SourceError
+from ._input import Input, open_input
+from ._look import MAX_INDEX
+from ._pack_options import SourceOptions, check_inside
+from ._pictures import png
+from ._rows import RowSource
+from ._samples import chained, is_image, rows_of, text_of
+from ._source import MAX_ITEM, Encoded
+
+__all__ = ["mds_source"]
+
+_MAX_COLUMNS = 10_000
+_NUMBERS = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+# How an array's header writes its type, and those of its shape.
+_DTYPES = {
+    8: "uint8",
+    9: "int8",
+    16: "uint16",
+    17: "int16",
+    18: "float16",
+    32: "uint32",
+    33: "int32",
+    34: "float32",
+    64: "uint64",
+    65: "int64",
+    66: "float64",
+}
+_MODES = {"1": 0, "L": 1, "P": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 2}
+_IMAGES = ("jpeg", "png", "jpeg_array", "jpegarray")
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    encoding: str
+    # Bytes of a value, where all have as many.
+    size: int | None
+
+
+@dataclass(frozen=True)
+class _Shard:
+    path: str
+    samples: int
+    columns: tuple[_Column, ...]
+
+
+class _Sample(NamedTuple):
+    """A sample: the shard, its number there, its place and its values."""
+
+    shard: _Shard
+    number: int
+    # Where it lies in the file, or -1 if that is compressed.
+    offset: int
+    data: bytes
+
+    @property
+    def place(self) -> str:
+        """For errors."""
+        return f"{self.shard.path}: sample {self.number:,}"
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+
+def mds_source(root: str, options: SourceOptions) -> RowSource:
+    """The samples of a folder in the order of its index. Raises SourceError that names shard, sample and column."""
+    shards = _read_index(root)
+    columns = shards[0].columns
+    for column in columns:
+        _check(f"{root}/index.json", column, options.pickles)
+    by_path = {shard.path: shard for shard in shards}
+    samples = chained(list(by_path), lambda path: _samples(by_path[path]))
+    provenance = {"kind": "mds", "source": root}
+    return rows_of(samples, lambda first: _Plan(columns, first), options, provenance)
+
+
+def _read_index(root: str) -> list[_Shard]:
+    path = Path(root, "index.json")
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file; expected the index of an MDS folder")
+    if path.stat().st_size > MAX_INDEX:
+        raise SourceError(f"{path}: {path.stat().st_size:,} bytes; expected at most {MAX_INDEX:,}")
+    try:
+        listed = json.loads(path.read_bytes())["shards"]
+        shards = [_shard(root, one) for one in listed]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(f"{path}: not the index of an MDS folder: {type(error).__name__} {error}") from None
+    if not shards:
+        raise SourceError(f"{path}: lists no shards")
+    for shard in shards[1:]:
+        if shard.columns != shards[0].columns:
+            raise SourceError(f"{shard.path}: other columns than those of {shards[0].path}")
+    return shards
+
+
+def _shard(root: str, listed: dict[str, Any]) -> _Shard:
+    raw, packed = listed["raw_data"]["basename"], (listed.get("zip_data") or {}).get("basename")
+    for name in filter(None, (raw, packed)):
+        if not isinstance(name, str) or name in (".", "..") or Path(name).name != name:
+            raise SourceError(f"{root}/index.json: shard {name!r}: expected the plain name of a file")
+    if listed["format"] != "mds" or listed["version"] != 2:
+        said = f"format {listed['format']!r}, version {listed['version']!r}"
+        raise SourceError(f"{root}/index.json: shard {raw!r}: {said}; expected 'mds', version 2")
+    paths = [Path(root, name) for name in filter(None, (raw, packed))]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"{paths[0]}: no such file, though the index lists it")
+    check_inside(str(path), root)
+    names, encodings, sizes = listed["column_names"], listed["column_encodings"], listed["column_sizes"]
+    samples = listed["samples"]
+    if not isinstance(samples, int) or not 0 <= samples < 2**32 or not 0 < len(names) <= _MAX_COLUMNS:
+        raise SourceError(f"{root}/index.json: shard {raw!r}: {samples!r} samples of {len(names):,} columns")
+    columns = tuple(itertools.starmap(_column, zip(names, encodings, sizes, strict=True)))
+    return _Shard(str(path), samples, columns)
+
+
+def _column(name: str, encoding: str, size: int | None) -> _Column:
+    if not all(isinstance(one, str) for one in (name, encoding)) or not 0 <= (size or 0) <= MAX_ITEM:
+        raise ValueError(f"column {name!r} of {encoding!r} and size {size!r}")
+    return _Column(name, encoding, size or None)
+
+
+def _check(where: str, column: _Column, pickles: str) -> None:
+    """Refuses encodings that can't be packed, and sizes that aren't those of the type."""
+    base, _, rest = column.encoding.partition(":")
+    if base == "pkl" and pickles != "bytes":
+        wanted = 'a pickle, which could do anything; pickles="bytes" keeps it as bytes, unread'
+        raise SourceError(f"{where}: column {column.name!r} is {wanted}")
+    known = ("bytes", "str", "int", "str_int", "str_float", "str_decimal", "pil", "json", "pkl", *_IMAGES, *_NUMBERS)
+    if (base not in known or rest) and base != "ndarray":
+        raise SourceError(f"{where}: column {column.name!r}: encoding {column.encoding!r}; expected one of {known}")
+    width = 8 if base == "int" else np.dtype(base).itemsize if base in _NUMBERS else None
+    if width is not None and column.size != width:
+        raise SourceError(f"{where}: column {column.name!r}: {column.size} bytes of {base}; expected {width}")
+
+
+def _samples(shard: _Shard) -> Iterator[_Sample]:
+    source = open_input(shard.path)
+    try:
+        offsets = _offsets(source, shard)
+        header = offsets[0] - source.position
+        _expect(f"{shard.path}: its header", source.skip(header), header)
+        for number, (start, end) in enumerate(itertools.pairwise(offsets)):
+            data = source.take(end - start)
+            _expect(f"{shard.path}: sample {number:,}", len(data), end - start)
+            yield _Sample(shard, number, start if source.places else -1, data)
+        if source.take(1):
+            raise SourceError(f"{shard.path}: more data behind its last sample")
+    finally:
+        source.close()
+
+
+def _offsets(source: Input, shard: _Shard) -> Sequence[int]:
+    """Where each sample starts, and the end."""
+    head = source.take(4)
+    samples = int.from_bytes(head, "little")
+    if len(head) < 4 or samples != shard.samples:
+        raise SourceError(f"{shard.path}: {samples:,} samples; expected {shard.samples:,}, as in the index")
+    table = source.take(4 * (samples + 1))
+    _expect(f"{shard.path}: the table of its samples", len(table), 4 * (samples + 1))
+    offsets = np.frombuffer(table, "<u4").astype(np.int64)
+    if offsets[0] < source.position or (np.diff(offsets) < 0).any():
+        raise SourceError(f"{shard.path}: the samples don't lie one behind the other")
+    found: list[int] = offsets.tolist()
+    return found
+
+
+def _expect(place: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise SourceError(f"{place}: truncated: {found:,} of {wanted:,} bytes")
+
+
+class _Plan:
+    """What each column becomes."""
+
+    def __init__(self, columns: Sequence[_Column], first: Sequence[_Sample]) -> None:
+        self._columns = columns
+        self._decoders = [_decoder(column.encoding) for column in columns]
+        self.types = {column.name: "bytes" for column in columns if column.encoding == "pkl"}
+        for at, column in enumerate(columns):
+            if column.encoding == "bytes":
+                seen = [
+                    sample.data[slice(*spans[at])] for sample in first if (spans := self._spans(sample, lenient=True))
+                ]
+                self.types[column.name] = "image" if seen and all(map(is_image, seen)) else "bytes"
+
+    def decode(self, sample: _Sample) -> dict[str, Any]:
+        """The values of a sample."""
+        fields = {}
+        for column, decode, (start, end) in zip(self._columns, self._decoders, self._spans(sample), strict=True):
+            if column.encoding in _IMAGES or self.types.get(column.name) == "image":
+                fields[column.name] = _image(sample, start, end)
+            else:
+                fields[column.name] = decode(f"column {column.name!r}", sample.data[start:end])
+        return fields
+
+    def _spans(self, sample: _Sample, lenient: bool = False) -> list[tuple[int, int]]:
+        """Where the value of each column starts and ends."""
+        varying = sum(column.size is None for column in self._columns)
+        data, at = sample.data, 4 * varying
+        lengths = iter(struct.unpack_from(f"<{varying}I", data) if len(data) >= at else ())
+        spans = []
+        for column in self._columns:
+            length = column.size if column.size is not None else next(lengths, None)
+            if length is None or at + length > len(data):
+                break
+            spans.append((at, at + length))
+            at += length
+        if len(spans) < len(self._columns) or at != len(data):
+            if lenient:
+                return []
+            raise SourceError(f"{len(data):,} bytes, of which its columns take another number")
+        return spans
+
+
+def _image(sample: _Sample, start: int, end: int) -> Encoded:
+    path = f"{Path(sample.shard.path).name}/{sample.number}"
+    if sample.offset < 0:
+        return Encoded(path, sample.data[start:end])
+    return Encoded(path, b"", sample.shard.path, sample.offset + start, end - start)
+
+
+def _decoder(encoding: str) -> Callable[[str, bytes], Any]:
+    base, _, rest = encoding.partition(":")
+    if base == "ndarray":
+        return _array_decoder(rest)
+    if base == "int" or base in _NUMBERS:
+        dtype = np.dtype("int64" if base == "int" else base).newbyteorder("<")
+        return lambda _, data: np.frombuffer(data, dtype)[0].astype(dtype.newbyteorder("="))
+    if base in ("str", "json", "str_decimal"):
+        return text_of
+    if base in ("str_int", "str_float"):
+        return lambda what, data: _parsed(what, data, int if base == "str_int" else float)
+    return _picture if base == "pil" else lambda _, data: data
+
+
+def _parsed(what: str, data: bytes, kind: type[int | float]) -> int | float:
+    text = text_of(what, data)
+    try:
+        return kind(text)
+    except ValueError:
+        raise SourceError(f"{what}: {text[:60]!r}; expected a number") from None
+
+
+def _array_decoder(config: str) -> Callable[[str, bytes], Any]:
+    """For ``dtype:shape``, ``dtype`` or nothing: what isn't fixed stands before the values."""
+    name, _, dimensions = config.partition(":")
+    if name and name not in _NUMBERS:
+        raise SourceError(f"encoding 'ndarray:{config}': expected one of {', '.join(_NUMBERS)}")
+    try:
+        fixed = tuple(map(int, dimensions.split(","))) if dimensions else None
+    except ValueError:
+        raise SourceError(f"encoding 'ndarray:{config}': expected a shape such as 3,4") from None
+
+    def decode(what: str, data: bytes) -> Any:
+        dtype, shape, at = name or None, fixed, 0
+        if dtype is None:
+            dtype, at = _DTYPES.get(data[0] if data else -1), 1
+        if shape is None:
+            shape, at = _shape(data, at)
+        count = 1
+        for length in shape or ():
+            count *= length
+        width = np.dtype(dtype).itemsize if dtype else 0
+        if not dtype or not shape or min(shape) < 1 or count * width != len(data) - at:
+            raise SourceError(f"{what}: {len(data):,} bytes of an array of shape {shape} and type {dtype}")
+        array = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"), count, at).reshape(shape)
+        return array.astype(dtype, copy=False)
+
+    return decode
+
+
+def _shape(data: bytes, at: int) -> tuple[tuple[int, ...] | None, int]:
+    """A byte of six bits of dimensions and two of the width of a length, then the lengths."""
+    if at >= len(data):
+        return None, at
+    width, dimensions = 1 << (data[at] & 3), data[at] >> 2
+    end = at + 1 + width * dimensions
+    if end > len(data):
+        return None, at
+    lengths = range(at + 1, end, width)
+    return tuple(int.from_bytes(data[start : start + width], "little") for start in lengths), end
+
+
+def _picture(what: str, data: bytes) -> Encoded:
+    """Raw pixels with width, height and PIL's mode before them, as PNG."""
+    from PIL import Image
+
+    if len(data) < 12:
+        raise SourceError(f"{what}: {len(data)} bytes; expected width, height and mode of an image")
+    width, height, length = struct.unpack_from("<3I", data)
+    mode = data[12 : 12 + length].decode("latin-1") if length <= 8 else ""
+    pixels = data[12 + length :]
+    row = (width + 7) // 8 if mode == "1" else width * _MODES.get(mode, 0)
+    if mode not in _MODES or not width or not height or row * height != len(pixels):
+        said = f"{width:,} x {height:,} pixels of mode {mode!r}"
+        raise SourceError(f"{what}: {said} in {len(pixels):,} bytes; expected one of {', '.join(_MODES)}")
+    return Encoded("", png(Image.frombytes(mode, (width, height), pixels), what))

@@ -1,0 +1,145 @@
+//! Images that a stream brings: their bytes, or where in a file (an archive, say) they lie. What lies in files is read by
+//! the threads that need it, so that it never goes through the caller.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt64Type;
+
+use super::image_column::MAX_ITEM;
+use crate::error::{Error, Result};
+
+/// Files that stay open for the next image of theirs.
+const MAX_OPEN: usize = 64;
+
+/// An image of a stream, and where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Streamed<'a> {
+    pub(super) path: &'a str,
+    content: Content<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content<'a> {
+    Bytes(&'a [u8]),
+    Place {
+        file: &'a str,
+        offset: u64,
+        length: u64,
+    },
+}
+
+/// The image of a row: plain bytes, what datasets hold (`bytes`, `path`), or that and a place (`file`, `offset`,
+/// `length`), which counts where `file` is not empty.
+pub(super) fn streamed_image<'a>(
+    table: &'a RecordBatch,
+    name: &str,
+    row: usize,
+) -> Result<Streamed<'a>> {
+    let found = table.column_by_name(name).and_then(|column| {
+        let Some(image) = column.as_struct_opt() else {
+            let bytes = column.as_binary_opt::<i32>()?.value(row);
+            let content = Content::Bytes(bytes);
+            return Some(Streamed { path: "", content });
+        };
+        let text = |name| {
+            Some(
+                image
+                    .column_by_name(name)?
+                    .as_string_opt::<i32>()?
+                    .value(row),
+            )
+        };
+        let number = |name| {
+            let column = image.column_by_name(name)?.as_primitive_opt::<UInt64Type>();
+            Some(column?.value(row))
+        };
+        let content = match text("file").filter(|file| !file.is_empty()) {
+            Some(file) => Content::Place {
+                file,
+                offset: number("offset")?,
+                length: number("length")?,
+            },
+            None => {
+                let bytes = image.column_by_name("bytes")?.as_binary_opt::<i32>()?;
+                Content::Bytes(bytes.value(row))
+            }
+        };
+        let path = text("path")?;
+        Some(Streamed { path, content })
+    });
+    found.ok_or_else(|| Error::source(format!("field {name:?}: expected a column of bytes")))
+}
+
+impl Streamed<'_> {
+    pub(super) fn read(&self, files: &OpenFiles) -> Result<Vec<u8>> {
+        match self.content {
+            Content::Bytes(bytes) => Ok(bytes.to_vec()),
+            Content::Place {
+                file,
+                offset,
+                length,
+            } => files.read(file, offset, length),
+        }
+    }
+}
+
+/// Files by their paths, opened when first needed.
+#[derive(Debug, Default)]
+pub(super) struct OpenFiles(Mutex<BTreeMap<String, Arc<File>>>);
+
+impl OpenFiles {
+    fn read(&self, path: &str, offset: u64, length: u64) -> Result<Vec<u8>> {
+        let file = self.open(path)?;
+        let end = offset.checked_add(length);
+        let size = file.metadata().map_err(Error::io(path))?.len();
+        if length > MAX_ITEM || end.is_none_or(|end| end > size) {
+            return Err(Error::source(format!(
+                "{path}: {length} bytes at {offset} of {size}: truncated while it was being packed"
+            )));
+        }
+        let mut bytes = vec![0; length as usize];
+        (file.read_exact_at(&mut bytes, offset)).map_err(Error::io(path))?;
+        Ok(bytes)
+    }
+
+    fn open(&self, path: &str) -> Result<Arc<File>> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = files.get(path) {
+            return Ok(file.clone());
+        }
+        if files.len() >= MAX_OPEN {
+            files.clear();
+        }
+        let file = Arc::new(File::open(path).map_err(Error::io(path))?);
+        files.insert(path.to_owned(), file.clone());
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_places_and_no_further() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let path = path.to_str().unwrap();
+        let files = OpenFiles::default();
+        assert_eq!(files.read(path, 3, 4).unwrap(), b"3456");
+        assert_eq!(files.read(path, 10, 0).unwrap(), b"");
+        for (offset, length) in [(3, 8), (11, 0), (u64::MAX, 2), (0, 1 << 40)] {
+            let error = files.read(path, offset, length).unwrap_err();
+            assert!(matches!(error, Error::Source { .. }), "{error}");
+        }
+        let gone = folder.path().join("gone");
+        let error = files.read(gone.to_str().unwrap(), 0, 1).unwrap_err();
+        assert!(matches!(error, Error::Io { .. }), "{error}");
+    }
+}
