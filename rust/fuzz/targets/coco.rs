@@ -7,7 +7,6 @@ use std::path::Path;
 use fastshard_core::ingest::parse_coco;
 use libfuzzer_sys::fuzz_target;
 
-use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type};
 
