@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -112,9 +113,10 @@ class _Plan:
     def decode(self, group: _Group) -> dict[str, Any]:
         """The fields of a sample."""
         fields: dict[str, Any] = {"key": group.key}
-        images = sum(_kind(suffix) == "image" for suffix in group.parts)
+        kinds = {suffix: _kind(suffix) for suffix in group.parts}
+        images = sum(kind == "image" for kind in kinds.values())
         for suffix, (name, value) in group.parts.items():
-            kind = _kind(suffix)
+            kind = kinds[suffix]
             if kind == "image":
                 _put(fields, "image" if images == 1 else suffix, in_archive(group.archive, name, value))
                 continue
@@ -165,6 +167,7 @@ def _put(fields: dict[str, Any], name: str, value: Any) -> None:
     fields[name] = value
 
 
+@functools.lru_cache(1024)
 def _kind(suffix: str) -> str:
     last = _last(suffix)
     if last in _IMAGES:
