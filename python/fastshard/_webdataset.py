@@ -92,11 +92,11 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _is_image(name: str) -> bool:
-    return _last(_split(name)[1]) in _IMAGES
+    return _last(name).lower() in _IMAGES
 
 
-def _last(suffix: str) -> str:
-    return suffix.rpartition(".")[2]
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 class _Plan:
