@@ -121,6 +121,7 @@ class _ScalarColumn(Column):
     def __init__(self, field: dict[str, Any], expected: str) -> None:
         super().__init__(field, expected)
         self.dtype = np.dtype(field["dtype"])
+        self._dtype_name = self.dtype.name  # which NumPy makes anew each time
 
     def add(self, row: int, value: Any) -> int:
         if isinstance(value, np.generic) and value.dtype == self.dtype:
@@ -128,7 +129,7 @@ class _ScalarColumn(Column):
             return 8
         dtype = _dtype_name(value)
         # A whole number is a fine float64, as in {"age": 4} after {"age": 3.5}.
-        if dtype != self.dtype.name and not (type(value) is int and self.dtype.name == "float64"):
+        if dtype != self._dtype_name and not (type(value) is int and self._dtype_name == "float64"):
             raise self.mismatch(row, value)
         if dtype == "int64" and not -(2**63) <= value < 2**63:
             raise self.mismatch(row, value)

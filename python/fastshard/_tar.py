@@ -44,16 +44,13 @@ def tar_members(source: Input, as_place: Callable[[str], bool]) -> Iterator[tupl
     """
     reader = _Reader(source)
     while (header := reader.next()) is not None:
-        place = f"{source.path}: member {header.name!r}"
         if source.places and as_place(header.name):
-            start = source.position
-            _expect(place, source.skip(header.size), header.size)
-            yield header.name, Encoded("", b"", source.path, start, header.size)
+            place = Encoded("", b"", source.path, source.position, header.size)
+            reader.skip(header, header.size)
+            yield header.name, place
         else:
-            data = source.take(header.size)
-            _expect(place, len(data), header.size)
-            yield header.name, data
-        reader.end_member(header)
+            yield header.name, reader.body(header)
+        reader.skip(header, -header.size % _BLOCK)
 
 
 def check_name(archive: str, name: str) -> None:
@@ -89,21 +86,32 @@ class _Reader:
             elif header.kind == b"g":
                 self._pax(header)
             elif header.kind == b"K":
-                self._body(header)
+                self._more(header)
             elif header.kind in (b"5", b"V", *_FILES):
                 check_name(self._source.path, header.name)
-                _expect(self._place(header), self._source.skip(header.size), header.size)
+                self.skip(header, header.size)
                 longer = {}
             else:
                 what = _REFUSED.get(header.kind, f"of the unknown type {header.kind!r}")
                 raise SourceError(f"{self._place(header)} is {what}; expected plain files")
-            self.end_member(header)
+            self.skip(header, -header.size % _BLOCK)
         return None
 
-    def end_member(self, header: _Header) -> None:
-        """Passes over what fills the last block."""
-        padding = -header.size % _BLOCK
-        _expect(self._place(header), self._source.skip(padding), padding)
+    def body(self, header: _Header) -> bytes:
+        """The bytes of a member."""
+        data = self._source.take(header.size)
+        if len(data) != header.size:
+            raise self._truncated(header, len(data), header.size)
+        return data
+
+    def skip(self, header: _Header, size: int) -> None:
+        """Passes over a member, or over what fills its last block."""
+        passed = self._source.skip(size)
+        if passed != size:
+            raise self._truncated(header, passed, size)
+
+    def _truncated(self, header: _Header, found: int, wanted: int) -> SourceError:
+        return SourceError(f"{self._place(header)}: truncated: {found:,} of {wanted:,} bytes")
 
     def _place(self, header: _Header) -> str:
         return f"{self._source.path}: member {header.name!r}"
@@ -131,37 +139,38 @@ class _Reader:
                 return
 
     def _parse(self, block: bytes, longer: dict[str, str]) -> _Header:
-        source = self._source
-        where = f"{source.path}: at byte {source.position - _BLOCK:,}"
         if not _has_checksum(block):
-            raise SourceError(f"{where}: not a tar header: its checksum is wrong")
+            raise SourceError(f"{self._where()}: not a tar header: its checksum is wrong")
+        kind = block[156:157]
         try:
-            name = longer.get("path") or _name(block)
+            name = longer.get("path") or ("(a pax header)" if kind == b"x" else _name(block))
             size = int(longer["size"]) if "size" in longer else _number(block[124:136])
         except (UnicodeDecodeError, ValueError) as error:
-            raise SourceError(f"{where}: not a tar header: {error}") from None
+            raise SourceError(f"{self._where()}: not a tar header: {error}") from None
         if not name or not 0 <= size <= MAX_ITEM:
-            raise SourceError(f"{where}: member {name!r} of {size:,} bytes; expected a name, and at most 2 GiB")
-        return _Header(block[156:157], name, size)
+            wanted = "expected a name, and at most 2 GiB"
+            raise SourceError(f"{self._where()}: member {name!r} of {size:,} bytes; {wanted}")
+        return _Header(kind, name, size)
 
-    def _body(self, header: _Header) -> bytes:
+    def _where(self) -> str:
+        return f"{self._source.path}: at byte {self._source.position - _BLOCK:,}"
+
+    def _more(self, header: _Header) -> bytes:
         """What a header holds that speaks of the member behind it."""
         if header.size > _MAX_HEADER:
             place = f"{self._place(header)}: a header of type {header.kind.decode('latin-1')!r}"
             raise SourceError(f"{place} has {header.size:,} bytes; expected at most {_MAX_HEADER:,}")
-        data = self._source.take(header.size)
-        _expect(self._place(header), len(data), header.size)
-        return data
+        return self.body(header)
 
     def _long_name(self, header: _Header) -> str:
         try:
-            return self._body(header).rstrip(b"\0").decode()
+            return self._more(header).rstrip(b"\0").decode()
         except UnicodeDecodeError:
             raise SourceError(f"{self._place(header)}: a long name that is not UTF-8") from None
 
     def _pax(self, header: _Header) -> dict[str, str]:
         """What a pax header says of name and size."""
-        data = self._body(header)
+        data = self._more(header)
         # Mostly it says when the file was changed, of which nobody here makes anything.
         if not any(word in data for word in (b"path=", b"size=", b"GNU.sparse")):
             return {}
@@ -210,8 +219,3 @@ def _number(field: bytes) -> int:
         # GNU's form for what octal digits can't hold; negative numbers begin with 255.
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big") if field[0] != 0xFF else -1
     return int(field.rstrip(b" \0") or b"0", 8)
-
-
-def _expect(place: str, found: int, wanted: int) -> None:
-    if found != wanted:
-        raise SourceError(f"{place}: truncated: {found:,} of {wanted:,} bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -91,11 +92,11 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _is_image(name: str) -> bool:
-    return _last(_split(name)[1]) in _IMAGES
+    return _last(name).lower() in _IMAGES
 
 
-def _last(suffix: str) -> str:
-    return suffix.rpartition(".")[2]
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 class _Plan:
@@ -112,9 +113,10 @@ class _Plan:
     def decode(self, group: _Group) -> dict[str, Any]:
         """The fields of a sample."""
         fields: dict[str, Any] = {"key": group.key}
-        images = sum(_kind(suffix) == "image" for suffix in group.parts)
+        kinds = {suffix: _kind(suffix) for suffix in group.parts}
+        images = sum(kind == "image" for kind in kinds.values())
         for suffix, (name, value) in group.parts.items():
-            kind = _kind(suffix)
+            kind = kinds[suffix]
             if kind == "image":
                 _put(fields, "image" if images == 1 else suffix, in_archive(group.archive, name, value))
                 continue
@@ -165,6 +167,7 @@ def _put(fields: dict[str, Any], name: str, value: Any) -> None:
     fields[name] = value
 
 
+@functools.lru_cache(1024)
 def _kind(suffix: str) -> str:
     last = _last(suffix)
     if last in _IMAGES:
