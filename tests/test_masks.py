@@ -145,3 +145,36 @@ def test_images_that_are_no_pair(photos, tmp_path):
 def test_lists_that_do_not_fit(packed, steps, message):
     with pytest.raises((ValueError, KeyError), match=message):
         fs.Loader(packed, 1, transforms={"image": fs.Resize((8, 8)), "same": fs.Resize((8, 8)), **steps})
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("optimize", [False, True])
+def test_numbers_in_a_palette(photos, bits, optimize, tmp_path):
+    """As Pascal VOC and many others store classes; what PIL shows of them is compared."""
+    found = []
+    for photo in photos.values():
+        picture = Image.fromarray(photo).quantize(min(2**bits, 200))
+        stream = io.BytesIO()
+        picture.save(stream, "png", bits=bits, optimize=optimize, transparency=0)
+        found.append((stream.getvalue(), np.array(picture)))
+    fs.pack(
+        [{"image": png(photo), "mask": mask} for photo, (mask, _) in zip(photos.values(), found, strict=True)],
+        tmp_path / "ds",
+    )
+    steps = {"image": fs.CenterCrop(200), "mask": [fs.Decode("P"), fs.Follow("image")]}
+    (batch,) = fs.Loader(tmp_path / "ds", 5, transforms=steps)
+    for ours, (_, numbers) in zip(batch["mask"], found, strict=True):
+        top, left = (round((side - 200) / 2) for side in numbers.shape)
+        np.testing.assert_array_equal(ours[..., 0], numbers[top : top + 200, left : left + 200])
+
+
+def test_no_numbers(photos, tmp_path):
+    gray = np.array(Image.fromarray(photos["cat"]).convert("L"))
+    fs.pack([{"image": png(gray)}, {"image": png(photos["cat"])}], tmp_path / "ds")
+    steps = {"image": [fs.Decode("P"), fs.CenterCrop(50)]}
+    batches = iter(fs.Loader(tmp_path / "ds", 1, transforms=steps))
+    assert (next(batches)["image"][0, ..., 0] == gray[125:175, 200:250]).mean() > 0.99
+    with pytest.raises(fs.DecodeError, match=r"row 1.*colours without a palette"):
+        next(batches)
+    with pytest.raises(ValueError, match="uint16"):
+        fs.Loader(tmp_path / "ds", 1, transforms={"image": [fs.Decode("P", "uint16"), fs.CenterCrop(50)]})

@@ -115,7 +115,7 @@ def pack(
     boxes and keypoints, it is left out). YOLO: names are those of ``data.yaml`` or ``classes.txt``, boxes stay shares
     of the image, ``split`` is the folder's. VOC and MOT count pixels from 1, boxes from 0 to behind the last pixel: 1
     is taken from the left and upper edge; with ``zero_based`` nothing is. ``masks`` adds VOC's ``SegmentationClass`` as
-    the image ``mask`` (stored as it is, loaded in the colours of its palette), and leaves out images without one.
+    the image ``mask`` (stored as it is; ``Decode("P")`` loads its classes), and leaves out images without one.
     Images without a box stay, with empty lists, unless ``drop_unlabeled``. Labels that are wrong are always an error;
     ``on_error="skip"`` leaves out labels without an image.
 

@@ -44,6 +44,7 @@ _NO_CALLABLES = (
     "is a Python callable; transforms run natively, without Python, so only fastshard's own can be listed here: call "
     "functions on whole batches, with fs.Lambda in batch_transforms"
 )
+_MODES = {"RGB": "rgb", "L": "gray", "P": "palette"}
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 Size = int | Sequence[int]
@@ -115,11 +116,12 @@ def _range(name: str, value: object, high: float) -> tuple[float, float]:
 class Decode(Transform):
     """Decodes the image; put it first. Without it images are decoded with these defaults.
 
-    ``mode`` is ``"RGB"`` or ``"L"`` (gray), ``dtype`` ``"uint8"`` or ``"uint16"`` (for sources that have 16 bits).
-    ``exif_orientation`` turns the image as its EXIF data says; off by default, as in PIL. Images whose header declares
-    more than ``max_pixels`` pixels are refused before anything is decoded. With ``scaled``, a JPEG that is to become at
-    least 2, 4 or 8 times smaller is decoded at 1/2, 1/4 or 1/8 of its size, which saves most of the work; False decodes
-    every pixel and filters those.
+    ``mode`` is ``"RGB"``, ``"L"`` (gray) or ``"P"`` (the numbers in a PNG's palette, such as classes of a mask; gray
+    images as with ``"L"``, other colours are a DecodeError), ``dtype`` ``"uint8"`` or, for sources that have 16 bits,
+    ``"uint16"``. ``exif_orientation`` turns the image as its EXIF data says; off by default, as in PIL. Images whose
+    header declares more than ``max_pixels`` pixels are refused before anything is decoded. With ``scaled``, a JPEG that
+    is to become at least 2, 4 or 8 times smaller is decoded at 1/2, 1/4 or 1/8 of its size, which saves most of the
+    work; False decodes every pixel and filters those.
     """
 
     mode: str = "RGB"
@@ -130,7 +132,7 @@ class Decode(Transform):
     op: ClassVar[str] = "decode"
 
     def __post_init__(self) -> None:
-        _check.one_of("mode", self.mode, ("RGB", "L"))
+        _check.one_of("mode", self.mode, tuple(_MODES))
         _check.one_of("dtype", self.dtype, ("uint8", "uint16"))
         _check.boolean("exif_orientation", self.exif_orientation)
         _check.integer("max_pixels", self.max_pixels, 1)
@@ -138,7 +140,7 @@ class Decode(Transform):
 
     def _arguments(self) -> dict[str, Any]:
         return {
-            "mode": "rgb" if self.mode == "RGB" else "gray",
+            "mode": _MODES[self.mode],
             "dtype": self.dtype,
             "exif_orientation": self.exif_orientation,
             "max_pixels": self.max_pixels,

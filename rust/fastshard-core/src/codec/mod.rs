@@ -9,6 +9,7 @@ mod jpeg;
 mod jpeg_encode;
 mod jpeg_frame;
 mod orient;
+mod palette;
 mod png_gray;
 mod seekable;
 
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::pixels::{PixelFormat, Rect, Scratch};
 
 pub use orient::orient;
+pub(crate) use palette::without_palette;
 pub use seekable::Transcoding;
 
 /// The encodings that can be stored and decoded.

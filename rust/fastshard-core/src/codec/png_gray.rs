@@ -8,7 +8,7 @@ use fdeflate::Decompressor;
 
 use crate::pixels::Scratch;
 
-const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1A\n";
+pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1A\n";
 /// Rows that are undone together, and pixels of each that are read at once.
 const ROWS: usize = 8;
 const STEPS: usize = 8;
@@ -74,7 +74,7 @@ fn is_plain_gray(header: &[u8], (width, height): (usize, usize)) -> bool {
 }
 
 /// Chunks with a right checksum; ends at the first wrong one.
-struct Chunks<'a>(&'a [u8]);
+pub(super) struct Chunks<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Chunks<'a> {
     type Item = (&'a [u8; 4], &'a [u8]);

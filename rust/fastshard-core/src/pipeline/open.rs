@@ -1,9 +1,9 @@
 //! From an encoded image to the pixels that a recipe needs, decoded and turned upright.
 
-use crate::codec::{Decoded, Decoder, Encoded, Format, Header, Request, orient};
+use crate::codec::{Decoded, Decoder, Encoded, Format, Header, Request, orient, without_palette};
 use crate::error::Result;
 use crate::pixels::{PixelFormat, Rect, Scratch};
-use crate::transform::{DecodeOptions, Recipe, Source};
+use crate::transform::{DecodeOptions, Mode, Recipe, Source};
 
 /// An image's header, and how it lies when it is turned upright.
 pub(super) struct Upright {
@@ -96,10 +96,19 @@ impl Opener {
             format,
             reduce: allowed(reduction, options, header, *turned),
         };
+        let gray = if options.mode == Mode::Palette {
+            without_palette(encoded.bytes, header)?
+        } else {
+            None
+        };
+        let encoded = (gray.as_ref()).map_or(encoded, |gray| Encoded::from(&gray.bytes[..]));
         let Decoded { area, reduce } =
             self.decoder
                 .decode(encoded, header, &request, &mut self.decoded)?;
         let decoded = self.decoded.bytes(area.area() * format.bytes());
+        if let Some(spread) = gray.map(|gray| gray.spread).filter(|&spread| spread > 1) {
+            decoded.iter_mut().for_each(|value| *value /= spread);
+        }
         let (pixels, area) = if *turned {
             turn(decoded, area, header.orientation, format, &mut self.upright)
         } else {

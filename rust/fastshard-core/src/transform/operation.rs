@@ -148,6 +148,8 @@ pub enum Mode {
     Rgb,
     /// One.
     Gray,
+    /// One: numbers in a palette.
+    Palette,
 }
 
 impl Default for DecodeOptions {
@@ -163,6 +165,16 @@ impl Default for DecodeOptions {
 }
 
 impl DecodeOptions {
+    fn check(&self) -> Result<()> {
+        let wide = self.dtype == Dtype::Uint16 && self.mode != Mode::Palette;
+        check(self.dtype == Dtype::Uint8 || wide, || {
+            format!(
+                "Decode: dtype {}, expected uint8, or uint16 where it isn't numbers in a palette",
+                self.dtype.name()
+            )
+        })
+    }
+
     /// The pixels that come out.
     #[must_use]
     pub fn format(&self) -> PixelFormat {
@@ -226,15 +238,7 @@ impl Operation {
     /// Refuses impossible arguments, naming them.
     pub fn check(&self) -> Result<()> {
         match self {
-            Self::Decode(options) => check(
-                matches!(options.dtype, Dtype::Uint8 | Dtype::Uint16),
-                || {
-                    format!(
-                        "Decode: dtype {}, expected uint8 or uint16",
-                        options.dtype.name()
-                    )
-                },
-            ),
+            Self::Decode(options) => options.check(),
             Self::Resize { size, max_size, .. } => {
                 check(matches!(size.len(), 1 | 2), || {
                     format!("Resize: size {size:?}, expected one or two numbers")
