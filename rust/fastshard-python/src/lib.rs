@@ -13,12 +13,17 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use fastshard_core::codec::{Format, LIBJPEG_TURBO};
+use fastshard_core::codec::{AudioFormat, Format, LIBJPEG_TURBO};
 use fastshard_core::order::Permutation;
 
 #[pyfunction]
 fn image_format(data: &[u8]) -> Option<&'static str> {
     Format::of(data).map(Format::name)
+}
+
+#[pyfunction]
+fn audio_format(data: &[u8]) -> Option<&'static str> {
+    AudioFormat::of(data).map(AudioFormat::name)
 }
 
 #[pyfunction]
@@ -73,7 +78,7 @@ mod _fastshard {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
-    use super::{available_threads, build_info, image_format, permutation};
+    use super::{audio_format, available_threads, build_info, image_format, permutation};
     #[pymodule_export]
     use crate::cache::{clear_cache, list_cache};
     #[pymodule_export]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 
-use super::build::{Builder, Built, Counters, Tools, needs_size, streamed_image};
+use super::build::{Builder, Built, Counters, Tools, needs_size, streamed_file};
 use super::ordered::ordered;
 use super::shards::{Report, Shards};
 use super::spec::PackSpec;
@@ -64,7 +64,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Packs a table whose image columns hold paths below `root`.
+    /// Packs a table whose columns of images and audio hold paths below `root`.
     pub fn files(
         destination: &Path,
         spec: PackSpec,
@@ -378,7 +378,7 @@ fn pack_stream(destination: &Path, spec: PackSpec, shared: &Shared) -> Result<Re
 fn first_streamed_size(spec: &PackSpec, batch: &RecordBatch) -> Result<[u32; 2]> {
     let image = spec.fields.iter().find(|field| field.kind == Kind::Image);
     let image = image.ok_or_else(|| Error::option("raw pixels need an image field"))?;
-    let (bytes, _) = streamed_image(batch, &image.name, 0)?;
+    let (bytes, _) = streamed_file(batch, &image.name, 0)?;
     let header = Decoder::new(spec.max_pixels)?.header(bytes)?;
     Ok([header.height, header.width])
 }

@@ -1,5 +1,6 @@
 //! Batches: while they are filled by many threads, and when they are handed over.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -97,6 +98,8 @@ pub(super) struct OpenBatch {
     run: bool,
     /// Which fields are shown where they lie, and where.
     views: Vec<Option<Buffer>>,
+    /// What was made for fields whose samples differ in length: field, row, values.
+    made: Mutex<Vec<(usize, usize, Vec<f32>)>>,
     /// Fields of lists, once all rows are known.
     sequences: Mutex<Result<Vec<BatchField>>>,
     unfinished: AtomicUsize,
@@ -137,6 +140,7 @@ impl OpenBatch {
             rows,
             lease,
             run: run.is_some(),
+            made: Mutex::default(),
             sequences: Mutex::new(Ok(Vec::new())),
             views: views.collect::<Result<_>>()?,
             unfinished: AtomicUsize::new(rows),
@@ -155,6 +159,12 @@ impl OpenBatch {
 
     pub(super) fn is_view(&self, field: usize) -> bool {
         self.views[field].is_some()
+    }
+
+    /// Takes what was made for a row of a field whose samples differ in length.
+    pub(super) fn keep(&self, field: usize, row: usize, values: Vec<f32>) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.push((field, row, values));
     }
 
     pub(super) fn fail(&self, row: usize, error: Error) {
@@ -202,8 +212,12 @@ impl OpenBatch {
             order.fill(self.first, &mut drawn);
             let rows: Vec<u64> = kept.iter().map(|&row| drawn[row].row).collect();
             let run = self.run && kept.len() == self.rows;
-            let built =
-                sequences.map(|(field, sequence)| sequence.build(&plan.dataset, field, &rows, run));
+            let made =
+                std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+            let built = sequences.map(|(field, sequence)| match field.work {
+                Work::Audio(_) => sequence.of_made(&field.name, &lists(plan, field, &made, &kept)),
+                _ => sequence.build(&plan.dataset, field, &rows, run),
+            });
             let built = built.collect::<Result<Vec<_>>>();
             *self.lock_sequences() = built.map(|fields| fields.into_iter().flatten().collect());
         }
@@ -270,7 +284,7 @@ impl OpenBatch {
         let mut fields = Vec::with_capacity(plan.fields.len());
         for (field, view) in plan.fields.iter().zip(&self.views) {
             let values = match (&field.work, view) {
-                (Work::Sequence(_), _) => {
+                _ if field.sequence().is_some() => {
                     let outputs = field.outputs().len();
                     fields.extend(sequences.by_ref().take(outputs));
                     continue;
@@ -313,6 +327,25 @@ impl OpenBatch {
             }
         }
     }
+}
+
+/// What was made for a field's rows, in their order.
+fn lists<'a>(
+    plan: &Plan,
+    field: &PlannedField,
+    made: &'a [(usize, usize, Vec<f32>)],
+    rows: &[usize],
+) -> Vec<&'a [u8]> {
+    let index = plan
+        .fields
+        .iter()
+        .position(|other| std::ptr::eq(other, field));
+    let own = made.iter().filter(|(field, ..)| Some(*field) == index);
+    let by_row: HashMap<usize, &[f32]> = own.map(|(_, row, made)| (*row, &made[..])).collect();
+    let of_row = |row| by_row.get(row).copied().unwrap_or_default();
+    rows.iter()
+        .map(|row| bytemuck::cast_slice(of_row(row)))
+        .collect()
 }
 
 fn array(field: &PlannedField, rows: usize, memory: Memory, address: *const u8) -> Values {

@@ -72,12 +72,21 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// `keep`: idle slots that stay.
+    /// For a field of lists. `keep`: idle slots that stay.
     pub(super) fn new(field: &Field, spec: ListSpec, keep: usize) -> Result<Option<Self>> {
-        let Some((dtype, shape)) = field.list() else {
-            return Ok(None);
-        };
-        let bad = |what: String| Error::option(format!("field {:?}: {what}", field.name));
+        let list = field.list();
+        list.map(|list| Self::of(&field.name, list, spec, keep))
+            .transpose()
+    }
+
+    /// For lists of elements of a type and shape.
+    pub(super) fn of(
+        name: &str,
+        (dtype, shape): (Dtype, &[usize]),
+        spec: ListSpec,
+        keep: usize,
+    ) -> Result<Self> {
+        let bad = |what: String| Error::option(format!("field {name:?}: {what}"));
         let elements = shape.iter().product::<usize>();
         let mut fill = Vec::new();
         if let Some(pad) = &spec.pad {
@@ -96,14 +105,14 @@ impl Sequence {
         if spec.truncate.is_some_and(|truncate| truncate.length == 0) {
             return Err(bad("lists can't be cut to a length of 0".into()));
         }
-        Ok(Some(Self {
+        Ok(Self {
             spec,
             dtype,
             shape: shape.to_vec(),
             item_bytes: dtype.size() * elements,
             fill,
             pool: SlotPool::new(0, keep),
-        }))
+        })
     }
 
     /// What it adds to a batch, by name, with the leading dimension and the rest of the shape.
@@ -165,9 +174,26 @@ impl Sequence {
             };
             lists.push(self.cut(column.piece(place.row..place.row + 1)));
         }
+        let shown = match (run && self.spec.truncate.is_none(), rows) {
+            (true, [first, ..]) if self.spec.pad.is_none() => {
+                let buffer = shown(dataset, field.index, *first, rows.len())?;
+                buffer.map(|buffer| Memory::Data(buffer, dataset.access()))
+            }
+            _ => None,
+        };
+        self.join(&field.name, &lists, shown)
+    }
+
+    /// The same of lists that were made.
+    pub(super) fn of_made(&self, name: &str, lists: &[&[u8]]) -> Result<Vec<BatchField>> {
+        let lists: Vec<&[u8]> = lists.iter().map(|list| self.cut(list)).collect();
+        self.join(name, &lists, None)
+    }
+
+    fn join(&self, name: &str, lists: &[&[u8]], shown: Option<Memory>) -> Result<Vec<BatchField>> {
         match &self.spec.pad {
-            Some(pad) => self.padded(&field.name, pad, &lists),
-            None => self.packed(dataset, field, rows, &lists, run),
+            Some(pad) => self.padded(name, pad, lists),
+            None => self.packed(name, lists, shown),
         }
     }
 
@@ -181,20 +207,14 @@ impl Sequence {
         }
     }
 
-    /// All elements, and where each list starts and the last one ends.
+    /// All elements, and where each list starts and the last one ends. `shown`: where they lie, if in one piece.
     fn packed(
         &self,
-        dataset: &Dataset,
-        field: &PlannedField,
-        rows: &[u64],
+        name: &str,
         lists: &[&[u8]],
-        run: bool,
+        shown: Option<Memory>,
     ) -> Result<Vec<BatchField>> {
         let bytes: usize = lists.iter().map(|list| list.len()).sum();
-        let shown = match (run && self.spec.truncate.is_none(), rows) {
-            (true, [first, ..]) => shown(dataset, field.index, *first, rows.len())?,
-            _ => None,
-        };
         let offsets_at = if shown.is_some() {
             0
         } else {
@@ -214,7 +234,7 @@ impl Sequence {
         }
         let lease = Arc::new(lease);
         let offsets = array(
-            offsets_name(&field.name),
+            offsets_name(name),
             &lease,
             offsets_at,
             Dtype::Int64,
@@ -223,16 +243,16 @@ impl Sequence {
         let mut shape = vec![bytes / self.item_bytes];
         shape.extend(&self.shape);
         let values = match shown {
-            Some(buffer) => BatchField {
-                name: field.name.clone(),
+            Some(memory) => BatchField {
+                name: name.to_owned(),
                 values: Values::Array {
-                    address: buffer.as_ptr(),
-                    memory: Memory::Data(buffer, dataset.access()),
+                    address: lists.first().map_or(std::ptr::null(), |list| list.as_ptr()),
+                    memory,
                     dtype: self.dtype,
                     shape,
                 },
             },
-            None => array(field.name.clone(), &lease, 0, self.dtype, shape),
+            None => array(name.to_owned(), &lease, 0, self.dtype, shape),
         };
         Ok(vec![values, offsets])
     }
