@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import callbacks as callbacks
 from . import presets as presets
+from ._audio import AudioDecode, AudioTransform, CenterWindow, LogMel, Mono, RandomWindow, Resample, Window
 from ._augment import (
     AutoAugment,
     ColorJitter,
@@ -80,6 +81,8 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "AudioDecode",
+    "AudioTransform",
     "AutoAugment",
     "BatchField",
     "BatchTransform",
@@ -88,6 +91,7 @@ __all__ = [
     "Cache",
     "CacheEntry",
     "CenterCrop",
+    "CenterWindow",
     "ColorJitter",
     "CorruptionError",
     "CutMix",
@@ -101,7 +105,9 @@ __all__ = [
     "Grayscale",
     "Lambda",
     "Loader",
+    "LogMel",
     "MixUp",
+    "Mono",
     "Normalize",
     "PackReport",
     "Pad",
@@ -125,6 +131,8 @@ __all__ = [
     "RandomRotation",
     "RandomSolarize",
     "RandomVerticalFlip",
+    "RandomWindow",
+    "Resample",
     "Resize",
     "ResizePad",
     "SkippedRow",
@@ -134,6 +142,7 @@ __all__ = [
     "Transform",
     "TrivialAugmentWide",
     "Truncate",
+    "Window",
     "__version__",
     "build_info",
     "concat",

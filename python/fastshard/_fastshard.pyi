@@ -21,6 +21,7 @@ __all__ = [
     "SourceError",
     "VerifyJob",
     "__version__",
+    "audio_format",
     "available_threads",
     "build_info",
     "clear_cache",
@@ -41,7 +42,7 @@ class CorruptionError(FormatError):
     """A file that is not what its manifest says: truncated, swapped or altered. Names file, shard and row."""
 
 class DecodeError(FastshardError):
-    """An image that cannot be decoded. Names dataset or file, shard, row and source path."""
+    """An image, or audio, that cannot be decoded. Names dataset or file, shard, row and source path."""
 
 class SourceError(FastshardError, ValueError):
     """A source that cannot be packed as asked: missing or duplicate files, labels of the wrong type.
@@ -73,9 +74,12 @@ class Dataset:
     def row(
         self, row: int, fields: list[str], ops: Mapping[str, str]
     ) -> dict[str, NDArray[Any] | int | float | bool | str | bytes]:
-        """One sample; image fields are decoded after ``ops[field]`` (a JSON list of operations)."""
+        """One sample; image fields are decoded after ``ops[field]`` (a JSON list of operations).
+
+        Audio comes as ``[channels, frames]``, with ``<field>_sample_rate`` unless that is a field, too.
+        """
     def encoded(self, row: int, field: str) -> tuple[bytes, str]:
-        """The stored bytes of an image field and its source path."""
+        """The stored bytes of an image or audio field and its source path."""
 
 @final
 class Loader:
@@ -136,11 +140,11 @@ class PackJob:
 
     def __new__(cls, dst: str, spec: str) -> PackJob: ...
     def start_files(self, root: str, table: bytes) -> None:
-        """Packs a table (Arrow IPC stream) whose image columns hold paths below ``root``."""
+        """Packs a table (Arrow IPC stream) whose columns of images and audio hold paths below ``root``."""
     def start_stream(self) -> None:
         """Packs what ``push`` brings."""
     def push(self, table: bytes, timeout: float) -> bool:
-        """Hands over one record batch whose columns hold values (image columns: encoded bytes).
+        """Hands over one record batch whose columns hold values (columns of images and audio: encoded bytes).
 
         False: no room yet, try again.
         """
@@ -169,6 +173,9 @@ class VerifyJob:
 
 def image_format(data: bytes) -> str | None:
     """``"jpeg"``, ``"png"``, ``"webp"``, ``"bmp"``, ``"gif"`` or ``"tiff"`` by the first bytes; else None."""
+
+def audio_format(data: bytes) -> str | None:
+    """``"wav"``, ``"flac"``, ``"ogg"`` or ``"mp3"`` by the first bytes, ID3 tags passed over; else None."""
 
 def list_cache(folder: str) -> list[tuple[str, str, int, int, float, bool]]:
     """``(file, description, bytes, bytes when full, seconds since 1970 when last used, whether in use)``."""

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Field", "Opened"]
 
+_DTYPES = {"image": "uint8", "audio": "float32", "class": "int64", "text": "str", "bytes": "bytes"}
+
 
 @dataclass(frozen=True)
 class Field:
     """One named, typed column of a dataset.
 
-    ``type`` is image, class, tensor, scalar, list, text or bytes; ``dtype`` a NumPy name, or ``"str"`` and ``"bytes"``;
-    ``shape`` that of one sample, None where it differs between samples, or of one element of a list; ``class_names`` in
-    the order of their numbers.
+    ``type`` is image, audio, class, tensor, scalar, list, text or bytes; ``dtype`` a NumPy name, or ``"str"`` and
+    ``"bytes"``; ``shape`` that of one sample, None where it differs between samples, or of one element of a list;
+    ``class_names`` in the order of their numbers.
     """
 
     name: str
@@ -36,8 +38,8 @@ class Field:
     @classmethod
     def _from_manifest(cls, entry: Mapping[str, Any]) -> Field:
         kind = entry["type"]
-        dtype = {"image": "uint8", "class": "int64", "text": "str", "bytes": "bytes"}.get(kind) or entry["dtype"]
-        shape = None if kind == "image" else tuple(entry.get("shape") or ())
+        dtype = _DTYPES.get(kind) or entry["dtype"]
+        shape = None if kind in ("image", "audio") else tuple(entry.get("shape") or ())
         names = entry.get("class_names")
         return cls(entry["name"], kind, dtype, shape, None if names is None else tuple(names))
 

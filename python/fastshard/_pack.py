@@ -69,8 +69,8 @@ class PackReport:
         lines += _listing(
             "rows of the CSV file without a file", [f"row {row}: {name}" for row, name in self.missing_files]
         )
-        lines += _listing("images without a row in the CSV file", self.unused_files)
-        lines += _listing("files ignored: no images", self.ignored_files)
+        lines += _listing("files without a row in the CSV file", self.unused_files)
+        lines += _listing("files ignored", self.ignored_files)
         return "\n".join(lines)
 
 
@@ -119,12 +119,15 @@ def pack(
     A pack that was stopped, even by force, goes on where it was when it is started again with the same arguments.
 
     **Sources.** A folder: its subfolders are the classes (names sorted, field ``label``, int64), images have the field
-    ``image``; a folder without subfolders gives images alone. A folder with ``csv`` (a path, from here or from the
-    folder; .tsv for tabs): one image a row, found by its path below the folder or by its name anywhere in it; all other
-    columns are kept under their names. An iterable of dicts of bytes (encoded images become an image field), text,
-    numbers, NumPy arrays (fixed shape) and lists of numbers, all samples like the first. A dataset, a view of one, or the folder of
-    one: the same rows, stored as the options say; its checksums are compared first. A list of datasets or views of the
-    same fields: one behind the other, with every class that one of them has (by name; their numbers may change).
+    ``image``; a folder without subfolders gives images alone. The same of audio files (wav, flac, mp3, ogg
+    vorbis), with the field ``audio``; a folder with both kinds is an error, or with ``on_error="skip"`` one of the kind
+    that it has more of, and the others are ``ignored_files``. A folder with ``csv`` (a path, from here or from the
+    folder; .tsv for tabs): one file a row, found by its path below the folder or by its name anywhere in it; all other
+    columns are kept under their names. An iterable of dicts of bytes (encoded images become an image field, audio files
+    an audio field), text, numbers, NumPy arrays (fixed shape) and lists of numbers, all samples like the first.
+    A dataset, a view of one, or the folder of one: the same rows, stored as the options say; its checksums are compared
+    first. A list of datasets or views of the same fields: one behind the other, with every class that one of them has
+    (by name; their numbers may change).
     A table: see below. Arrays: a .npy or .npz file, or a dict of arrays, memory maps, tensors or names of .npy files; a
     field each, read piece by piece.
 
@@ -162,13 +165,15 @@ def pack(
     ``metadata="drop"`` leaves ICC, EXIF and comments of re-coded files out, but for EXIF data that turns the image.
     Arithmetic-coded, CMYK, 12-bit and faulty files stay as they are.
 
+    **Audio** is kept byte for byte. ``check="header"`` reads the header and decodes the first and the last frame, ``"decode"`` all.
+
     **Order and errors.** ``shuffle`` with ``seed`` (default for folders and CSV files; impossible for iterables) stores
     the samples in a random order. ``on_error="skip"`` leaves out what can't be packed and reports it. ``num_threads``
     is by default the cores that this process may use; ``shard_size`` is in bytes. ``progress`` shows a bar; by default
     if stderr is a terminal.
 
     Raises FileNotFoundError, FileExistsError (without ``overwrite``), SourceError for a source that can't be packed as
-    asked, DecodeError for an image that isn't one, TypeError and ValueError for impossible options.
+    asked, DecodeError for an image, or audio, that isn't one, TypeError and ValueError for impossible options.
     """
     started = time.monotonic()
     datasets = _as_datasets(src)

@@ -13,7 +13,7 @@ from ._loader import Loader, _Progress
 __all__ = ["piles", "together"]
 
 _PILE_BYTES = 4 << 20
-_VARIABLE = ("list", "text", "bytes")
+_VARIABLE = ("audio", "list", "text", "bytes")
 
 
 def together(loader: Loader) -> int:

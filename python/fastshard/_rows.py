@@ -262,8 +262,9 @@ def _column(name: str, value: Any, class_names: Sequence[str] | None, kind: str 
     elif isinstance(value, (list, tuple)):
         column = _list_column(name, _kind_of(name, value))
     elif isinstance(value, (bytes, bytearray, memoryview)):
-        kind = "bytes" if _fastshard.image_format(bytes(value)) is None else "image"
-        column = _Column({"name": name, "type": kind}, "bytes of an encoded image" if kind == "image" else "bytes")
+        kind = _kind_of_bytes(bytes(value))
+        expected = {"image": "bytes of an encoded image", "audio": "bytes of an audio file"}
+        column = _Column({"name": name, "type": kind}, expected.get(kind, "bytes"))
     elif isinstance(value, str):
         column = _TextColumn({"name": name, "type": "text"}, "text")
     elif isinstance(value, np.ndarray) and value.ndim:
@@ -273,6 +274,12 @@ def _column(name: str, value: Any, class_names: Sequence[str] | None, kind: str 
     column.add(0, value)
     column.values.clear()
     return column
+
+
+def _kind_of_bytes(value: bytes) -> str:
+    if _fastshard.image_format(value) is not None:
+        return "image"
+    return "bytes" if _fastshard.audio_format(value) is None else "audio"
 
 
 def _class_column(name: str, class_names: Sequence[str]) -> _ClassColumn:

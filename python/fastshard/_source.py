@@ -1,4 +1,4 @@
-"""What every kind of source becomes before it is packed: fields, and a table whose image column holds paths."""
+"""What every kind of source becomes before it is packed: fields, and a table whose column of files holds paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FileSource", "class_field", "first_five", "is_list", "list_field"]
 
 @dataclass(frozen=True)
 class FileSource:
-    """Images below the folder ``root`` and the columns beside them."""
+    """Images, or audio, below the folder ``root`` and the columns beside them."""
 
     root: str
     fields: list[dict[str, Any]]

@@ -15,6 +15,7 @@ from ._fastshard import SourceError
 
 __all__ = ["Found", "walk"]
 
+AUDIO_SUFFIXES = (".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -26,6 +27,7 @@ class Found:
     """
 
     images: list[str] = field(default_factory=list)
+    audio: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     outside: dict[str, str] = field(default_factory=dict)
@@ -43,7 +45,7 @@ def walk(root: str, follow_symlinks: bool = False) -> Found:
     found = Found()
     walker = _Walker(root, follow_symlinks, found)
     walker.folder(root, "", frozenset([walker.root]))
-    for paths in (found.images, found.others, found.folders):
+    for paths in (found.images, found.audio, found.others, found.folders):
         paths.sort()
     return found
 
@@ -70,10 +72,15 @@ class _Walker:
         self.folder(path, relative + "/", followed)
 
     def file(self, relative: str, is_regular: bool) -> None:
-        is_image = is_regular and relative.lower().endswith(IMAGE_SUFFIXES)
-        (self.found.images if is_image else self.found.others).append(relative)
+        self.kind(relative, is_regular).append(relative)
         if not is_regular:
             self.found.special.add(relative)
+
+    def kind(self, relative: str, is_regular: bool) -> list[str]:
+        """Those that a file belongs to, by its name."""
+        if is_regular and relative.lower().endswith(IMAGE_SUFFIXES):
+            return self.found.images
+        return self.found.audio if is_regular and relative.lower().endswith(AUDIO_SUFFIXES) else self.found.others
 
     def link(self, entry: os.DirEntry[str], relative: str, followed: frozenset[str]) -> None:
         target = os.path.realpath(entry.path)
