@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -89,11 +90,15 @@ def prepare(work: Path, clips: int) -> None:
     if (made / "packed").exists():
         return
     (made / "files").mkdir(parents=True, exist_ok=True)
-    for number in range(clips):
-        path = made / "files" / f"{number:04}.mp3"
-        if not path.exists():
-            soundfile.write(path, clip(number), RATE, format="MP3")
+    paths = [made / "files" / f"{number:04}.mp3" for number in range(clips)]
+    with ProcessPoolExecutor(WORKERS) as pool:
+        list(pool.map(write, paths, range(clips)))
     fs.pack(made / "files", made / "packed")
+
+
+def write(path: Path, number: int) -> None:
+    if not path.exists():
+        soundfile.write(path, clip(number), RATE, format="MP3")
 
 
 def clip(number: int) -> Wave:

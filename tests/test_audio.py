@@ -275,6 +275,16 @@ def test_files_of_one_length_need_no_window(tmp_path):
     np.testing.assert_array_equal(batch["audio"], [ds[row]["audio"] for row in range(4)])
 
 
+def test_flac_that_does_not_say_how_long_it_is(tmp_path):
+    whole = encode(signal(1, 8000), 8000, "flac")
+    data = bytearray(whole)
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    ds = pack(tmp_path, data)
+    assert ds.column("_audio_frames").tolist() == [8000]
+    np.testing.assert_array_equal(ds[0]["audio"], decode(whole)[0])
+
+
 def test_folder(tmp_path):
     expected = {}
     for number, (kind, sample_rate) in enumerate(RATES.items()):
@@ -491,6 +501,7 @@ def hostile():
         yield f"{kind}, half of it", data[: len(data) // 2]
         yield f"{kind}, its start alone", data[:100]
         yield f"{kind}, and then noise", data[:60] + np.random.default_rng(0).bytes(5000)
+    yield "mp3 without its last bytes", good["mp3"][:-50]
     yield "nothing", b""
     yield "noise", np.random.default_rng(1).bytes(5000)
     yield "an image", b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -507,6 +518,9 @@ def hostile():
     long[40:44] = b"\xf0\xff\xff\x7f"
     yield "two gigabytes declared", long
     yield "no frames", wav(b"")
+    stream = wav(bytes(800))
+    stream[4:8] = stream[40:44] = b"\xff\xff\xff\xff"
+    yield "a stream's header", stream
     absurd = bytearray(good["flac"])
     absurd[21:26] = bytes([absurd[21] | 0x0F, 0xFF, 0xFF, 0xFF, 0xFF])  # 2^36 - 1 frames
     yield "a billion frames declared", absurd

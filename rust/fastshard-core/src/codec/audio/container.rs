@@ -64,7 +64,12 @@ impl<'a> Container<'a> {
         let number = track.id;
         let frames = match track.num_frames.or(frames) {
             Some(frames) => frames,
-            None => count(bytes, format, number)?,
+            None if format == AudioFormat::Flac => count(bytes, number)?,
+            None => {
+                return Err(bad(
+                    "its header doesn't say how long it is, as of a stream; write it anew",
+                ));
+            }
         };
         Ok(Self {
             decoder,
@@ -118,11 +123,12 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Counts frames where the header doesn't.
-fn count(bytes: &[u8], format: AudioFormat, track: u32) -> Result<u64> {
-    let mut reader = reader(bytes, format)?;
+/// Counts the frames of a FLAC file whose header doesn't.
+fn count(bytes: &[u8], track: u32) -> Result<u64> {
+    let mut reader = reader(bytes, AudioFormat::Flac)?;
     let mut frames = 0u64;
-    while let Some(packet) = reader.next_packet().map_err(failed(format))? {
+    let failed = failed(AudioFormat::Flac);
+    while let Some(packet) = reader.next_packet().map_err(&failed)? {
         if packet.track_id == track {
             frames = frames.saturating_add(packet.dur.get());
         }

@@ -213,11 +213,12 @@ impl<'a> Mpeg<'a> {
         if tag.is_some() {
             at += head.length;
         }
-        let starts = walk(bytes, at, &head);
+        let (starts, cut) = walk(bytes, at, &head);
         let tag = tag.unwrap_or_default();
         let found = starts.len() as u64;
         // Some encoders count the tag's own frame.
-        if let Some(count) = tag.count.filter(|&count| count > found + 1) {
+        let most = if cut { found } else { found + 1 };
+        if let Some(count) = tag.count.filter(|&count| count > most) {
             return Err(Error::decode(format!(
                 "truncated: holds {found} of {count} MPEG frames"
             )));
@@ -296,14 +297,15 @@ fn first(bytes: &[u8]) -> Option<(usize, Head)> {
     found.find_map(|at| Some((at, starts(bytes, at)?)))
 }
 
-/// Where frames like one are, from a place on. What is no such frame is passed over, as players do.
-fn walk(bytes: &[u8], mut at: usize, like: &Head) -> Vec<usize> {
+/// Where frames like one are, from a place on, and whether the last one is cut off. What is no such frame is passed over,
+/// as players do.
+fn walk(bytes: &[u8], mut at: usize, like: &Head) -> (Vec<usize>, bool) {
     let mut starts_at = Vec::with_capacity((bytes.len() - at) / like.length + 1);
     while at < bytes.len() {
         match Head::of(&bytes[at..]) {
             Some(head) if head.is_like(like) => {
                 if at + head.length > bytes.len() {
-                    break;
+                    return (starts_at, true);
                 }
                 starts_at.push(at);
                 at += head.length;
@@ -315,5 +317,5 @@ fn walk(bytes: &[u8], mut at: usize, like: &Head) -> Vec<usize> {
             }
         }
     }
-    starts_at
+    (starts_at, false)
 }
