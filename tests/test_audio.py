@@ -276,13 +276,13 @@ def test_files_of_one_length_need_no_window(tmp_path):
 
 
 def test_flac_that_does_not_say_how_long_it_is(tmp_path):
-    whole = encode(signal(1, 8000), 8000, "flac")
-    data = bytearray(whole)
+    sound = encode(signal(1, 8000), 8000, "flac")
+    data = bytearray(sound)
     data[21] &= 0xF0
     data[22:26] = bytes(4)
     ds = pack(tmp_path, data)
     assert ds.column("_audio_frames").tolist() == [8000]
-    np.testing.assert_array_equal(ds[0]["audio"], decode(whole)[0])
+    np.testing.assert_array_equal(ds[0]["audio"], decode(sound)[0])
 
 
 def test_folder(tmp_path):

@@ -165,7 +165,8 @@ def pack(
     ``metadata="drop"`` leaves ICC, EXIF and comments of re-coded files out, but for EXIF data that turns the image.
     Arithmetic-coded, CMYK, 12-bit and faulty files stay as they are.
 
-    **Audio** is kept byte for byte. ``check="header"`` reads the header and decodes the first and the last frame, ``"decode"`` all.
+    **Audio** is kept byte for byte. ``check="header"`` reads the header and decodes the first and the last frame,
+    ``"decode"`` all of it.
 
     **Order and errors.** ``shuffle`` with ``seed`` (default for folders and CSV files; impossible for iterables) stores
     the samples in a random order. ``on_error="skip"`` leaves out what can't be packed and reports it. ``num_threads``
