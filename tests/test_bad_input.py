@@ -225,7 +225,7 @@ class TestCsv:
         report = self.pack(src, dst, "file,label\na.jpg,x\n")
         assert report.unused_files == ("cat/b.jpg", "dog/c.jpg")
         assert report.rows == 1
-        assert "images without a row: 2" in str(report)
+        assert "files without a row: 2" in str(report)
 
     @pytest.mark.parametrize("second", ["a.jpg", "cat/a.jpg", "./cat/a.jpg", "cat//a.jpg"])
     def test_duplicate_keys(self, src, dst, second):

@@ -107,8 +107,8 @@ def test_pack_reports(photos, tmp_path):
     result = run("pack", photos, tmp_path / "ds", "--csv", tmp_path / "labels.csv")
     assert result.exit_code == 0, result.output
     assert "2 rows in 1 shard" in result.stdout
-    assert "images without a row: 10" in result.stdout
-    assert "warning: 10 images without a row" in result.stderr
+    assert "files without a row: 10" in result.stdout
+    assert "warning: 10 files without a row" in result.stderr
     assert run("pack", photos, tmp_path / "ds").exit_code == 1
     assert run("pack", photos, tmp_path / "ds", "--overwrite", "-q").output == ""
 

@@ -35,7 +35,7 @@ class TestZip:
     @pytest.mark.parametrize("below", ["", "photos/"])
     def test_the_same_as_the_folder(self, photo_folder, kept, tmp_path, method, below):
         report = fs.pack(zipped(photo_folder, tmp_path / "a.zip", below, method), tmp_path / "ds", seekable=False)
-        assert report.source == f"{tmp_path}/a.zip: ZIP of images"
+        assert report.source == f"{tmp_path}/a.zip: ZIP of images or audio"
         assert images(tmp_path / "ds") == images(kept)  # the same random order, too
         assert fs.open(tmp_path / "ds").class_names == fs.open(kept).class_names
         assert fs.open(tmp_path / "ds").column("label").tolist() == fs.open(kept).column("label").tolist()
@@ -91,7 +91,7 @@ class TestZip:
         entry = data.rindex(b"PK\1\2")
         place = rf"a.zip: member '{data[entry + 46 :].split(b'.jpg')[0].decode()}.jpg': "
         for at, value, named in (
-            (24, 2**31, "2,147,483,648 bytes; an image holds at most"),
+            (24, 2**31, "2,147,483,648 bytes; a file holds at most"),
             (24, 100, "BadZipFile|100"),
         ):
             damaged = bytearray(data)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import callbacks as callbacks
 from . import presets as presets
+from ._audio import AudioDecode, AudioTransform, CenterWindow, LogMel, Mono, RandomWindow, Resample, Window
 from ._augment import (
     AutoAugment,
     ColorJitter,
@@ -84,6 +85,8 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "AudioDecode",
+    "AudioTransform",
     "AutoAugment",
     "BatchField",
     "BatchTransform",
@@ -92,6 +95,7 @@ __all__ = [
     "Cache",
     "CacheEntry",
     "CenterCrop",
+    "CenterWindow",
     "ColorJitter",
     "ConvertBoundingBoxFormat",
     "CorruptionError",
@@ -109,7 +113,9 @@ __all__ = [
     "Grayscale",
     "Lambda",
     "Loader",
+    "LogMel",
     "MixUp",
+    "Mono",
     "Normalize",
     "PackReport",
     "Pad",
@@ -133,6 +139,8 @@ __all__ = [
     "RandomRotation",
     "RandomSolarize",
     "RandomVerticalFlip",
+    "RandomWindow",
+    "Resample",
     "Resize",
     "ResizePad",
     "SanitizeBoundingBoxes",
@@ -143,6 +151,7 @@ __all__ = [
     "Transform",
     "TrivialAugmentWide",
     "Truncate",
+    "Window",
     "__version__",
     "build_info",
     "concat",

@@ -10,24 +10,31 @@ from typing import Any
 from rich.console import Console
 
 from . import _fastshard
+from ._audio import AudioTransform, Mono, RandomWindow, Resample
 from ._dataset import Dataset
 from ._loader import Batches, Loader
 from ._transforms import RandomHorizontalFlip, RandomResizedCrop, Transform
 
+Step = Transform | AudioTransform
+
 __all__ = ["measure", "show"]
 
 
-def measure(path: Path, steps: Sequence[Transform] | None, seconds: float, options: dict[str, Any]) -> dict[str, Any]:
+def measure(path: Path, steps: Sequence[Step] | None, seconds: float, options: dict[str, Any]) -> dict[str, Any]:
     """Opens the dataset, waits for the first batch, then counts samples for ``seconds``, over epochs if need be.
 
-    ``steps`` are for all image fields; by default a random resized crop to 224 and a flip if they are encoded.
+    ``steps`` are for all image fields, or else all audio fields; by default a random resized crop to 224 and a flip if
+    images are encoded, and of audio two random seconds, at 16 kHz.
     """
     memory = _own_memory()
     started = time.perf_counter()
     dataset = Dataset(path)
     images = [field for field in dataset.fields if field.is_image]
     encoded = any(field.type == "image" for field in images)
-    default: list[Transform] = [RandomResizedCrop(224), RandomHorizontalFlip()] if encoded else []
+    default: list[Step] = [RandomResizedCrop(224), RandomHorizontalFlip()] if encoded else []
+    if not images:
+        images = [field for field in dataset.fields if field.type == "audio"]
+        default = [Mono(), Resample(16_000), RandomWindow(seconds=2)]
     chosen = default if steps is None else list(steps)
     loader = Loader(dataset, transforms={field.name: chosen for field in images}, **options)
     if len(dataset) == 0:

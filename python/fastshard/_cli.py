@@ -162,8 +162,8 @@ def pack(
         str,
         typer.Argument(
             metavar="SRC",
-            help="Folder of images: a folder for each class, or see --csv; or a ZIP of one. Or a table: .csv, .tsv "
-            "(also .gz), .parquet, .arrow, .feather. Or WebDataset .tar, TFRecord, MDS (also .gz). Or a dataset. "
+            help="Folder of images or audio: a folder for each class, or see --csv; or a ZIP of one. Or a table: .csv, "
+            ".tsv (also .gz), .parquet, .arrow, .feather. Or WebDataset .tar, TFRecord, MDS (also .gz). Or a dataset. "
             "Several files: a pattern, such as 'train-{000..009}.tar' or 'data/*.tfrecord'.",
         ),
     ],
@@ -177,7 +177,7 @@ def pack(
     ] = False,
     zero_based: Annotated[bool, typer.Option("--zero-based", help="VOC and MOT whose pixels count from 0.")] = False,
     drop_unlabeled: Annotated[bool, typer.Option("--drop-unlabeled", help="Leave out images without a box.")] = False,
-    csv: Annotated[str | None, typer.Option(help="CSV file with a row for each image.")] = None,
+    csv: Annotated[str | None, typer.Option(help="CSV file with a row for each file.")] = None,
     file_column: Annotated[str | None, typer.Option(help="Its column of file names.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Column of labels; can be given several times.")] = None,
     features: Annotated[
@@ -214,7 +214,7 @@ def pack(
         str, typer.Option(help="raise, or skip: leave out what can't be packed, and say so.")
     ] = "raise",
     check: Annotated[
-        str, typer.Option(help="header, or decode: decode every image to see whether it can be.")
+        str, typer.Option(help="header, or decode: decode every file to see whether it can be.")
     ] = "header",
     max_pixels: Annotated[int, typer.Option(help="Refuse images that declare more.")] = 89_478_485,
     follow_symlinks: Annotated[bool, typer.Option("--follow-symlinks", help="Also links that leave SRC.")] = False,
@@ -227,7 +227,7 @@ def pack(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Pack a folder of images, with or without a CSV file, or another source of samples, into a dataset."""
+    """Pack a folder of images or audio, with or without a CSV file, or another source of samples, into a dataset."""
     if not quiet:
         look, kind = recognise(src, has_csv=csv is not None, source=source)
         print(f"{look}: {kind.title}")
@@ -271,7 +271,7 @@ def pack(
     )
     if not quiet:
         print(report)
-    for what, files in (("images without a row", report.unused_files), ("rows without a file", report.missing_files)):
+    for what, files in (("files without a row", report.unused_files), ("rows without a file", report.missing_files)):
         if files:
             print(f"fastshard: warning: {len(files):,} {what}", file=sys.stderr)
 
@@ -366,9 +366,11 @@ def preview(
     count: Annotated[int, typer.Option(min=1, max=1024, help="How many samples.")] = 16,
     transform: Transforms = None,
     seed: Seed = 0,
-    field: Annotated[str, typer.Option(help="The image field.")] = "image",
+    field: Annotated[
+        str | None, typer.Option(help="The image or audio field; by default the first one.", show_default=False)
+    ] = None,
 ) -> None:
-    """Draw a grid of random samples with their labels, as training would see them, as PNG."""
+    """Draw a grid of random samples with their labels, as training would see them, as PNG: images or waveforms."""
     from ._preview import preview as draw
 
     steps = [parse_transform(text) for text in transform or ()]

@@ -54,7 +54,7 @@ def coco_source(
         table=table.set_column(0, "image", pa.array(images, pa.string())),
         provenance={"source": root, "kind": "coco", "annotations": path, "categories": described},
         unused_files=tuple(sorted(set(found.images).difference(matches.values()))),
-        ignored_files=tuple(sorted(set(found.others).difference(images, [os.path.relpath(path, root)]))),
+        ignored_files=tuple(sorted(set(found.no_images).difference(images, [os.path.relpath(path, root)]))),
         missing_files=tuple(missing),
         row_numbers=tuple(numbers),
     )

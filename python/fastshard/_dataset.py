@@ -128,6 +128,8 @@ class Dataset:
         """One sample as a dict for an integer; a view for a slice, a list of integers or a mask.
 
         Images are uint8 ``[height, width, channels]``, tensors arrays of their dtype and shape, numbers NumPy scalars.
+        Audio is float32 ``[channels, frames]``, from -1 to 1 unless a file of floats holds more, with its frames a
+        second beside it as ``<field>_sample_rate``, an int.
         """
         if isinstance(key, slice):
             weights = None if self._weights is None else self._weights[key]
@@ -209,8 +211,8 @@ class Dataset:
         values = self._opened.native.row(row, list(self._opened.fields), {})
         sample: dict[str, Any] = {}
         for name, value in values.items():
-            field = self._opened.fields[name]
-            if isinstance(value, (str, bytes)):
+            field = self._opened.fields.get(name)
+            if field is None or isinstance(value, (str, bytes)):
                 sample[name] = value
             elif field.type in ("class", "scalar"):
                 sample[name] = np.dtype(field.dtype).type(value)
@@ -219,9 +221,9 @@ class Dataset:
         return sample
 
     def encoded(self, index: int, field: str = "image") -> tuple[bytes, str]:
-        """The stored bytes of an image of one sample, as a file would hold them, and the path it came from."""
-        if self.field(field).type != "image":
-            raise ValueError(f"field={field!r}: expected an image field, this one is {self.field(field).type}")
+        """The stored bytes of an image or audio of one sample, as a file would hold them, and the path it came from."""
+        if self.field(field).type not in ("image", "audio"):
+            raise ValueError(f"field={field!r}: expected images or audio, this one is {self.field(field).type}")
         return self._opened.native.encoded(self._row(index), field)
 
     def split(
@@ -317,7 +319,7 @@ class Dataset:
         return _views.concat([self, *others])
 
     def column(self, name: str) -> NDArray[Any]:
-        """All values of a column that holds no images, as an array of shape ``[rows, ...]``: to count classes, say."""
+        """All values of a column that holds no files, as an array of shape ``[rows, ...]``: to count classes, say."""
         from . import _arrow
 
         return _arrow.read_column(self, name)
@@ -331,8 +333,8 @@ class Dataset:
     def to_hf(self) -> datasets.Dataset:
         """A ``datasets.Dataset`` over the same memory.
 
-        Images become Image, classes ClassLabel, tensors List or ArrayND. Leaves out fastshard's own columns.
-        Needs the package ``datasets``.
+        Images become Image, audio Audio, classes ClassLabel, tensors List or ArrayND. Leaves out fastshard's own
+        columns. Needs the package ``datasets``.
         """
         from . import _hf
 

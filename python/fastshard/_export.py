@@ -57,32 +57,32 @@ def export(
 ) -> ExportReport:
     """Writes a dataset, or a view of one, into the folder ``out`` as files that other programs read.
 
-    ``out`` appears when all is done, never in part. Every row is held against its checksum first. Images come out byte
-    for byte as the dataset stores them; what packing re-coded (``seekable``, ``resize``) stays so.
+    ``out`` appears when all is done, never in part. Every row is held against its checksum first. Images and audio
+    come out byte for byte as the dataset stores them; what packing re-coded (``seekable``, ``resize``) stays so.
 
     ``fields`` chooses some, by name. ``name`` begins the names of files (``"data"``), and ``shard_size`` (256 MiB) is
     about what one of them holds, of webdataset, parquet and tfrecord. ``num_threads`` write files of folder and coco.
     Of a weighted view each row is written once.
 
-    **folder**: a folder for each class of ``label`` (by default the one field of classes, or the one called label),
-    files named after those that were packed. Other fields, if there are some, are columns of ``metadata.csv`` beside
-    ``file_name`` and the label, as ``datasets`` and ``fastshard.pack(out, csv="metadata.csv")`` read them: multi-hot
-    labels as names with ``|`` between them, tensors and lists as JSON. Names that could not be those of files are
-    changed. Raw pixels are written as PNG.
+    **folder**: images or, where there are none, audio, in a folder for each class of ``label`` (by default the one
+    field of classes, or the one called label), named after the files that were packed. Other fields, if there are some,
+    are columns of ``metadata.csv`` beside ``file_name`` and the label, as ``datasets`` and
+    ``fastshard.pack(out, csv="metadata.csv")`` read them: multi-hot labels as names with ``|`` between them, tensors
+    and lists as JSON. Names that could not be those of files are changed. Raw pixels are written as PNG.
 
     **webdataset**: ``data-000000.tar`` and so on, the same bytes for the same rows. Keys are the rows' numbers, or the
-    field ``key`` if there is one. Images by their format (``.jpg``, ``.png``), classes ``.cls``, text ``.txt``, numbers
-    together ``.json`` (NaN as Python writes it), tensors and lists ``.npy``, bytes ``.bin``; where a kind has several
-    fields, the field's name stands before it (``.mask.png``).
+    field ``key`` if there is one. Images and audio by their format (``.jpg``, ``.wav``), classes ``.cls``, text
+    ``.txt``, numbers together ``.json`` (NaN as Python writes it), tensors and lists ``.npy``, bytes ``.bin``; where a
+    kind has several fields, the field's name stands before it (``.mask.png``).
 
-    **parquet**: ``data-00000-of-00003.parquet`` and so on, in the layout of Hugging Face's ``datasets``, whose Image
-    and ClassLabel come back; in row groups of 16 MiB at most, unless one row is larger.
+    **parquet**: ``data-00000-of-00003.parquet`` and so on, in the layout of Hugging Face's ``datasets``, whose Image,
+    Audio and ClassLabel come back; in row groups of 16 MiB at most, unless one row is larger.
 
     **tfrecord**: ``data-00000-of-00003.tfrecord`` and so on of ``tf.train.Example``, without TensorFlow. Integers are
-    an ``int64_list`` (``uint64`` by its bits), ``float16`` and ``float32`` a ``float_list``, both flat; text, bytes and
-    images a ``bytes_list``, and so are, little-endian for ``tf.io.decode_raw``, ``float64`` and tensors and lists of
-    ``uint8``, of which the other kinds would lose digits or waste space. An image's path is ``<field>/path``.
-    ``features.json`` says what each is.
+    an ``int64_list`` (``uint64`` by its bits), ``float16`` and ``float32`` a ``float_list``, both flat; text, bytes,
+    images and audio a ``bytes_list``, and so are, little-endian for ``tf.io.decode_raw``, ``float64`` and tensors and
+    lists of ``uint8``, of which the other kinds would lose digits or waste space. The path of images and audio is
+    ``<field>/path``. ``features.json`` says what each is.
 
     **coco**: ``images/`` and ``annotations.json`` of a dataset with the field ``boxes`` (boxes, or lists of left, top,
     right and bottom in pixels of the stored image) and ``labels``, a list of classes, or of ids of categories. Optional

@@ -1,4 +1,4 @@
-"""Folders of images: one for each class, and a CSV file for what else is known of them."""
+"""Folders of images, or of audio: one for each class, and a CSV file for what else is known of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BETWEEN = "|"
 
 
 class ImageFiles:
-    """Images as files of their own, written by several threads, which have no say in the names."""
+    """Images, or audio, as files of their own, written by several threads, which have no say in the names."""
 
     def __init__(self, folder: Path, of: Field, num_threads: int) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class ImageFiles:
         self.bytes = 0
 
     def write(self, block: Block, folders: Sequence[str]) -> list[str]:
-        """Writes the images of a block below ``folders``, one of them for each, and gives the files' paths."""
+        """Writes the files of a block below ``folders``, one of them for each, and gives the files' paths."""
         values = block.values(self._of)
         paths = [self._path(block, i, folder) for i, folder in enumerate(folders)]
         self.bytes += sum(self._pool.map(self._write, paths, values))
@@ -73,18 +73,18 @@ class FolderWriter:
     columns: Sequence[str] = ()
 
     def __init__(self, plan: Plan, folder: Path) -> None:
-        self._image = plan.image("folder")
+        self._file = plan.file("folder")
         self._label = plan.class_field()
         self._folders = self._class_folders()
-        self._others = [one for one in plan.fields if one not in (self._image, self._label)]
+        self._others = [one for one in plan.fields if one not in (self._file, self._label)]
         self._cells = [_cells_of(one) for one in self._others]
         self.notes: list[str] = []
         self._note_classes()
-        if is_pixels(self._image):
-            self.notes.append(f"raw pixels of field {self._image.name!r} were written as PNG")
+        if is_pixels(self._file):
+            self.notes.append(f"raw pixels of field {self._file.name!r} were written as PNG")
         self._used: set[int] = set()
         self._csv: Any = None
-        self._files = ImageFiles(folder, self._image, plan.num_threads)
+        self._files = ImageFiles(folder, self._file, plan.num_threads)
         if self._others or self._folders != list((self._label and self._label.class_names) or ()):
             self._csv = (folder / _METADATA).open("x", encoding="utf-8", newline="")
             self._rows = csv.writer(self._csv, lineterminator="\n")
@@ -112,7 +112,7 @@ class FolderWriter:
 
     @property
     def files(self) -> int:
-        """The images, and the CSV file."""
+        """The images or audio, and the CSV file."""
         return self._files.files + (self._csv is not None)
 
     @property
@@ -154,7 +154,7 @@ Cells = Callable[[Block, Field], Iterable[str]]
 
 def _cells_of(of: Field) -> Cells:
     """What makes cells of a field's values. ValueError for fields that no CSV file can hold."""
-    if of.type == "bytes" or of.type == "image":
+    if of.type == "bytes" or of.is_file:
         raise ValueError(f"field {of.name!r} of {of.type} fits no CSV file; name the others with fields=")
     if of.type == "class":
         return _class_names

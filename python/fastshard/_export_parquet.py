@@ -1,4 +1,4 @@
-"""Parquet files as Hugging Face's ``datasets`` writes them: images as bytes and path, classes with their names."""
+"""Parquet files as Hugging Face's ``datasets`` writes them: files as bytes and path, classes with their names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._export_rows import Block
 
 __all__ = ["ParquetWriter"]
 
-_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _SUFFIX = ".parquet"
 
 
@@ -56,18 +56,18 @@ class ParquetWriter:
         if of.type == "class":
             check_codes(block, of)
         column = block.batch.column(of.name)
-        return column if of.type == "image" else _shaped(column, of)
+        return column if of.is_file else _shaped(column, of)
 
     def _open_next(self) -> None:
         self._finish_file()
         path = self._folder / f"{self._plan.name}-{len(self._paths):06d}{_SUFFIX}"
-        images = [f"{one.name}.bytes" for one in self._plan.fields if one.type == "image"]
-        others = [leaf for one in self._plan.fields for leaf in _leaves(one) if leaf not in images]
+        files = [f"{one.name}.bytes" for one in self._plan.fields if one.is_file]
+        others = [leaf for one in self._plan.fields for leaf in _leaves(one) if leaf not in files]
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
-            # Images are compressed already, and no two are the same.
-            compression=dict.fromkeys(others, "zstd") | dict.fromkeys(images, "none"),
+            # Files are compressed already, and no two are the same.
+            compression=dict.fromkeys(others, "zstd") | dict.fromkeys(files, "none"),
             use_dictionary=others,
             write_statistics=others,
         )
@@ -95,14 +95,14 @@ class ParquetWriter:
 
 def _leaves(of: Field) -> list[str]:
     """The columns of Parquet that a field becomes."""
-    if of.type == "image":
+    if of.is_file:
         return [f"{of.name}.bytes", f"{of.name}.path"]
     return [of.name + ".list.element" * (len(of.shape or ()) + of.is_list)]
 
 
 def _type(of: Field) -> pa.DataType:
-    if of.type == "image":
-        return _IMAGE
+    if of.is_file:
+        return _FILE
     if of.type in ("text", "bytes"):
         return pa.string() if of.type == "text" else pa.binary()
     kind = pa.bool_() if of.dtype == "bool" else pa.from_numpy_dtype(np.dtype(of.dtype))
@@ -132,8 +132,8 @@ def _metadata(plan: Plan) -> dict[str, str]:
     """What ``datasets`` can't see in the Arrow types, and our own description of the fields."""
     features: dict[str, Any] = {}
     for one in plan.fields:
-        if one.type == "image":
-            features[one.name] = {"_type": "Image"}
+        if one.is_file:
+            features[one.name] = {"_type": one.type.title()}
         elif one.type == "class":
             features[one.name] = {"names": list(one.class_names or ()), "_type": "ClassLabel"}
     names = {one.name for one in plan.fields}

@@ -29,6 +29,10 @@ _SUFFIXES = {
     "bmp": (".bmp",),
     "gif": (".gif",),
     "tiff": (".tif", ".tiff"),
+    "wav": (".wav", ".wave"),
+    "flac": (".flac",),
+    "mp3": (".mp3",),
+    "ogg": (".ogg", ".oga"),
 }
 
 
@@ -83,13 +87,24 @@ class Plan:
 
     def image(self, to: str) -> Field:
         """The one field of images."""
-        images = [one for one in self.fields if one.type == "image"] or [one for one in self.fields if one.is_image]
-        if len(images) != 1:
-            listed = ", ".join(one.name for one in images) or "none"
+        return self._only(to, "images", self._images())
+
+    def file(self, to: str) -> Field:
+        """The one field of images or, where there are none, of audio."""
+        images = self._images()
+        audio = [one for one in self.fields if one.type == "audio"]
+        return self._only(to, "images or audio", images or audio)
+
+    def _images(self) -> list[Field]:
+        return [one for one in self.fields if one.type == "image"] or [one for one in self.fields if one.is_image]
+
+    def _only(self, to: str, what: str, found: Sequence[Field]) -> Field:
+        if len(found) != 1:
+            listed = ", ".join(one.name for one in found) or "none"
             raise ValueError(
-                f"to={to!r} needs one field of images, there are: {listed}; name all to export with fields="
+                f"to={to!r} needs one field of {what}, there are: {listed}; name all to export with fields="
             )
-        return images[0]
+        return found[0]
 
     def class_field(self) -> Field | None:
         """The field whose classes become folders, if there is one."""
@@ -121,20 +136,20 @@ def is_pixels(of: Field) -> bool:
 
 
 def encoded(value: Any, of: Field) -> bytes | memoryview:
-    """The bytes of an image as a file: as they are stored, or raw pixels as PNG."""
+    """The bytes of an image, or audio, as a file: as they are stored, or raw pixels as PNG."""
     return png(value) if is_pixels(of) else value[0]
 
 
 def suffix_of(data: bytes | memoryview, row: int, of: Field) -> str:
-    """``.jpg`` and so on, by what the image is. SourceError if it is none."""
-    kind = _fastshard.image_format(bytes(data[:64]))
+    """``.jpg`` and so on, by what the image or audio is. SourceError if it is none."""
+    kind = _fastshard.audio_format(bytes(data)) if of.type == "audio" else _fastshard.image_format(bytes(data[:64]))
     if kind is None:
-        raise SourceError(f"row {row}: field {of.name!r} holds no image of a known format")
+        raise SourceError(f"row {row}: field {of.name!r} holds no {of.type} of a known format")
     return _SUFFIXES[kind][0]
 
 
 def file_name(path: str, suffix: str, place: int) -> tuple[str, str]:
-    """Stem and suffix for an image that came from ``path``; without one it is named after its place in the export."""
+    """Stem and suffix for a file that came from ``path``; without one it is named after its place in the export."""
     name = PurePosixPath(path.replace("\\", "/")).name
     own = PurePosixPath(name).suffix
     same = next(known for known in _SUFFIXES.values() if suffix in known)

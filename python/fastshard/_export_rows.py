@@ -39,7 +39,7 @@ class Block:
         return len(self.rows)
 
     def values(self, of: Field) -> Sequence[Any]:
-        """The values of a field by row: ``(bytes, path)`` of images, which are memory views on the dataset."""
+        """The values of a field by row: ``(bytes, path)`` of images and audio, memory views on the dataset."""
         if of.name not in self._values:
             self._values[of.name] = _values(self.batch.column(of.name), of)
         return self._values[of.name]
@@ -136,7 +136,7 @@ def _row_bytes(batch: pa.RecordBatch, fields: Sequence[Field]) -> Integers:
     sizes = np.full(batch.num_rows, 64, np.int64)
     for of in fields:
         column = batch.column(of.name)
-        if of.type == "image":
+        if of.is_file:
             sizes += pc.binary_length(column.field("bytes")).to_numpy()
         elif of.type in ("text", "bytes"):
             sizes += pc.binary_length(column).to_numpy()
@@ -147,7 +147,7 @@ def _row_bytes(batch: pa.RecordBatch, fields: Sequence[Field]) -> Integers:
 
 
 def _values(column: pa.Array, of: Field) -> Sequence[Any]:
-    if of.type == "image":
+    if of.is_file:
         return list(zip(_slices(column.field("bytes")), column.field("path").to_pylist(), strict=True))
     if of.is_list:
         return _arrow.list_values(column, of)

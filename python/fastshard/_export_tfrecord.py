@@ -47,7 +47,7 @@ class TFRecordWriter:
         self._features = [feature for one in plan.fields for feature in _features(one)]
         names = [name for name, _, _ in self._features]
         if len(set(names)) < len(names):
-            raise ValueError(f"fields {', '.join(names)}: an image's path has the name of another field")
+            raise ValueError(f"fields {', '.join(names)}: the path of images or audio has the name of another field")
         self._shards = Shards(folder, plan.name, _SUFFIX, plan.shard_size, None)
         self._described = 0
         self.notes: list[str] = []
@@ -91,9 +91,9 @@ class TFRecordWriter:
 
 def _features(of: Field) -> list[tuple[str, str, Encode]]:
     """Name, kind of list and encoder of each feature that a field becomes."""
-    if of.type == "image":
+    if of.is_file:
         path = f"{of.name}/path"
-        return [(of.name, "bytes_list", _images(of, 0)), (path, "bytes_list", _images(of, 1))]
+        return [(of.name, "bytes_list", _files(of, 0)), (path, "bytes_list", _files(of, 1))]
     if of.type in ("text", "bytes"):
         return [(of.name, "bytes_list", lambda block: [_bytes_list(_as_bytes(value)) for value in block.values(of)])]
     if of.type == "class":
@@ -106,7 +106,7 @@ def _features(of: Field) -> list[tuple[str, str, Encode]]:
     return [(of.name, "int64_list", lambda block: list(map(_int64_list, block.values(of))))]
 
 
-def _images(of: Field, part: int) -> Encode:
+def _files(of: Field, part: int) -> Encode:
     return lambda block: [_bytes_list(_as_bytes(value[part])) for value in block.values(of)]
 
 

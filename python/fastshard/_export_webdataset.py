@@ -112,7 +112,7 @@ def _members(fields: Sequence[Field], notes: list[str]) -> Iterator[Encode]:
             yield _ENCODERS[kind](one, prefix)
 
 
-def _images(of: Field, prefix: str) -> Encode:
+def _files(of: Field, prefix: str) -> Encode:
     def encode(block: Block) -> list[Member]:
         values = zip(block.rows, block.values(of), strict=True)
         return [(prefix + suffix_of(data, int(row), of), data) for row, (data, _) in values]
@@ -152,7 +152,8 @@ def _numbers(fields: Sequence[Field]) -> Encode:
 
 
 _ENCODERS: dict[str, Callable[[Field, str], Encode]] = {
-    "image": _images,
+    "image": _files,
+    "audio": _files,
     "class": _classes,
     "text": _texts,
     "bytes": _bytes,

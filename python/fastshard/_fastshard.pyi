@@ -21,6 +21,7 @@ __all__ = [
     "SourceError",
     "VerifyJob",
     "__version__",
+    "audio_format",
     "available_threads",
     "build_info",
     "clear_cache",
@@ -45,7 +46,7 @@ class CorruptionError(FormatError):
     """A file that is not what its manifest says: truncated, swapped or altered. Names file, shard and row."""
 
 class DecodeError(FastshardError):
-    """An image that cannot be decoded. Names dataset or file, shard, row and source path."""
+    """An image, or audio, that cannot be decoded. Names dataset or file, shard, row and source path."""
 
 class SourceError(FastshardError, ValueError):
     """A source that cannot be packed as asked: missing or duplicate files, labels of the wrong type.
@@ -77,11 +78,14 @@ class Dataset:
     def row(
         self, row: int, fields: list[str], ops: Mapping[str, str]
     ) -> dict[str, NDArray[Any] | int | float | bool | str | bytes]:
-        """One sample; image fields are decoded after ``ops[field]`` (a JSON list of operations)."""
+        """One sample; image fields are decoded after ``ops[field]`` (a JSON list of operations).
+
+        Audio comes as ``[channels, frames]``, with ``<field>_sample_rate`` unless that is a field, too.
+        """
     def check(self, rows: bytes) -> None:
         """Holds rows (little-endian uint64) against their checksums; CorruptionError for the first that differs."""
     def encoded(self, row: int, field: str) -> tuple[bytes, str]:
-        """The stored bytes of an image field and its source path."""
+        """The stored bytes of an image or audio field and its source path."""
 
 @final
 class Loader:
@@ -142,13 +146,13 @@ class PackJob:
 
     def __new__(cls, dst: str, spec: str) -> PackJob: ...
     def start_files(self, root: str, table: bytes) -> None:
-        """Packs a table (Arrow IPC stream) whose image columns hold paths below ``root``."""
+        """Packs a table (Arrow IPC stream) whose columns of images and audio hold paths below ``root``."""
     def start_stream(self) -> None:
         """Packs what ``push`` brings."""
     def push(self, table: bytes, timeout: float) -> bool:
-        """Hands over one record batch whose columns hold values (image columns: encoded bytes).
+        """Hands over one record batch whose columns hold values (columns of images and audio: encoded bytes).
 
-        An image may be a struct of ``bytes`` and ``path``, and of ``file``, ``offset`` and ``length``: where ``file``
+        A file may be a struct of ``bytes`` and ``path``, and of ``file``, ``offset`` and ``length``: where ``file``
         is not empty, its bytes are read there. False: no room yet, try again.
         """
     def end_stream(self, statistics: str | None = None) -> None:
@@ -189,6 +193,9 @@ def read_coco(path: str) -> tuple[bytes, str]:
 
 def image_format(data: bytes) -> str | None:
     """``"jpeg"``, ``"png"``, ``"webp"``, ``"bmp"``, ``"gif"`` or ``"tiff"`` by the first bytes; else None."""
+
+def audio_format(data: bytes) -> str | None:
+    """``"wav"``, ``"flac"``, ``"ogg"`` or ``"mp3"`` by the first bytes, ID3 tags passed over; else None."""
 
 def replace_folder(new: str, old: str) -> None:
     """Puts a folder in the place of another, in one step where the file system can, and deletes the other."""

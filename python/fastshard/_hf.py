@@ -34,6 +34,8 @@ def to_hf(dataset: Dataset) -> datasets.Dataset:
 def _feature(field: Field) -> Any:
     if field.type == "image":
         return datasets.Image()
+    if field.type == "audio":
+        return datasets.Audio()
     if field.type == "class":
         return datasets.ClassLabel(names=list(field.class_names or ()))
     dtype = {"str": "string", "bytes": "binary"}.get(field.dtype, field.dtype)

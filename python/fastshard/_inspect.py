@@ -29,6 +29,7 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
         "source": dataset.manifest.get("provenance"),
         "fields": [_describe(field) for field in dataset.fields],
         "image_sizes": {field.name: _sizes(dataset, field) for field in dataset.fields if field.type == "image"},
+        "audio": {field.name: _audio(dataset, field) for field in dataset.fields if field.type == "audio"},
         "lengths": {field.name: _lengths(dataset, field) for field in dataset.fields if field.is_list},
         "seekable": {field.name: _seekable(dataset, field) for field in dataset.fields if field.type == "image"},
         "statistics": dataset.statistics,
@@ -51,6 +52,19 @@ def _sizes(dataset: Dataset, field: Field) -> dict[str, dict[str, int]]:
     return sizes
 
 
+def _audio(dataset: Dataset, field: Field) -> dict[str, Any]:
+    """Seconds of the samples and in all, and how many samples have each sample rate and number of channels."""
+    rates, channels, frames = (dataset.column(f"_{field.name}_{what}") for what in _AUDIO)
+    seconds = frames / rates
+    measured = {name: float(measure(seconds)) for name, measure in _MEASURES.items()} if len(seconds) else {}
+    counts = [
+        {int(value): int(count) for value, count in zip(*np.unique(values, return_counts=True), strict=True)}
+        for values in (rates, channels)
+    ]
+    total = {"total": float(seconds.sum())}
+    return {"seconds": measured | total, "sample_rates": counts[0], "channels": counts[1]}
+
+
 def _lengths(dataset: Dataset, field: Field) -> dict[str, int]:
     lengths = pc.list_value_length(dataset.to_arrow().column(field.name)).to_numpy()
     return {name: int(measure(lengths)) for name, measure in _MEASURES.items()} if len(lengths) else {}
@@ -64,6 +78,7 @@ def _seekable(dataset: Dataset, field: Field) -> int:
     return int(np.count_nonzero(pc.list_value_length(table.column(name)).to_numpy()))
 
 
+_AUDIO = ("sample_rate", "channels", "frames")
 _MEASURES: dict[str, Any] = {"min": np.min, "median": np.median, "max": np.max}
 
 
@@ -90,12 +105,26 @@ def show(summary: dict[str, Any], console: Console) -> None:
         for side, values in sizes.items():
             listed = ", ".join(f"{measure} {value:,}" for measure, value in values.items())
             console.print(f"{name} {side}: {listed}", markup=False, highlight=False)
+    for name, audio in summary["audio"].items():
+        _show_audio(name, audio, console)
     for name, values in summary["lengths"].items():
         listed = ", ".join(f"{measure} {value:,}" for measure, value in values.items())
         console.print(f"{name} elements: {listed}", markup=False, highlight=False)
     for name, count in summary["seekable"].items():
         share = count / max(1, summary["rows"])
         console.print(f"{name} seekable JPEG: {count:,} ({share:.0%})", markup=False, highlight=False)
+    _show_values(summary, console)
+
+
+def _show_audio(name: str, audio: dict[str, Any], console: Console) -> None:
+    listed = ", ".join(f"{measure} {value:,.2f}" for measure, value in audio["seconds"].items())
+    console.print(f"{name} seconds: {listed}", markup=False, highlight=False)
+    for what, unit in (("sample_rates", "Hz"), ("channels", "channels")):
+        listed = ", ".join(f"{value:,} {unit} in {count:,} files" for value, count in audio[what].items())
+        console.print(f"{name}: {listed}", markup=False, highlight=False)
+
+
+def _show_values(summary: dict[str, Any], console: Console) -> None:
     for name, known in summary["statistics"].items():
         if "mean" in known:
             console.print(_statistics(name, known))

@@ -352,7 +352,7 @@ KINDS = (
     Kind("mds", "MosaicML MDS", _is_mds, _open_mds, _SAMPLES | {"pickles"}),
     Kind(
         "zip",
-        "ZIP of images",
+        "ZIP of images or audio",
         lambda look: look.kind == "zip" and look.folder is None,
         _open_zip,
         shuffles=True,
@@ -360,7 +360,7 @@ KINDS = (
     Kind("dicom", "DICOM files", _is_dicom, _open_dicom, frozenset({"window"})),
     Kind(
         "folder",
-        "folder of images",
+        "folder of images or audio",
         lambda look: look.is_path,
         _open_folder,
         frozenset({"follow_symlinks"}),

@@ -63,7 +63,7 @@ ListStep = Truncate | PadSequence | BoxStep
 
 @dataclass(frozen=True)
 class Buckets:
-    """Batches of samples of like lengths in one ``field``: lists by elements, text, bytes and encoded images by bytes.
+    """Batches of samples of like lengths in one ``field``: elements of lists, frames of audio, bytes of all others.
 
     The (shuffled) order is taken ``batches`` batches at a time, sorted by length, cut into batches again, and these
     change places; without shuffling they go from short to long. Each sample still comes once, and resuming stays exact.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import _arrays, _check, _fastshard, _ranks
+from ._audio import AudioTransform, audio_spec
 from ._batch_transforms import BatchTransform, Lambda, batch_transform_lists
 from ._cache import Cache, native_cache
 from ._dataset import Dataset
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchField", "Batches", "Loader"]
 
-TransformStep = Transform | Standardize | ListStep
+TransformStep = Transform | Standardize | ListStep | AudioTransform
 TransformsOption = Mapping[str, TransformStep | Iterable[TransformStep]]
 _SHUFFLES = {False: "none", True: "uniform", "block": "block"}
 _STATE = 1  # version of what state_dict gives
@@ -129,7 +130,8 @@ class Loader:
       within windows of 16 blocks (256 MiB), so that what is read lies together. Rows that are stored class by class
       stay with few classes a window: pack them in another order, or shuffle with True.
     - ``transforms``: per image field one transform or a list; random ones depend on (seed, epoch, sample) alone.
-      Float32 fields of tables take ``Standardize``, lists ``Truncate`` and ``PadSequence``.
+      Float32 fields of tables take ``Standardize``, lists ``Truncate`` and ``PadSequence``, audio ``Mono``,
+      ``Resample``, ``RandomWindow``, ``LogMel`` and the others of audio.
     - ``batch_transforms``: for whole batches: ``MixUp`` and ``CutMix``, and after them Python functions wrapped in
       ``Lambda``. Random ones depend on (seed, epoch, place of the batch), and so on the batch size.
     - ``buckets``: batches of samples of like lengths in a field, by name or as ``Buckets``.
@@ -158,8 +160,11 @@ class Loader:
     of the dataset. Lists come one after the other, ``[elements, ...]``, with where each starts and the last one ends
     as ``<field>_offsets`` ``[batch + 1]``, unless ``PadSequence`` fills them up. Boxes go where their image's
     transforms take them, cut to it, and those of which nothing is left are left out, with what runs along with them.
-    Image fields are ``[batch, height, width, channels]`` (or channels first), so their transforms must
-    end in one size. Raises TypeError and ValueError for impossible options, with the value received.
+    Image fields are ``[batch, height, width, channels]`` (or channels first), so their transforms must end in one size.
+    Audio fields are float32 ``[batch, channels, frames]``, with ``Mono`` ``[batch, frames]``, with ``LogMel``
+    ``[..., n_mels, time]``; those of ``Mono`` whose lengths differ come as lists do.
+
+    Raises TypeError and ValueError for impossible options, with the value received.
     """
 
     def __init__(
@@ -474,7 +479,7 @@ def _transforms(dataset: Dataset, transforms: TransformsOption) -> dict[str, Any
         raise TypeError(f"transforms={transforms!r}: expected a dict such as {{'image': [Resize(256)]}}")
     images = [field.name for field in dataset.fields if field.is_image]
     specs: dict[str, Any] = {}
-    standardized, lists = {}, {}
+    standardized, lists, audio = {}, {}, {}
     for name, steps in transforms.items():
         only = steps[0] if isinstance(steps, (list, tuple)) and len(steps) == 1 else steps
         if isinstance(only, Standardize):
@@ -483,8 +488,16 @@ def _transforms(dataset: Dataset, transforms: TransformsOption) -> dict[str, Any
         if name in dataset._opened.fields and dataset.field(name).is_list:
             lists[name] = list_spec(dataset.field(name), steps)
             continue
+        if name in dataset._opened.fields and dataset.field(name).type == "audio":
+            audio[name] = audio_spec(dataset.field(name), steps)
+            continue
         if name not in images:
             listed = ", ".join(images) or "none"
             raise ValueError(f"transforms for {name!r}: expected an image field, {dataset._opened.name} has {listed}")
         specs[name] = [step._spec() for step in transform_list(f"transforms[{name!r}]", cast("Any", steps))]
-    return {"transforms": specs, "standardize": standardized, "lists": along_specs(dataset, lists)}
+    return {
+        "transforms": specs,
+        "standardize": standardized,
+        "lists": along_specs(dataset, lists),
+        "audio": audio,
+    }

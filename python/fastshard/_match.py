@@ -51,7 +51,7 @@ class _Files:
     """Looks up files by relative path or, where only one file has it, by name."""
 
     def __init__(self, found: Found) -> None:
-        self.known = set(found.images).union(found.others) - found.special
+        self.known = set(found.images).union(found.audio, found.others) - found.special
         self.by_name: dict[str, list[str]] = defaultdict(list)
         for path in self.known:
             self.by_name[posixpath.basename(path)].append(path)

@@ -23,7 +23,7 @@ from ._look import MAX_INDEX
 from ._pack_options import SourceOptions, check_inside
 from ._pictures import png
 from ._rows import RowSource
-from ._samples import chained, is_image, rows_of, text_of
+from ._samples import chained, file_kind, rows_of, text_of
 from ._source import MAX_ITEM, Encoded
 
 __all__ = ["mds_source"]
@@ -205,14 +205,14 @@ class _Plan:
                 seen = [
                     sample.data[slice(*spans[at])] for sample in first if (spans := self._spans(sample, lenient=True))
                 ]
-                self.types[column.name] = "image" if seen and all(map(is_image, seen)) else "bytes"
+                self.types[column.name] = file_kind(seen) or "bytes"
 
     def decode(self, sample: _Sample) -> dict[str, Any]:
         """The values of a sample."""
         fields = {}
         for column, decode, (start, end) in zip(self._columns, self._decoders, self._spans(sample), strict=True):
-            if column.encoding in _IMAGES or self.types.get(column.name) == "image":
-                fields[column.name] = _image(sample, start, end)
+            if column.encoding in _IMAGES or self.types.get(column.name) in ("image", "audio"):
+                fields[column.name] = _file(sample, start, end)
             else:
                 fields[column.name] = decode(f"column {column.name!r}", sample.data[start:end])
         return fields
@@ -236,7 +236,7 @@ class _Plan:
         return spans
 
 
-def _image(sample: _Sample, start: int, end: int) -> Encoded:
+def _file(sample: _Sample, start: int, end: int) -> Encoded:
     path = f"{Path(sample.shard.path).name}/{sample.number}"
     if sample.offset < 0:
         return Encoded(path, sample.data[start:end])

@@ -93,7 +93,7 @@ def mot_source(
             "categories": [{"id": code + 1, "name": name} for code, name in enumerate(_CLASSES)],
         },
         unused_files=tuple(sorted(known.difference(images))),
-        ignored_files=tuple(path for path in found.others if not path.endswith((_INFO, _TRUTH))),
+        ignored_files=tuple(path for path in found.no_images if not path.endswith((_INFO, _TRUTH))),
         missing_files=tuple(missing + absent),
     )
 

@@ -17,15 +17,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Field", "Opened"]
 
-_DTYPES = {"image": "uint8", "class": "int64", "boxes": "float32", "text": "str", "bytes": "bytes"}
+_DTYPES = {
+    "image": "uint8",
+    "audio": "float32",
+    "class": "int64",
+    "boxes": "float32",
+    "text": "str",
+    "bytes": "bytes",
+}
+_SHAPES: dict[str, tuple[int, ...] | None] = {"image": None, "audio": None, "boxes": (4,)}
 
 
 @dataclass(frozen=True)
 class Field:
     """One named, typed column of a dataset.
 
-    ``type`` is image, class, tensor, scalar, list, boxes, text or bytes; ``dtype`` a NumPy name, or ``"str"`` and
-    ``"bytes"``; ``shape`` that of one sample, None where it differs between samples, or of one element of a list;
+    ``type`` is image, audio, class, tensor, scalar, list, boxes, text or bytes; ``dtype`` a NumPy name, or ``"str"``
+    and ``"bytes"``; ``shape`` that of one sample, None where it differs between samples, or of one element of a list;
     ``class_names`` in the order of their numbers. ``of``: the field of the image that boxes lie in, or of the boxes
     that a list runs along; ``format``: what the numbers of a box are, such as ``"xyxy"`` or ``"cxcywh, normalized"``.
     """
@@ -42,7 +50,7 @@ class Field:
     def _from_manifest(cls, entry: Mapping[str, Any]) -> Field:
         kind = entry["type"]
         dtype = _DTYPES.get(kind) or entry["dtype"]
-        shape = None if kind == "image" else (4,) if kind == "boxes" else tuple(entry.get("shape") or ())
+        shape = _SHAPES[kind] if kind in _SHAPES else tuple(entry.get("shape") or ())
         names = None if entry.get("class_names") is None else tuple(entry["class_names"])
         of = entry["image"] if kind == "boxes" else entry.get("along")
         numbers = entry["format"] + ", normalized" * bool(entry.get("normalized")) if kind == "boxes" else None
@@ -52,6 +60,11 @@ class Field:
     def is_list(self) -> bool:
         """Whether samples have as many elements as each needs: lists, and boxes."""
         return self.type in ("list", "boxes")
+
+    @property
+    def is_file(self) -> bool:
+        """Whether samples are stored as whole files: encoded images, and audio."""
+        return self.type in ("image", "audio")
 
     @property
     def is_image(self) -> bool:

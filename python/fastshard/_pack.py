@@ -77,25 +77,28 @@ def pack(
     nothing else in it.
 
     A folder: its subfolders are the classes (names sorted, field ``label``, int64), images have the field
-    ``image``; a folder without subfolders gives images alone. A ZIP file of such a folder. A folder with ``csv`` (a
-    path, from here or from the folder; .tsv for tabs): one image a row, found by its path below the folder or by its
-    name anywhere in it; all other columns are kept under their names. A dataset, a view of one, or the folder of one:
-    the same rows, stored as the options say; its checksums are compared first. A list of datasets or views of the
-    same fields: one behind the other, with every class that one of them has (by name; their numbers may change).
+    ``image``; a folder without subfolders gives images alone. The same of audio files (wav, flac, mp3, ogg vorbis),
+    with the field ``audio``; a folder with both kinds is an error, or with ``on_error="skip"`` one of the kind that it
+    has more of, and the others are ``ignored_files``. A ZIP file of such a folder. A folder with ``csv`` (a path, from
+    here or from the folder; .tsv for tabs): one file a row, found by its path below the folder or by its name anywhere
+    in it; all other columns are kept under their names. A dataset, a view of one, or the folder of one: the same rows,
+    stored as the options say; its checksums are compared first. A list of datasets or views of the same fields: one
+    behind the other, with every class that one of them has (by name; their numbers may change).
     A table: see below. Arrays: a .npy or .npz file, or a dict of arrays, memory maps, tensors or names of .npy files; a
     field each, read piece by piece.
 
-    An iterable of dicts of bytes (encoded images become an image field), images of PIL's, text, numbers, NumPy arrays
-    (fixed shape) and lists of numbers, all samples like the first. An indexed dataset, such as torchvision's: dicts, or
-    pairs (fields ``image`` and ``label``, with the names in its ``classes``); pictures are kept as the files that they
-    come from, or become PNG.
+    An iterable of dicts of bytes (encoded images become an image field, audio files an audio field), images of PIL's,
+    text, numbers, NumPy arrays (fixed shape) and lists of numbers, all samples like the first. An indexed dataset, such
+    as torchvision's: dicts, or pairs (fields ``image`` and ``label``, with the names in its ``classes``); pictures are
+    kept as the files that they come from, or become PNG.
 
     **Archives of samples**, streamed and never unpacked. WebDataset .tar files (also .tar.gz, .tgz, .tar.zst): members
-    of one name up to the first dot are a sample; one image is the field ``image``, ``.cls`` is ``label``, ``.txt`` and
-    ``.json`` text (JSON objects of plain values, alike in the first samples, become fields of their own), ``.npy``
-    tensors, the rest bytes, the name ``key``. TFRecord files of tf.train.Example (also .gz): features keep their names;
-    bytes are images, text or bytes, as the first records show, numbers scalars, tensors or lists. MosaicML MDS folders.
-    ``types`` and ``class_names`` are as for iterables. Pickles are refused, or kept unread with ``pickles="bytes"``.
+    of one name up to the first dot are a sample; one image is the field ``image``, one audio file ``audio``, ``.cls``
+    is ``label``, ``.txt`` and ``.json`` text (JSON objects of plain values, alike in the first samples, become fields
+    of their own), ``.npy`` tensors, the rest bytes, the name ``key``. TFRecord files of tf.train.Example (also .gz):
+    features keep their names; bytes are images, audio, text or bytes, as the first records show, numbers scalars,
+    tensors or lists. MosaicML MDS folders. ``types`` and ``class_names`` are as for iterables (``{"ogg": "bytes"}``
+    keeps audio of WebDataset's unread). Pickles are refused, or kept unread with ``pickles="bytes"``.
 
     **Tables.** A .csv or .tsv file (also .gz), .parquet, .arrow or .feather, a list of such files of the same columns,
     or a table of pandas, polars or pyarrow; never read whole. ``pack("HIGGS.csv.gz", "higgs", header=False, label=0,
@@ -119,7 +122,8 @@ def pack(
     Images without a box stay, with empty lists, unless ``drop_unlabeled``. Labels that are wrong are always an error;
     ``on_error="skip"`` leaves out labels without an image.
 
-    **CSV.** ``file_column`` names the files; by default file, filename, path, image, Image Index or file_name.
+    **CSV.** ``file_column`` names the files; by default file, filename, path, image, audio, Image Index or
+    file_name.
     ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
     With ``label_sep="|"`` cells such as ``Cardiomegaly|Effusion`` become a multi-hot float32 vector, ``no_label`` (such
     as ``"No Finding"``) all zeros; ``"auto"`` splits where a cell has a ``|``. ``types={"age": "int32"}`` forces types.
@@ -153,13 +157,16 @@ def pack(
     ``metadata="drop"`` leaves ICC, EXIF and comments of re-coded files out, but for EXIF data that turns the image.
     Arithmetic-coded, CMYK, 12-bit and faulty files stay as they are.
 
+    **Audio** is kept byte for byte. ``check="header"`` reads the header and decodes the first and the last frame,
+    ``"decode"`` all of it.
+
     **Order and errors.** ``shuffle`` with ``seed`` (default for folders and CSV files; impossible for iterables) stores
     the samples in a random order. ``on_error="skip"`` leaves out what can't be packed and reports it. ``num_threads``
     is by default the cores that this process may use; ``shard_size`` is in bytes. ``progress`` shows a bar; by default
     if stderr is a terminal.
 
     Raises FileNotFoundError, FileExistsError (without ``overwrite``), SourceError for a source that can't be packed as
-    asked, DecodeError for an image that isn't one, TypeError and ValueError for impossible options.
+    asked, DecodeError for an image, or audio, that isn't one, TypeError and ValueError for impossible options.
     """
     started = time.monotonic()
     from ._kinds import recognise

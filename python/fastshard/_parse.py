@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from . import _augment, _augment_geometry, _transforms
+from . import _audio, _augment, _augment_geometry, _transforms
+from ._audio import AudioTransform
 from ._transforms import Transform
 
 __all__ = ["parse_transform"]
@@ -13,13 +14,13 @@ __all__ = ["parse_transform"]
 _CONSTANTS = ("IMAGENET_MEAN", "IMAGENET_STD")
 _NAMES = {
     name: cls
-    for module in (_transforms, _augment, _augment_geometry)
+    for module in (_transforms, _augment, _augment_geometry, _audio)
     for name in module.__all__
-    if isinstance(cls := getattr(module, name), type) and cls is not Transform
+    if isinstance(cls := getattr(module, name), type) and cls not in (Transform, AudioTransform)
 }
 
 
-def parse_transform(text: str) -> Transform:
+def parse_transform(text: str) -> Transform | AudioTransform:
     """The transform that ``text`` such as ``"Resize(256, antialias=False)"`` describes.
 
     Raises ValueError for anything but a known transform with literal arguments.
@@ -34,7 +35,7 @@ def parse_transform(text: str) -> Transform:
         transform = cls(*positional, **named)
     except (TypeError, ValueError) as error:
         raise ValueError(f"transform {text!r}: {error}") from None
-    assert isinstance(transform, Transform)
+    assert isinstance(transform, (Transform, AudioTransform))
     return transform
 
 

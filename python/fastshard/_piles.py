@@ -13,7 +13,7 @@ from ._loader import Loader, _Progress
 __all__ = ["piles", "together"]
 
 _PILE_BYTES = 4 << 20
-_VARIABLE = ("list", "boxes", "text", "bytes")
+_VARIABLE = ("audio", "list", "boxes", "text", "bytes")
 
 
 def together(loader: Loader) -> int:

@@ -27,12 +27,23 @@ def describe(loader: Loader) -> str:
             continue  # comes with a list field
         field = loader.dataset.field(name)
         lines.append(f"{name}: {field.type} -> {dtype} {list(shape)}")
+        if field.type == "audio":
+            lines.append(f"  each epoch: {', '.join(_audio(spec['audio'].get(name, {})))}; not cached")
+            continue
         steps = [_name(step) for step in spec["transforms"].get(name, ())]
         if not field.is_image or not (field.type == "image" or steps):
             lines.append("  copied as stored" if dtype not in ("str", "bytes") else "  handed over as a list")
             continue
         lines += _image(field.type == "image", steps, keeping.get(name), filled, rows)
     return "\n".join(lines)
+
+
+def _audio(spec: dict[str, Any]) -> list[str]:
+    """What is done to audio, of which a window leaves out most."""
+    done = ["decode what the window shows" if "window" in spec else "decode", *(["mono"] if spec.get("mono") else [])]
+    if "resample" in spec:
+        done.append(f"resample to {spec['resample']['sample_rate']:,} Hz")
+    return [*done, *(["log_mel"] if "log_mel" in spec else [])]
 
 
 def _image(encoded: bool, steps: list[str], entry: dict[str, Any] | None, filled: Any, rows: int) -> list[str]:

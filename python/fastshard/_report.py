@@ -49,7 +49,7 @@ class PackReport:
             )
         lines += _listing("rows skipped", [f"row {row} {path}: {error}" for row, path, error in self.skipped])
         lines += _listing("rows without a file", [f"row {row}: {name}" for row, name in self.missing_files])
-        lines += _listing("images without a row", self.unused_files)
+        lines += _listing("files without a row", self.unused_files)
         lines += _listing("files ignored", self.ignored_files)
         return "\n".join(lines)
 

@@ -75,8 +75,8 @@ class Column:
         return size
 
 
-class _ImageColumn(Column):
-    """Encoded images that know where they come from, and pictures of PIL's."""
+class _FileColumn(Column):
+    """Encoded images, or audio, that know where they come from."""
 
     kind = pa.struct(
         {"bytes": pa.binary(), "path": pa.string(), "file": pa.string(), "offset": pa.uint64(), "length": pa.uint64()}
@@ -85,10 +85,6 @@ class _ImageColumn(Column):
     def add(self, row: int, value: Any) -> int:
         if isinstance(value, (bytes, bytearray, memoryview)):
             value = Encoded("", bytes(value))
-        elif is_picture(value):
-            from ._pictures import encoded_picture
-
-            value = encoded_picture(value, f"row {row}, field {self.name!r}")
         if not isinstance(value, Encoded):
             raise self.mismatch(row, value)
         self.values.append(value)
@@ -99,6 +95,17 @@ class _ImageColumn(Column):
         columns = [pa.array(data, pa.binary()), *(pa.array(one, pa.string()) for one in (paths, files))]
         columns += [pa.array(one, pa.uint64()) for one in (offsets, lengths)]
         return pa.StructArray.from_arrays(columns, fields=list(self.kind))
+
+
+class _ImageColumn(_FileColumn):
+    """The same of images, among them pictures of PIL's."""
+
+    def add(self, row: int, value: Any) -> int:
+        if is_picture(value):
+            from ._pictures import encoded_picture
+
+            value = encoded_picture(value, f"row {row}, field {self.name!r}")
+        return super().add(row, value)
 
 
 class _TextColumn(Column):
@@ -238,12 +245,12 @@ def column_of(name: str, value: Any, class_names: Sequence[str] | None, kind: st
         column = _PLAIN[kind]({"name": name, "type": kind}, f"{kind}, as types= says")
     elif kind is not None:
         column = _typed_column(name, kind)
-    elif isinstance(value, Encoded) or is_picture(value) or _is_encoded(value):
+    elif isinstance(value, Encoded) or is_picture(value):
         column = _ImageColumn({"name": name, "type": "image"}, "an encoded image")
     elif isinstance(value, (list, tuple)):
         column = _list_column(name, _kind_of(name, value))
     elif isinstance(value, (bytes, bytearray, memoryview)):
-        column = Column({"name": name, "type": "bytes"}, "bytes")
+        column = _bytes_column(name, bytes(value))
     elif isinstance(value, str):
         column = _TextColumn({"name": name, "type": "text"}, "text")
     elif isinstance(value, np.ndarray) and value.ndim:
@@ -255,12 +262,16 @@ def column_of(name: str, value: Any, class_names: Sequence[str] | None, kind: st
     return column
 
 
-_PLAIN = {"image": _ImageColumn, "bytes": Column, "text": _TextColumn}
+_PLAIN = {"image": _ImageColumn, "audio": _FileColumn, "bytes": Column, "text": _TextColumn}
 
 
-def _is_encoded(value: Any) -> bool:
-    is_bytes = isinstance(value, (bytes, bytearray, memoryview))
-    return is_bytes and _fastshard.image_format(bytes(value[:64])) is not None
+def _bytes_column(name: str, value: bytes) -> Column:
+    """For what the first bytes are: an image, audio, or just bytes."""
+    if _fastshard.image_format(value) is not None:
+        return _ImageColumn({"name": name, "type": "image"}, "an encoded image")
+    if _fastshard.audio_format(value) is not None:
+        return _FileColumn({"name": name, "type": "audio"}, "an audio file")
+    return Column({"name": name, "type": "bytes"}, "bytes")
 
 
 def _class_column(name: str, class_names: Sequence[str]) -> _ClassColumn:
@@ -299,7 +310,8 @@ def _list_column(name: str, kind: str) -> _ListColumn:
     match = re.fullmatch(r"list\[(\w+)((?:, ?\d+)*)\]", kind)
     if match is None or match[1] not in _DTYPES:
         raise ValueError(
-            f'types[{name!r}]={kind!r}: expected "image", "bytes", "text", or such as "list[int32]", "list[float32, 4]"'
+            f'types[{name!r}]={kind!r}: expected "image", "audio", "bytes", "text", or such as "list[int32]", '
+            '"list[float32, 4]"'
         )
     item = pa.bool_() if match[1] == "bool" else pa.from_numpy_dtype(match[1])
     for size in reversed(re.findall(r"\d+", match[2])):

@@ -18,7 +18,7 @@ from ._source import Encoded, Sample
 
 T = TypeVar("T", contravariant=True)
 
-__all__ = ["PICKLES", "Plan", "Raw", "chained", "in_archive", "is_image", "parse_npy", "rows_of", "text_of"]
+__all__ = ["PICKLES", "Plan", "Raw", "chained", "file_kind", "in_archive", "parse_npy", "rows_of", "text_of"]
 
 PICKLES = ("pkl", "pickle", "pyd", "pth", "pt")
 _PLAN_ROWS = 64
@@ -115,7 +115,7 @@ def chained(paths: Sequence[str], read: Callable[[str], Iterator[R]]) -> Iterato
 
 
 def in_archive(archive: str, name: str, value: bytes | Encoded) -> Encoded:
-    """An image in an archive, with its path: the archive's name and its own."""
+    """An image, or audio, in an archive, with its path: the archive's name and its own."""
     path = f"{archive.rpartition('/')[2]}/{name}"
     return value._replace(path=path) if isinstance(value, Encoded) else Encoded(path, value)
 
@@ -128,9 +128,11 @@ def text_of(what: str, data: bytes) -> str:
         raise SourceError(f"{what}: not UTF-8: {error}") from None
 
 
-def is_image(data: bytes) -> bool:
-    """Whether bytes begin as an encoded image does."""
-    return _fastshard.image_format(data[:64]) is not None
+def file_kind(samples: Sequence[bytes]) -> str | None:
+    """``"image"`` or ``"audio"`` if all of some samples begin as such do; else, and for none, None."""
+    if samples and all(_fastshard.image_format(data[:64]) is not None for data in samples):
+        return "image"
+    return "audio" if samples and all(_fastshard.audio_format(data) is not None for data in samples) else None
 
 
 def parse_npy(what: str, data: bytes) -> Any:

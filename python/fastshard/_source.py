@@ -30,7 +30,7 @@ MAX_ITEM = 2**31 - 1
 
 
 class Encoded(NamedTuple):
-    """An encoded image: its bytes, or the place in a file where they lie, and what ``path`` it came from."""
+    """An encoded image, or audio: its bytes, or the place in a file where they lie, and what ``path`` it came from."""
 
     path: str
     data: bytes = b""
@@ -55,7 +55,7 @@ class Sample(dict[str, Any]):
 
 @dataclass(frozen=True)
 class FileSource:
-    """Images below the folder ``root`` and the columns beside them."""
+    """Images, or audio, below the folder ``root`` and the columns beside them."""
 
     root: str
     fields: list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Sources that are a folder of images and a CSV file: which file belongs to which row."""
+"""Sources that are a folder of images, or of audio, and a CSV file: which file belongs to which row."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ._csv import column_names, read_csv
 from ._fastshard import SourceError
 from ._match import find_file, match_files
 from ._source import FileSource, first_five
-from ._walk import walk
+from ._walk import Found, walk
 
 __all__ = ["TableOptions", "table_source"]
 
-_FILE_COLUMNS = ("file", "filename", "path", "image", "image index", "file_name")
+_FILE_COLUMNS = ("file", "filename", "path", "image", "audio", "image index", "file_name")
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class TableOptions:
 
 
 def table_source(root: str, options: TableOptions, *, follow_symlinks: bool, on_error: str) -> FileSource:
-    """Joins the rows of a CSV file with the images below ``root``. Rows count from 1, without the header.
+    """Joins the rows of a CSV file with the images or audio below ``root``. Rows count from 1, without the header.
 
     Raises SourceError for rows without a file (dropped with ``on_error="skip"``), files of two rows, paths that leave
-    ``root``, names that several files have, and values of the wrong type.
+    ``root``, names that several files have, images beside audio, and values of the wrong type.
     """
     found = walk(root, follow_symlinks)
     path = find_file(options.csv, root, "CSV file")
@@ -54,18 +54,31 @@ def table_source(root: str, options: TableOptions, *, follow_symlinks: bool, on_
     if not rows_kept:
         raise SourceError(f"{path}: none of its {table.num_rows:,} rows names a file below {root}")
     table = table.take(pa.array([row - 1 for row in rows_kept]))
-    images = [matches[row] for row in rows_kept]
-    fields, columns = _fields(path, table, rows_kept, file_column, labels, options)
+    files = [matches[row] for row in rows_kept]
+    kind = _kind(path, rows_kept, files, found)
+    fields, columns = _fields(path, table, rows_kept, file_column, labels, options, kind)
+    of_kind, rest = (found.audio, found.images) if kind == "audio" else (found.images, found.audio)
     return FileSource(
         root=root,
-        fields=[{"name": "image", "type": "image"}, *fields],
-        table=pa.table({"image": pa.array(images, pa.string()), **columns}),
+        fields=[{"name": kind, "type": kind}, *fields],
+        table=pa.table({kind: pa.array(files, pa.string()), **columns}),
         provenance={"source": root, "kind": "csv", "csv": path, "file_column": file_column, "label": labels},
-        unused_files=tuple(sorted(set(found.images).difference(images))),
-        ignored_files=tuple(sorted(set(found.others).difference(images, [os.path.relpath(path, root)]))),
+        unused_files=tuple(sorted(set(of_kind).difference(files))),
+        ignored_files=tuple(sorted({*found.others, *rest}.difference(files, [os.path.relpath(path, root)]))),
         missing_files=tuple(missing),
         row_numbers=tuple(rows_kept),
     )
+
+
+def _kind(path: str, rows: list[int], files: list[str], found: Found) -> str:
+    """What the files are, by their names: audio if one of them is, else images."""
+    audio = set(found.audio)
+    if audio.isdisjoint(files):
+        return "image"
+    others = [f"{name!r} (row {row})" for row, name in zip(rows, files, strict=True) if name not in audio]
+    if others:
+        raise SourceError(f"{path}: names audio and other files, expected one kind: {first_five(others)}")
+    return "audio"
 
 
 def _file_column(path: str, names: list[str], wanted: str | None) -> str:
@@ -105,7 +118,13 @@ def _types(path: str, names: list[str], options: TableOptions, texts: list[str])
 
 
 def _fields(
-    path: str, table: pa.Table, rows: list[int], file_column: str, labels: list[str], options: TableOptions
+    path: str,
+    table: pa.Table,
+    rows: list[int],
+    file_column: str,
+    labels: list[str],
+    options: TableOptions,
+    kind: str,
 ) -> tuple[list[dict[str, Any]], dict[str, pa.Array]]:
     """Field descriptions and arrays of all columns but the one of file names."""
     fields, columns = [], {}
@@ -114,7 +133,7 @@ def _fields(
         if name == file_column or (not name and _is_empty(column)):
             continue
         name = name or f"column_{number}"  # pandas writes its index without one
-        _check_name(path, name)
+        _check_name(path, name, kind)
         is_label = name in labels
         sep = options.label_sep if is_label else None
         field, array = build_column(
@@ -131,10 +150,10 @@ def _is_empty(column: pa.ChunkedArray) -> bool:
     return bool(column.null_count == len(column))
 
 
-def _check_name(path: str, name: str) -> None:
+def _check_name(path: str, name: str, kind: str) -> None:
     if name.startswith("_"):
         raise SourceError(f"{path}: column {name!r}: names with a leading underscore are fastshard's own; rename it")
-    if name == "image":
+    if name == kind:
         raise SourceError(
-            f"{path}: column 'image' is not the file column but would be named like the images; rename it"
+            f"{path}: column {kind!r} is not the file column but would be named like the files; rename it"
         )

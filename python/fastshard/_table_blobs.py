@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from . import _fastshard
 from ._fastshard import SourceError
+from ._samples import file_kind
 
 __all__ = ["blob_array", "blob_field", "is_blob", "labels_of"]
 
-_IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+_FILE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 
 def labels_of(schema: pa.Schema) -> dict[str, list[str]]:
@@ -56,14 +56,13 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def blob_field(name: str, column: pa.Array) -> dict[str, Any]:
-    """An image field if the first values are encoded images, else one of bytes."""
+    """A field of images, or of audio, if the first values are encoded such, else one of bytes."""
     data = column.field("bytes") if pa.types.is_struct(column.type) else column
-    known = [value.as_py()[:64] for value in data.slice(0, 16) if value.is_valid]
-    is_image = bool(known) and all(_fastshard.image_format(value) is not None for value in known)
-    return {"name": name, "type": "image" if is_image else "bytes"}
+    known = [value.as_py() for value in data.slice(0, 16) if value.is_valid]
+    return {"name": name, "type": file_kind(known) or "bytes"}
 
 
-def blob_array(where: str, row: int, column: pa.Array, is_image: bool) -> pa.Array:
+def blob_array(where: str, row: int, column: pa.Array, is_file: bool) -> pa.Array:
     """The column as it is packed. ``row`` is its first one's number. SourceError for what is missing."""
     data, paths = column, None
     if pa.types.is_struct(column.type):
@@ -76,10 +75,10 @@ def blob_array(where: str, row: int, column: pa.Array, is_image: bool) -> pa.Arr
         found = "nothing" if path is None else f"no bytes, but the path {path!r} alone"
         raise SourceError(f"{where.format(row=row + at)}: {found}; expected bytes")
     data = _cast(where.format(row=row), data, pa.binary())
-    if not is_image:
+    if not is_file:
         return data
     text = pa.array([""] * len(data), pa.string()) if paths is None else pc.fill_null(paths.cast(pa.string()), "")
-    return pa.StructArray.from_arrays([data, text], fields=list(_IMAGE))
+    return pa.StructArray.from_arrays([data, text], fields=list(_FILE))
 
 
 def _cast(where: str, data: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -23,7 +23,7 @@ _BLOCK_BYTES = 16 << 20
 _MAX_BLOCK_ROWS = 1 << 20
 _MAX_CATEGORIES = 1 << 16
 _FEATURES = "features"
-_VARYING = ("text", "list", "image", "bytes")
+_VARYING = ("text", "list", "image", "audio", "bytes")
 _DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
 
@@ -265,7 +265,7 @@ class TableSource(StreamSource):
         if pa.types.is_boolean(kind):
             return "bool"
         if not _is_number(kind):
-            wanted = "expected numbers, text, images, bytes or lists of numbers"
+            wanted = "expected numbers, text, images, audio, bytes or lists of numbers"
             raise SourceError(f"{self._parts[0].name}: column {name!r} is {kind}; {wanted}")
         return str(np.dtype(kind.to_pandas_dtype()).name)
 
@@ -289,7 +289,7 @@ class TableSource(StreamSource):
             return filled
         if name in self._blobs:
             where = f"{part.name}: row {{row}}, column {name!r}"
-            return blob_array(where, row, column, self._blobs[name]["type"] == "image")
+            return blob_array(where, row, column, self._blobs[name]["type"] != "bytes")
         is_class = name in self._categories or name in self._class_names
         values = self._numbers(part, row, name, column, "int64" if is_class else self._dtype(name))
         if name in self._class_names:

@@ -14,7 +14,7 @@ from ._look import masked_crc
 from ._pack_options import SourceOptions
 from ._protobuf import Feature, read_example
 from ._rows import RowSource
-from ._samples import chained, is_image, rows_of, text_of
+from ._samples import chained, file_kind, rows_of, text_of
 from ._source import MAX_ITEM, Encoded
 
 __all__ = ["tfrecord_source"]
@@ -22,6 +22,7 @@ __all__ = ["tfrecord_source"]
 _PREFIX = 12  # the length and its checksum
 _SUFFIX = 4
 _NONE: Feature = ("none", None)
+_BYTES = ("image", "audio", "text", "bytes")
 
 
 class _Record(NamedTuple):
@@ -106,14 +107,14 @@ class _Plan:
         asked = self._asked.get(name)
         wires = {kind for _, (kind, _) in features} - {"none"}
         if asked is not None:
-            if asked not in ("image", "text", "bytes") and not asked.startswith("list["):
+            if asked not in _BYTES and not asked.startswith("list["):
                 raise ValueError(
-                    f'types[{name!r}]={asked!r}: expected "image", "text", "bytes" or such as "list[int32]"'
+                    f'types[{name!r}]={asked!r}: expected "image", "audio", "text", "bytes" or such as "list[int32]"'
                 )
             return "list" if asked.startswith("list") else asked
         if wires == {"bytes"}:
             samples = [record.data[start:stop] for record, (_, spans) in features for start, stop in spans or ()]
-            kind = "image" if all(map(is_image, samples)) else "text" if _is_text(samples) else "bytes"
+            kind = file_kind(samples) or ("text" if _is_text(samples) else "bytes")
             self.types[name] = kind
             return kind
         counts = {0 if values is None else len(values) for _, (_, values) in features}
@@ -133,7 +134,7 @@ class _Plan:
 
     def _value(self, record: _Record, name: str, kind: str, values: Any) -> Any:
         wanted = self._kinds[name]
-        if wanted in ("image", "text", "bytes") and kind == "bytes" and len(values) == 1:
+        if wanted in _BYTES and kind == "bytes" and len(values) == 1:
             return _bytes_value(record, name, wanted, *values[0])
         if wanted == "list" and kind in ("none", "float", "int64"):
             return np.empty(0, np.float32) if values is None else values

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from . import _check
+from ._audio import AudioTransform
 from ._batch_transforms import BatchTransform, Lambda
 
 __all__ = [
@@ -74,12 +75,16 @@ def transform_list(name: str, value: Any) -> list[Transform]:
         value = [value]
     if callable(value) and not isinstance(value, type):
         raise TypeError(f"{name}: {value!r} {_NO_CALLABLES}")
+    if isinstance(value, AudioTransform):
+        value = [value]
     if isinstance(value, str) or not isinstance(value, (Transform, Iterable)):
         raise TypeError(f"{name}={value!r}: expected a transform or a list of transforms")
     steps = [value] if isinstance(value, Transform) else list(value)
     for step in steps:
         if isinstance(step, (BatchTransform, Lambda)):
             raise TypeError(f"{name}: {step!r} works on whole batches: put it in batch_transforms")
+        if isinstance(step, AudioTransform):
+            raise TypeError(f"{name}: {step!r} is for audio fields")
         if not isinstance(step, Transform):
             if callable(step) and not isinstance(step, type):
                 raise TypeError(f"{name}: {step!r} {_NO_CALLABLES}")

@@ -60,7 +60,7 @@ def voc_source(
             "categories": [{"id": number, "name": name} for number, name in enumerate(names)],
         },
         unused_files=tuple(sorted(set(found.images).difference(*images.values()))),
-        ignored_files=tuple(path for path in found.others if path not in objects and not _is_split(path)),
+        ignored_files=tuple(path for path in found.no_images if path not in objects and not _is_split(path)),
         missing_files=tuple(missing),
     )
 

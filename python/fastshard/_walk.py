@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ._fastshard import SourceError
 
-__all__ = ["Found", "walk"]
+__all__ = ["Found", "kind_of_name", "walk"]
 
+AUDIO_SUFFIXES = (".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -26,10 +27,16 @@ class Found:
     """
 
     images: list[str] = field(default_factory=list)
+    audio: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     outside: dict[str, str] = field(default_factory=dict)
     special: set[str] = field(default_factory=set)
+
+    @property
+    def no_images(self) -> list[str]:
+        """Audio, and all others."""
+        return sorted([*self.audio, *self.others])
 
     def leaves(self, path: str) -> str | None:
         """Where ``path`` leads if it, or a folder that it goes through, is a link out of the source."""
@@ -45,12 +52,18 @@ class Found:
             )
 
 
+def kind_of_name(name: str) -> str | None:
+    """Image or audio, by how a name ends; None for all else."""
+    lower = name.lower()
+    return "image" if lower.endswith(IMAGE_SUFFIXES) else "audio" if lower.endswith(AUDIO_SUFFIXES) else None
+
+
 def walk(root: str, follow_symlinks: bool = False) -> Found:
     """All files below ``root`` but the hidden ones. Raises FileNotFoundError, NotADirectoryError or PermissionError."""
     found = Found()
     walker = _Walker(root, follow_symlinks, found)
     walker.folder(root, "", frozenset([walker.root]))
-    for paths in (found.images, found.others, found.folders):
+    for paths in (found.images, found.audio, found.others, found.folders):
         paths.sort()
     return found
 
@@ -77,8 +90,8 @@ class _Walker:
         self.folder(path, relative + "/", followed)
 
     def file(self, relative: str, is_regular: bool) -> None:
-        is_image = is_regular and relative.lower().endswith(IMAGE_SUFFIXES)
-        (self.found.images if is_image else self.found.others).append(relative)
+        kinds = {"image": self.found.images, "audio": self.found.audio, None: self.found.others}
+        kinds[kind_of_name(relative) if is_regular else None].append(relative)
         if not is_regular:
             self.found.special.add(relative)
 

@@ -15,11 +15,13 @@ from ._rows import RowSource
 from ._samples import PICKLES, chained, in_archive, parse_npy, rows_of, text_of
 from ._source import Encoded
 from ._tar import tar_members
-from ._walk import IMAGE_SUFFIXES
+from ._walk import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 
 __all__ = ["webdataset_source"]
 
 _IMAGES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
+_AUDIO = tuple(suffix[1:] for suffix in AUDIO_SUFFIXES)
+_FILES = ("image", "audio")
 _TEXTS = ("txt", "text", "caption", "transcript")
 
 
@@ -47,19 +49,19 @@ def webdataset_source(paths: Sequence[str], options: SourceOptions) -> RowSource
     Raises SourceError that names archive, member and reason.
     """
     ignored: list[str] = []
-    groups = chained(paths, lambda path: _groups(path, ignored))
+    groups = chained(paths, lambda path: _groups(path, ignored, options.types))
     provenance = {"kind": "webdataset", "source": list(paths) if len(paths) > 1 else paths[0]}
     source = rows_of(groups, lambda first: _Plan(first, options), options, provenance)
     source.ignored_files = ignored
     return source
 
 
-def _groups(path: str, ignored: list[str]) -> Iterator[_Group]:
+def _groups(path: str, ignored: list[str], types: Mapping[str, str]) -> Iterator[_Group]:
     source = open_input(path)
     try:
         seen: set[str] = set()
         group: _Group | None = None
-        for name, value in tar_members(source, _is_image):
+        for name, value in tar_members(source, lambda name: _kind_of(_split(name)[1], types) in _FILES):
             key, suffix = _split(name)
             if not suffix:
                 ignored.append(f"{Path(path).name}/{name}")
@@ -91,10 +93,6 @@ def _split(name: str) -> tuple[str, str]:
     return (folder + slash + stem, suffix.lower()) if ours else (name, "")
 
 
-def _is_image(name: str) -> bool:
-    return _last(name).lower() in _IMAGES
-
-
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
 
@@ -104,24 +102,29 @@ class _Plan:
 
     def __init__(self, first: Sequence[_Group], options: SourceOptions) -> None:
         self._pickles = options.pickles
+        self._asked = options.types
         self._has_class_names = "label" in options.class_names
         self._flat = {} if options.types.get("json") == "text" else _flat_keys(first)
         self.types = {
-            name: "bytes" for group in first for name in group.parts if _kind(name) == "bytes" or _last(name) in PICKLES
+            name: "bytes"
+            for group in first
+            for name in group.parts
+            if _kind_of(name, self._asked) == "bytes" or _last(name) in PICKLES
         }
+        for group in first:
+            self.types |= {field: kind for _, kind, field in self._files(group) if kind == "audio"}
 
     def decode(self, group: _Group) -> dict[str, Any]:
         """The fields of a sample."""
         fields: dict[str, Any] = {"key": group.key}
-        kinds = {suffix: _kind(suffix) for suffix in group.parts}
-        images = sum(kind == "image" for kind in kinds.values())
+        files = {suffix: field for suffix, _, field in self._files(group)}
         for suffix, (name, value) in group.parts.items():
-            kind = kinds[suffix]
-            if kind == "image":
-                _put(fields, "image" if images == 1 else suffix, in_archive(group.archive, name, value))
+            if suffix in files:
+                _put(fields, files[suffix], in_archive(group.archive, name, value))
                 continue
             assert isinstance(value, bytes)
             if suffix != "json" or not self._flat:
+                kind = _kind_of(suffix, self._asked)
                 _put(fields, "label" if suffix == "cls" else suffix, self._value(kind, name, value))
         if self._flat and "json" in group.parts:
             # Last, so that what a name becomes doesn't depend on the order of members.
@@ -129,6 +132,13 @@ class _Plan:
             for field, one in self._columns(*group.parts["json"]).items():
                 _put(fields, f"json.{field}" if field in taken or field.startswith("_") else field, one)
         return fields
+
+    def _files(self, group: _Group) -> list[tuple[str, str, str]]:
+        """Suffix, kind and field of a sample's images and audio; the only one of its kind is called like that."""
+        kinds = {suffix: _kind_of(suffix, self._asked) for suffix in group.parts}
+        found = [kind for kind in kinds.values() if kind in _FILES]
+        names = {kind: kind if found.count(kind) == 1 else None for kind in found}
+        return [(suffix, kind, names[kind] or suffix) for suffix, kind in kinds.items() if kind in names]
 
     def _value(self, kind: str, name: str, data: bytes) -> Any:
         what = f"member {name!r}"
@@ -167,11 +177,19 @@ def _put(fields: dict[str, Any], name: str, value: Any) -> None:
     fields[name] = value
 
 
+def _kind_of(suffix: str, types: Mapping[str, str]) -> str:
+    """What a member is, by its suffix; audio that ``types`` calls bytes stays such, whatever its codec."""
+    kind = _kind(suffix)
+    return "bytes" if kind == "audio" and types.get(suffix) == "bytes" else kind
+
+
 @functools.lru_cache(1024)
 def _kind(suffix: str) -> str:
     last = _last(suffix)
     if last in _IMAGES:
         return "image"
+    if last in _AUDIO:
+        return "audio"
     if last in PICKLES:
         return "pickle"
     if suffix in ("cls", "cls2", "index", "inx", "count"):

@@ -69,7 +69,7 @@ def yolo_source(root: str, *, drop_unlabeled: bool, follow_symlinks: bool, on_er
             "categories": [{"id": number, "name": name} for number, name in enumerate(names.names)],
         },
         unused_files=tuple(path for path in found.images if path not in label_of),
-        ignored_files=tuple(path for path in found.others if path not in used),
+        ignored_files=tuple(path for path in found.no_images if path not in used),
         missing_files=tuple(missing),
     )
 

@@ -1,4 +1,4 @@
-"""ZIP files of images: as the folder that they were, read member by member, never unpacked."""
+"""ZIP files of images, or audio: as the folder that they were, read member by member, never unpacked."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ._fastshard import SourceError, permutation
-from ._folder import classes
+from ._folder import classes, files_of
 from ._pack_options import SourceOptions
 from ._rows import RowSource
 from ._samples import rows_of
 from ._source import Encoded
 from ._tar import check_name
-from ._walk import IMAGE_SUFFIXES, Found
+from ._walk import Found, kind_of_name
 
 __all__ = ["zip_source"]
 
@@ -49,7 +49,7 @@ class _Member(NamedTuple):
 
 
 def zip_source(paths: Sequence[str], options: SourceOptions) -> RowSource:
-    """Every image of a ZIP file, as of a folder: with folders in it, the top ones are the classes (names sorted).
+    """Every image, or audio, of a ZIP file, as of a folder: with folders in it, the top ones are the classes (sorted).
 
     Raises SourceError that names the member for names that lead elsewhere, links, encrypted members, and bombs.
     """
@@ -62,20 +62,19 @@ def zip_source(paths: Sequence[str], options: SourceOptions) -> RowSource:
     except _DAMAGE as error:
         raise SourceError(f"{path}: {error}") from None
     found, infos = _found(archive, path)
-    if not found.images:
-        raise SourceError(f"{path}: no images found ({len(found.others):,} other files); expected such as cat/1.jpg")
-    names, codes = classes(path, found, options.on_error) if found.folders else ([], [])
-    labels: Sequence[int | None] = codes or [None] * len(found.images)
-    members = [_Member(archive, infos[name], name, code) for name, code in zip(found.images, labels, strict=True)]
+    kind, files, ignored = files_of(path, found, options.on_error)
+    names, codes = classes(path, found, files, options.on_error) if found.folders else ([], [])
+    labels: Sequence[int | None] = codes or [None] * len(files)
+    members = [_Member(archive, infos[name], name, code) for name, code in zip(files, labels, strict=True)]
     if options.shuffle_seed is not None:
         members = [members[row] for row in _order(len(members), options.shuffle_seed)]
     source = rows_of(
         members,
-        lambda _: _Plan(Path(path).name),
+        lambda _: _Plan(Path(path).name, kind),
         replace(options, class_names={"label": names} if codes else {}),
         {"kind": "zip", "source": path},
     )
-    source.ignored_files = found.others
+    source.ignored_files = ignored
     return source
 
 
@@ -106,10 +105,11 @@ def _found(archive: zipfile.ZipFile, path: str) -> tuple[Found, dict[str, zipfil
     if declared > size:
         raise SourceError(f"{path}: members of {declared:,} bytes in a file of {size:,}: they overlap")
     infos, folders = _without_top(infos, folders)
-    names = sorted(infos)
-    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-    others = [name for name in names if not name.lower().endswith(IMAGE_SUFFIXES)]
-    return Found(images=images, others=others, folders=sorted(folders)), infos
+    found = Found(folders=sorted(folders))
+    lists = {"image": found.images, "audio": found.audio, None: found.others}
+    for name in sorted(infos):
+        lists[kind_of_name(name)].append(name)
+    return found, infos
 
 
 def _without_top(infos: dict[str, zipfile.ZipInfo], folders: set[str]) -> tuple[dict[str, zipfile.ZipInfo], set[str]]:
@@ -133,21 +133,22 @@ def _check(path: str, info: zipfile.ZipInfo) -> None:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise SourceError(f"{place} is compressed by method {info.compress_type}; expected stored or deflated members")
     if info.file_size > _MAX_ITEM:
-        raise SourceError(f"{place}: {info.file_size:,} bytes; an image holds at most {_MAX_ITEM:,}")
+        raise SourceError(f"{place}: {info.file_size:,} bytes; a file holds at most {_MAX_ITEM:,}")
     if info.file_size > max(_SMALL, _MAX_RATIO * info.compress_size):
         raise SourceError(f"{place}: {info.file_size:,} bytes in {info.compress_size:,}: no image compresses so well")
 
 
 class _Plan:
-    """An image and, with folders, its class."""
+    """An image, or audio, and with folders its class."""
 
-    def __init__(self, archive: str) -> None:
+    def __init__(self, archive: str, kind: str) -> None:
         self._archive = archive
-        self.types = {"image": "image"}
+        self._kind = kind
+        self.types = {kind: kind}
 
     def decode(self, member: _Member) -> dict[str, Any]:
         """The values of a sample."""
-        fields: dict[str, Any] = {"image": Encoded(f"{self._archive}/{member.info.filename}", _read(member))}
+        fields: dict[str, Any] = {self._kind: Encoded(f"{self._archive}/{member.info.filename}", _read(member))}
         return fields if member.label is None else {**fields, "label": member.label}
 
 

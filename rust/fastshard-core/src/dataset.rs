@@ -10,7 +10,7 @@ use arrow_schema::SchemaRef;
 
 use crate::block_index::BlockIndex;
 use crate::error::{Error, Result};
-use crate::format::{Block, Column, Manifest, ShardEntry, arrow_schema, version_of};
+use crate::format::{Block, Column, FileRanges, Manifest, ShardEntry, arrow_schema, version_of};
 use crate::mapping::{self, Access, Scratch};
 use crate::schema::{Field, check_fields};
 use crate::shard::Shard;
@@ -130,7 +130,7 @@ impl Dataset {
         let manifest = Manifest::new(
             fields,
             false,
-            std::collections::BTreeMap::new(),
+            FileRanges::default(),
             vec![entry.clone()],
             serde_json::Value::Null,
         );

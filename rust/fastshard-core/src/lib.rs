@@ -15,6 +15,7 @@ pub mod random;
 pub mod schema;
 pub mod shard;
 pub mod slot;
+pub mod sound;
 pub mod transform;
 pub mod verify;
 mod writer;

@@ -95,6 +95,8 @@ pub enum BoxFormat {
 pub enum Kind {
     /// An encoded image, as a file would hold it.
     Image,
+    /// Encoded audio, as a file would hold it.
+    Audio,
     /// A class number, `int64`.
     Class {
         /// The classes in the order of their numbers.
@@ -169,7 +171,12 @@ impl Field {
             Kind::Class { .. } => Some((Dtype::Int64, &[])),
             Kind::Scalar { dtype } => Some((*dtype, &[])),
             Kind::Tensor { dtype, shape, .. } => Some((*dtype, shape)),
-            Kind::Image | Kind::List { .. } | Kind::Boxes { .. } | Kind::Text | Kind::Bytes => None,
+            Kind::Image
+            | Kind::Audio
+            | Kind::List { .. }
+            | Kind::Boxes { .. }
+            | Kind::Text
+            | Kind::Bytes => None,
         }
     }
 
@@ -181,6 +188,12 @@ impl Field {
             Kind::Boxes { .. } => Some((Dtype::Float32, &[4])),
             _ => None,
         }
+    }
+
+    /// Whether samples are whole files.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::Image | Kind::Audio)
     }
 
     /// Bytes a sample takes in this field, where that is fixed.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fastshard_core::dataset::Place;
 use fastshard_core::format::Column;
-use fastshard_core::pipeline::read_image;
+use fastshard_core::pipeline::{read_audio, read_image};
 use fastshard_core::schema::Dtype;
 use fastshard_core::transform::Operation;
 use fastshard_core::{Access, Dataset, Error};
@@ -84,7 +84,7 @@ impl PyDataset {
                 array::owned(py, bytes, dtype, &shape)
             }
             Column::Text(text) => text.value(place.row).into_bound_py_any(py),
-            Column::Bytes(bytes) | Column::Image { bytes, .. } => {
+            Column::Bytes(bytes) | Column::Image { bytes, .. } | Column::Audio { bytes, .. } => {
                 Ok(PyBytes::new(py, bytes.value(place.row)).into_any())
             }
         }
@@ -174,6 +174,15 @@ impl PyDataset {
                 )?;
                 continue;
             }
+            let sound = py
+                .detach(|| read_audio(&self.inner, row, &name))
+                .map_err(to_python)?;
+            if let Some(sound) = sound {
+                let array = array::owned(py, sound.bytes, Dtype::Float32, &sound.shape)?;
+                sample.set_item(format!("{name}_sample_rate"), sound.sample_rate)?;
+                sample.set_item(name, array)?;
+                continue;
+            }
             let place = self.inner.locate(row).map_err(to_python)?;
             let checked = place.block.check(place.row);
             checked.map_err(|reason| to_python(self.inner.corrupt_row(row, &place, &reason)))?;
@@ -203,12 +212,12 @@ impl PyDataset {
         let checked = place.block.check(place.row);
         checked.map_err(|reason| to_python(self.inner.corrupt_row(row, &place, &reason)))?;
         match place.block.column(index) {
-            Column::Image { bytes, path, .. } => Ok((
+            Column::Image { bytes, path, .. } | Column::Audio { bytes, path, .. } => Ok((
                 PyBytes::new(py, bytes.value(place.row)),
                 path.value(place.row).to_owned(),
             )),
             _ => Err(to_python(Error::Option {
-                reason: format!("field {field:?} holds no encoded images"),
+                reason: format!("field {field:?} holds no encoded images or audio"),
             })),
         }
     }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use fastshard_core::codec::{Format, LIBJPEG_TURBO};
+use fastshard_core::codec::{AudioFormat, Format, LIBJPEG_TURBO};
 use fastshard_core::order::Permutation;
 
 #[pyfunction]
@@ -34,6 +34,11 @@ fn crc32c(data: &[u8], start: usize, end: Option<usize>) -> PyResult<u32> {
         ))
     })?;
     Ok(fastshard_core::crc32c(part))
+}
+
+#[pyfunction]
+fn audio_format(data: &[u8]) -> Option<&'static str> {
+    AudioFormat::of(data).map(AudioFormat::name)
 }
 
 #[pyfunction]
@@ -88,7 +93,7 @@ mod _fastshard {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
-    use super::{available_threads, build_info, crc32c, image_format, permutation};
+    use super::{audio_format, available_threads, build_info, crc32c, image_format, permutation};
     #[pymodule_export]
     use crate::cache::{clear_cache, list_cache};
     #[pymodule_export]

@@ -1,8 +1,9 @@
-//! Image codecs: bytes in, the pixels of a region out.
+//! Codecs: bytes in, the pixels of a region or the samples of a range of frames out.
 //!
 //! JPEG goes through libjpeg-turbo, which can leave out what lies outside of the region; the other formats go through
 //! the `image` crate and are decoded whole. A [`Decoder`] belongs to one thread and keeps its handles and scratch.
 
+mod audio;
 mod baseline;
 mod general;
 mod jpeg;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::pixels::{PixelFormat, Rect, Scratch};
 
+pub use audio::{AudioFile, AudioFormat, AudioHeader, AudioLimits, Waves};
 pub use orient::orient;
 pub(crate) use palette::without_palette;
 pub use seekable::Transcoding;

@@ -1,5 +1,5 @@
-//! Fields as Arrow columns. Images are stored the way Hugging Face `datasets` stores them and tensors in Arrow's
-//! canonical extension type, so that other libraries see images and arrays, not blobs.
+//! Fields as Arrow columns. Images and audio are stored the way Hugging Face `datasets` stores them and tensors in Arrow's
+//! canonical extension type, so that other libraries see images, sounds and arrays, not blobs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field as ArrowField, Fields, Schema, SchemaRef};
 use serde_json::{Map, Value, json};
 
-use super::{CRC_COLUMN, PATH_COLUMN, image_columns};
+use super::{CRC_COLUMN, PATH_COLUMN, audio_columns, image_columns};
 use crate::schema::{Dtype, Field, Kind};
 
 fn data_type(dtype: Dtype) -> DataType {
@@ -27,8 +27,8 @@ fn data_type(dtype: Dtype) -> DataType {
     }
 }
 
-/// The two children of an image column.
-pub(crate) fn image_children() -> Fields {
+/// The two children of a column of images or audio.
+pub(crate) fn file_children() -> Fields {
     Fields::from(vec![
         ArrowField::new("bytes", DataType::Binary, true),
         ArrowField::new("path", DataType::Utf8, true),
@@ -71,7 +71,7 @@ fn list(name: &str, dtype: Dtype, shape: &[usize]) -> ArrowField {
 fn column(field: &Field) -> ArrowField {
     let name = field.name.as_str();
     match &field.kind {
-        Kind::Image => ArrowField::new(name, DataType::Struct(image_children()), true),
+        Kind::Image | Kind::Audio => ArrowField::new(name, DataType::Struct(file_children()), true),
         Kind::Class { .. } => ArrowField::new(name, DataType::Int64, true),
         Kind::Tensor { dtype, shape, .. } => tensor(name, *dtype, shape),
         Kind::Scalar { dtype } => ArrowField::new(name, data_type(*dtype), true),
@@ -88,6 +88,7 @@ fn huggingface(fields: &[Field]) -> String {
     for field in fields {
         let feature = match &field.kind {
             Kind::Image => json!({ "_type": "Image" }),
+            Kind::Audio => json!({ "_type": "Audio" }),
             Kind::Class { class_names } => json!({ "names": class_names, "_type": "ClassLabel" }),
             _ => continue,
         };
@@ -108,6 +109,12 @@ pub fn arrow_schema(fields: &[Field], source_paths: bool, version: u32) -> Schem
         if version >= 2 {
             columns.push(ArrowField::new(tiles, DataType::List(tiles_item()), true));
         }
+    }
+    for field in fields.iter().filter(|field| field.kind == Kind::Audio) {
+        let [sample_rate, channels, frames] = audio_columns(&field.name);
+        columns.push(ArrowField::new(sample_rate, DataType::UInt32, true));
+        columns.push(ArrowField::new(channels, DataType::UInt16, true));
+        columns.push(ArrowField::new(frames, DataType::UInt64, true));
     }
     if source_paths {
         columns.push(ArrowField::new(PATH_COLUMN, DataType::Utf8, true));

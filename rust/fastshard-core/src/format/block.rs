@@ -4,21 +4,18 @@ use std::ops::Range;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{UInt8Type, UInt32Type};
+use arrow_array::types::{ArrowPrimitiveType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, RecordBatch, StringArray, UInt8Array, UInt32Array,
+    Array, ArrayRef, BinaryArray, PrimitiveArray, RecordBatch, StringArray, UInt8Array,
+    UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 
-use super::{CRC_COLUMN, PATH_COLUMN, image_columns};
+use super::{CRC_COLUMN, PATH_COLUMN, audio_columns, image_columns};
 use crate::error::{Error, Result};
 use crate::schema::{Field, Kind};
 
 /// The values of one field in one block.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a handful a block; a box would cost a jump a sample"
-)]
 #[derive(Clone, Debug)]
 pub enum Column {
     /// Encoded images.
@@ -35,6 +32,19 @@ pub enum Column {
         orientation: UInt8Array,
         /// Where the tiles of seekable JPEGs start.
         tiles: Tiles,
+    },
+    /// Encoded audio.
+    Audio {
+        /// The files.
+        bytes: BinaryArray,
+        /// Where they came from.
+        path: StringArray,
+        /// Frames a second.
+        sample_rate: UInt32Array,
+        /// Samples a frame.
+        channels: UInt16Array,
+        /// Frames.
+        frames: UInt64Array,
     },
     /// Values that all take the same room, one after the other.
     Fixed {
@@ -98,17 +108,19 @@ impl Column {
                 &values[items.start * item_bytes..items.end * item_bytes]
             }
             Self::Text(text) => &text.value_data()[between(text.value_offsets())],
-            Self::Image { bytes, .. } | Self::Bytes(bytes) => {
+            Self::Image { bytes, .. } | Self::Audio { bytes, .. } | Self::Bytes(bytes) => {
                 &bytes.value_data()[between(bytes.value_offsets())]
             }
         }
     }
 
-    /// How long a row of variable length is: elements of lists, bytes of others; 0 for those of fixed size.
+    /// How long a row of variable length is: elements of lists, frames of audio, bytes of others; 0 for those of fixed
+    /// size.
     #[must_use]
     pub fn length(&self, row: usize) -> usize {
         let offsets = match self {
             Self::Fixed { .. } => return 0,
+            Self::Audio { frames, .. } => return frames.value(row) as usize,
             Self::List { offsets, .. } => &offsets[..],
             Self::Text(text) => text.value_offsets(),
             Self::Image { bytes, .. } | Self::Bytes(bytes) => bytes.value_offsets(),
@@ -122,7 +134,7 @@ impl Column {
             crc32c::crc32c_append(crc, bytes)
         };
         match self {
-            Self::Image { bytes, path, .. } => {
+            Self::Image { bytes, path, .. } | Self::Audio { bytes, path, .. } => {
                 let crc = variable(crc, bytes.value(row));
                 variable(crc, path.value(row).as_bytes())
             }
@@ -200,6 +212,12 @@ fn list(array: &ArrayRef, field: &Field) -> Option<Column> {
     })
 }
 
+/// A column of fastshard's own.
+fn internal<T: ArrowPrimitiveType>(batch: &RecordBatch, name: &str) -> Option<PrimitiveArray<T>> {
+    let column = batch.column_by_name(name)?.as_primitive_opt::<T>()?;
+    Some(column.clone())
+}
+
 fn column(batch: &RecordBatch, field: &Field) -> Option<Column> {
     let array = batch.column_by_name(&field.name)?;
     if array.null_count() != 0 {
@@ -212,22 +230,24 @@ fn column(batch: &RecordBatch, field: &Field) -> Option<Column> {
             Some(Column::Image {
                 bytes: image.column_by_name("bytes")?.as_binary_opt()?.clone(),
                 path: image.column_by_name("path")?.as_string_opt()?.clone(),
-                width: batch
-                    .column_by_name(&width)?
-                    .as_primitive_opt::<UInt32Type>()?
-                    .clone(),
-                height: batch
-                    .column_by_name(&height)?
-                    .as_primitive_opt::<UInt32Type>()?
-                    .clone(),
-                orientation: batch
-                    .column_by_name(&orientation)?
-                    .as_primitive_opt::<UInt8Type>()?
-                    .clone(),
+                width: internal::<UInt32Type>(batch, &width)?,
+                height: internal::<UInt32Type>(batch, &height)?,
+                orientation: internal::<UInt8Type>(batch, &orientation)?,
                 tiles: match batch.column_by_name(&tiles) {
                     Some(column) => Tiles::of(column)?,
                     None => Tiles(None),
                 },
+            })
+        }
+        Kind::Audio => {
+            let [sample_rate, channels, frames] = audio_columns(&field.name);
+            let audio = array.as_struct_opt()?;
+            Some(Column::Audio {
+                bytes: audio.column_by_name("bytes")?.as_binary_opt()?.clone(),
+                path: audio.column_by_name("path")?.as_string_opt()?.clone(),
+                sample_rate: internal::<UInt32Type>(batch, &sample_rate)?,
+                channels: internal::<UInt16Type>(batch, &channels)?,
+                frames: internal::<UInt64Type>(batch, &frames)?,
             })
         }
         Kind::List { .. } | Kind::Boxes { .. } => list(array, field),
@@ -299,11 +319,11 @@ impl Block {
         if let Some(paths) = &self.paths {
             return paths.value(row);
         }
-        let image = self.columns.iter().find_map(|column| match column {
-            Column::Image { path, .. } => Some(path.value(row)),
+        let file = self.columns.iter().find_map(|column| match column {
+            Column::Image { path, .. } | Column::Audio { path, .. } => Some(path.value(row)),
             _ => None,
         });
-        image.unwrap_or_default()
+        file.unwrap_or_default()
     }
 
     /// Checks a row against its checksum.

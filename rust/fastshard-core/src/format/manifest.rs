@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::MANIFEST;
 use crate::error::{Error, Result};
-use crate::schema::{Field, check_fields};
+use crate::schema::{Field, Kind, check_fields};
 
 /// The newest format version that this library reads.
 pub const VERSION: u32 = 3;
@@ -17,8 +17,12 @@ pub const VERSION: u32 = 3;
 /// reads it, too.
 #[must_use]
 pub fn version_of(fields: &[Field]) -> u32 {
-    let lists = fields.iter().any(|field| field.list().is_some());
-    if lists { VERSION } else { 2 }
+    let newest = |field: &Field| field.list().is_some() || field.kind == Kind::Audio;
+    if fields.iter().any(newest) {
+        VERSION
+    } else {
+        2
+    }
 }
 
 const FORMAT: &str = "fastshard";
@@ -116,6 +120,98 @@ impl ImageSizes {
     }
 }
 
+/// The least and the most among the files of an audio field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct AudioRanges {
+    pub min_sample_rate: u32,
+    pub max_sample_rate: u32,
+    pub min_channels: u16,
+    pub max_channels: u16,
+    pub min_frames: u64,
+    pub max_frames: u64,
+}
+
+impl AudioRanges {
+    /// The ranges of one file.
+    #[must_use]
+    pub fn of(sample_rate: u32, channels: u16, frames: u64) -> Self {
+        Self {
+            min_sample_rate: sample_rate,
+            max_sample_rate: sample_rate,
+            min_channels: channels,
+            max_channels: channels,
+            min_frames: frames,
+            max_frames: frames,
+        }
+    }
+
+    /// The ranges of both.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            min_sample_rate: self.min_sample_rate.min(other.min_sample_rate),
+            max_sample_rate: self.max_sample_rate.max(other.max_sample_rate),
+            min_channels: self.min_channels.min(other.min_channels),
+            max_channels: self.max_channels.max(other.max_channels),
+            min_frames: self.min_frames.min(other.min_frames),
+            max_frames: self.max_frames.max(other.max_frames),
+        }
+    }
+
+    /// The sample rate, if all files share it.
+    #[must_use]
+    pub fn sample_rate(self) -> Option<u32> {
+        (self.min_sample_rate == self.max_sample_rate).then_some(self.min_sample_rate)
+    }
+
+    /// The number of channels, if all files share it.
+    #[must_use]
+    pub fn channels(self) -> Option<u16> {
+        (self.min_channels == self.max_channels).then_some(self.min_channels)
+    }
+
+    /// The number of frames, if all files share it.
+    #[must_use]
+    pub fn frames(self) -> Option<u64> {
+        (self.min_frames == self.max_frames).then_some(self.min_frames)
+    }
+}
+
+/// What is known of the files of a dataset's fields, by field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRanges {
+    /// Range of sizes for each image field.
+    pub image_sizes: BTreeMap<String, ImageSizes>,
+    /// Ranges for each audio field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub audio_ranges: BTreeMap<String, AudioRanges>,
+}
+
+fn merge<T: Copy>(
+    into: &mut BTreeMap<String, T>,
+    other: &BTreeMap<String, T>,
+    union: fn(T, T) -> T,
+) {
+    for (field, ranges) in other {
+        into.entry(field.clone())
+            .and_modify(|known| *known = union(*known, *ranges))
+            .or_insert(*ranges);
+    }
+}
+
+impl FileRanges {
+    /// Takes in what is known of other rows of the same fields.
+    pub fn merge(&mut self, other: &Self) {
+        merge(&mut self.image_sizes, &other.image_sizes, ImageSizes::union);
+        merge(
+            &mut self.audio_ranges,
+            &other.audio_ranges,
+            AudioRanges::union,
+        );
+    }
+}
+
 /// All that is known of a dataset without touching a shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -131,8 +227,9 @@ pub struct Manifest {
     pub fields: Vec<Field>,
     /// Whether shards hold a `_path` column.
     pub source_paths: bool,
-    /// Range of sizes for each image field.
-    pub image_sizes: BTreeMap<String, ImageSizes>,
+    /// What is known of files.
+    #[serde(flatten)]
+    pub ranges: FileRanges,
     /// The shards, in order.
     pub shards: Vec<ShardEntry>,
     /// Where the data came from; not interpreted.
@@ -154,7 +251,7 @@ impl Manifest {
     pub fn new(
         fields: Vec<Field>,
         source_paths: bool,
-        image_sizes: BTreeMap<String, ImageSizes>,
+        ranges: FileRanges,
         shards: Vec<ShardEntry>,
         provenance: serde_json::Value,
     ) -> Self {
@@ -165,7 +262,7 @@ impl Manifest {
             rows: shards.iter().map(|shard| shard.rows).sum(),
             fields,
             source_paths,
-            image_sizes,
+            ranges,
             shards,
             provenance,
             statistics: None,
@@ -196,13 +293,7 @@ impl Manifest {
             whole.rows += part.rows;
             whole.source_paths |= part.source_paths;
             whole.shards.extend_from_slice(&part.shards);
-            for (field, sizes) in &part.image_sizes {
-                let both = whole
-                    .image_sizes
-                    .get(field)
-                    .map_or(*sizes, |own| own.union(*sizes));
-                whole.image_sizes.insert(field.clone(), both);
-            }
+            whole.ranges.merge(&part.ranges);
         }
         // Those of one part say nothing of the others.
         whole.statistics = None;
@@ -219,9 +310,12 @@ impl Manifest {
             json!(self.rows),
             json!(self.fields),
             json!(self.source_paths),
-            json!(self.image_sizes),
+            json!(self.ranges.image_sizes),
             json!(self.shards),
         ];
+        if !self.ranges.audio_ranges.is_empty() {
+            content.push(json!(self.ranges.audio_ranges));
+        }
         content.extend(self.statistics.clone());
         let content = serde_json::Value::Array(content);
         blake3::hash(content.to_string().as_bytes())
@@ -378,7 +472,7 @@ mod tests {
         Manifest::new(
             vec![field],
             false,
-            BTreeMap::new(),
+            FileRanges::default(),
             vec![shard],
             json!({"kind": "test"}),
         )

@@ -5,10 +5,12 @@ mod block;
 mod manifest;
 
 pub use arrow::arrow_schema;
-pub(crate) use arrow::{image_children, tiles_item};
+pub(crate) use arrow::{file_children, tiles_item};
 pub use block::{Block, Column, Tiles};
 pub(crate) use block::{columns, row_crc};
-pub use manifest::{BlockEntry, ImageSizes, Manifest, ShardEntry, VERSION, version_of};
+pub use manifest::{
+    AudioRanges, BlockEntry, FileRanges, ImageSizes, Manifest, ShardEntry, VERSION, version_of,
+};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -16,7 +18,7 @@ pub const MANIFEST: &str = "manifest.json";
 /// The column that holds each row's CRC32C.
 pub const CRC_COLUMN: &str = "_crc32c";
 
-/// The column that holds where a row came from, in datasets without an image field.
+/// The column that holds where a row came from, in datasets without a field of files.
 pub const PATH_COLUMN: &str = "_path";
 
 /// Buffers start at multiples of this, the width of a cache line and of the widest vector register.
@@ -26,4 +28,10 @@ pub const ALIGNMENT: usize = 64;
 #[must_use]
 pub fn image_columns(field: &str) -> [String; 4] {
     ["width", "height", "orientation", "tiles"].map(|what| format!("_{field}_{what}"))
+}
+
+/// Names of the small columns that go with an audio field.
+#[must_use]
+pub fn audio_columns(field: &str) -> [String; 3] {
+    ["sample_rate", "channels", "frames"].map(|what| format!("_{field}_{what}"))
 }

@@ -1,4 +1,5 @@
-//! Turning the rows of a unit into one block: reading, checking, transforming and encoding images; copying the rest.
+//! Turning the rows of a unit into one block: reading, checking, transforming and encoding images; reading and checking
+//! audio; copying the rest.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,16 +11,20 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, SchemaRef};
 
+use super::audio_column::AudioColumn;
 use super::boxes::{check_lengths, moved};
 use super::image_column::{ImageColumn, MAX_ITEM, Stored, conform, tensor};
 use super::spec::{Check, Encode, Metadata, PackSpec, Seekable};
 use super::staging::SkippedRow;
-use super::streamed::{OpenFiles, streamed_image};
+use super::streamed::{OpenFiles, streamed_file};
 use super::units::{join, paths};
-use crate::codec::{Header, Transcoding, encode_jpeg, encode_png, seekable_jpeg};
+use crate::codec::{
+    AudioFile, AudioHeader, AudioLimits, Header, Transcoding, Waves, encode_jpeg, encode_png,
+    seekable_jpeg,
+};
 use crate::error::{Error, Result};
 use crate::format::{
-    CRC_COLUMN, ImageSizes, PATH_COLUMN, arrow_schema, columns, image_children, row_crc, version_of,
+    CRC_COLUMN, FileRanges, PATH_COLUMN, arrow_schema, columns, file_children, row_crc, version_of,
 };
 use crate::pipeline::{ImagePlan, ImageWorker, Moves, OnError};
 use crate::pixels::{Depth, PixelFormat};
@@ -34,7 +39,7 @@ pub(super) struct Builder {
     /// The fields as they are stored.
     pub(super) stored: Vec<Field>,
     pub(super) schema: SchemaRef,
-    /// Where image columns hold paths, the folder they are relative to.
+    /// Where columns of files hold paths, the folder they are relative to.
     pub(super) root: Option<PathBuf>,
     files: OpenFiles,
     pub(super) source_paths: bool,
@@ -68,13 +73,45 @@ impl Counters {
 pub(super) struct Built {
     /// `None` when all rows were skipped.
     pub(super) batch: Option<RecordBatch>,
-    pub(super) image_sizes: BTreeMap<String, ImageSizes>,
+    pub(super) ranges: FileRanges,
     pub(super) skipped: Vec<SkippedRow>,
 }
 
 /// One thread's tools.
 pub(super) struct Tools {
     workers: [ImageWorker; 2],
+    waves: Waves,
+}
+
+/// The file of a row's field, as it will be stored.
+enum File {
+    Image(Stored),
+    Audio(Vec<u8>, String, AudioHeader),
+}
+
+/// The files of a field of a unit.
+enum FileColumn {
+    Image(Box<ImageColumn>),
+    Audio(Box<AudioColumn>),
+}
+
+impl FileColumn {
+    fn of(field: &Field) -> Self {
+        match field.kind {
+            Kind::Audio => Self::Audio(Box::default()),
+            _ => Self::Image(Box::default()),
+        }
+    }
+
+    fn push(&mut self, file: File, raw: bool) {
+        match (self, file) {
+            (Self::Image(column), File::Image(image)) => column.push(&image, raw),
+            (Self::Audio(column), File::Audio(bytes, path, header)) => {
+                column.push(&bytes, &path, &header);
+            }
+            _ => unreachable!("columns are made for their fields"),
+        }
+    }
 }
 
 impl Builder {
@@ -85,7 +122,7 @@ impl Builder {
         counters: Arc<Counters>,
         size: Option<[u32; 2]>,
     ) -> Result<Self> {
-        let source_paths = root.is_some() && !stored.iter().any(|field| field.kind == Kind::Image);
+        let source_paths = root.is_some() && !stored.iter().any(Field::is_file);
         let plan = |channels| {
             ImagePlan::encoded("image", 0, &spec.operations(channels), Layout::Nhwc, size)
         };
@@ -107,6 +144,7 @@ impl Builder {
                 ImageWorker::new(&self.plans[0])?,
                 ImageWorker::new(&self.plans[1])?,
             ],
+            waves: Waves::default(),
         })
     }
 
@@ -118,63 +156,74 @@ impl Builder {
         rows: &[u64],
         number: impl Fn(u64) -> u64,
     ) -> Result<Built> {
-        let names: Vec<&str> = self
-            .spec
-            .fields
-            .iter()
-            .filter(|f| f.kind == Kind::Image)
-            .map(|f| f.name.as_str())
-            .collect();
-        let mut images: Vec<ImageColumn> = names.iter().map(|_| ImageColumn::default()).collect();
+        let fields: Vec<&Field> = self.spec.fields.iter().filter(|f| f.is_file()).collect();
+        let mut files: Vec<FileColumn> = fields.iter().map(|field| FileColumn::of(field)).collect();
         let (mut kept, mut skipped) = (Vec::with_capacity(rows.len()), Vec::new());
         for &row in rows {
             self.counters.check()?;
-            let mut read = || -> Result<Vec<Stored>> {
+            let mut read = || -> Result<Vec<File>> {
                 check_lengths(&self.spec.fields, table, row as usize, number(row))?;
-                let each = names.iter();
-                each.map(|name| self.image(tools, table, name, row as usize))
+                let each = fields.iter();
+                each.map(|field| self.file(tools, table, field, row as usize))
                     .collect()
             };
             match read() {
                 Ok(stored) => {
-                    for (column, stored) in images.iter_mut().zip(stored) {
-                        column.push(&stored, self.spec.encode == Encode::Raw);
+                    for (column, stored) in files.iter_mut().zip(stored) {
+                        column.push(stored, self.spec.encode == Encode::Raw);
                     }
                     kept.push(row);
                 }
-                Err(error) => skipped.push(self.skip(table, &names, row, number(row), error)?),
+                Err(error) => skipped.push(self.skip(table, &fields, row, number(row), error)?),
             }
             self.counters.rows.fetch_add(1, Ordering::Relaxed);
         }
-        let image_sizes = names.iter().zip(&images).filter_map(|(name, column)| {
-            (self.spec.encode != Encode::Raw)
-                .then(|| column.sizes().map(|sizes| ((*name).to_owned(), sizes)))?
-        });
-        let image_sizes = image_sizes.collect();
+        let ranges = self.ranges(&fields, &files);
         let batch = if kept.is_empty() {
             None
         } else {
-            Some(self.assemble(table, &kept, images)?)
+            Some(self.assemble(table, &kept, files)?)
         };
         Ok(Built {
             batch,
-            image_sizes,
+            ranges,
             skipped,
         })
+    }
+
+    /// What is known of a unit's files.
+    fn ranges(&self, fields: &[&Field], files: &[FileColumn]) -> FileRanges {
+        let mut ranges = FileRanges::default();
+        for (field, column) in fields.iter().zip(files) {
+            let name = || field.name.clone();
+            match column {
+                FileColumn::Image(_) if self.spec.encode == Encode::Raw => {}
+                FileColumn::Image(column) => {
+                    (ranges.image_sizes).extend(column.sizes().map(|sizes| (name(), sizes)));
+                }
+                FileColumn::Audio(column) => {
+                    (ranges.audio_ranges).extend(column.ranges().map(|ranges| (name(), ranges)));
+                }
+            }
+        }
+        ranges
     }
 
     /// Notes a row that is left out, or gives the error with its place.
     fn skip(
         &self,
         table: &RecordBatch,
-        names: &[&str],
+        fields: &[&Field],
         row: u64,
         number: u64,
         error: Error,
     ) -> Result<SkippedRow> {
-        let path = match (&self.root, names.first()) {
-            (Some(_), Some(name)) => paths(table, name)?.value(row as usize).to_owned(),
-            (None, Some(name)) => streamed_image(table, name, row as usize)?.path.to_owned(),
+        let path = match (&self.root, fields.first()) {
+            (Some(_), Some(field)) => paths(table, &field.name)?.value(row as usize).to_owned(),
+            (None, Some(field)) => {
+                let file = streamed_file(table, &field.name, row as usize)?;
+                file.path.to_owned()
+            }
             _ => String::new(),
         };
         let located = match error {
@@ -217,13 +266,48 @@ impl Builder {
                 relative.to_owned(),
             )
         } else {
-            let image = streamed_image(table, name, row)?;
-            (image.read(&self.files)?, image.path.to_owned())
+            let file = streamed_file(table, name, row)?;
+            (file.read(&self.files)?, file.path.to_owned())
         };
         self.counters
             .bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok((bytes, path))
+    }
+
+    fn file(
+        &self,
+        tools: &mut Tools,
+        table: &RecordBatch,
+        field: &Field,
+        row: usize,
+    ) -> Result<File> {
+        if field.kind == Kind::Audio {
+            return self.audio(tools, table, &field.name, row);
+        }
+        let image = self.image(tools, table, &field.name, row)?;
+        Ok(File::Image(image))
+    }
+
+    /// Audio, which is stored as it came.
+    fn audio(
+        &self,
+        tools: &mut Tools,
+        table: &RecordBatch,
+        name: &str,
+        row: usize,
+    ) -> Result<File> {
+        let (bytes, path) = self.read(table, name, row)?;
+        let limits = AudioLimits::default();
+        let waves = &mut tools.waves;
+        let decode = self.spec.check == Check::Decode;
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut file = AudioFile::open(&bytes, None, &limits)?;
+            file.check(decode, waves)?;
+            Ok(*file.header())
+        }));
+        let header = checked.unwrap_or_else(|_| Err(Error::decode("its codec panicked")))?;
+        Ok(File::Audio(bytes, path, header))
     }
 
     fn image(
@@ -310,16 +394,14 @@ impl Builder {
         &self,
         table: &RecordBatch,
         kept: &[u64],
-        images: Vec<ImageColumn>,
+        files: Vec<FileColumn>,
     ) -> Result<RecordBatch> {
         let indices = UInt64Array::from(kept.to_vec());
-        let moves = self.moves_by_image(&images);
-        let mut images = images.into_iter().map(|mut image| {
-            let arrays = image.arrays();
-            (image, arrays)
-        });
+        let moves = self.moves_by_image(&files);
+        let mut files = files.into_iter();
         let mut arrays: Vec<ArrayRef> = Vec::new();
-        let mut internal: Vec<ArrayRef> = Vec::new();
+        // Those of images come before those of audio.
+        let mut internal: [Vec<ArrayRef>; 2] = [Vec::new(), Vec::new()];
         let mut source_paths: Option<ArrayRef> = None;
         for (field, stored) in self.spec.fields.iter().zip(&self.stored) {
             let data_type = self
@@ -327,28 +409,34 @@ impl Builder {
                 .field_with_name(&field.name)
                 .expect("made from these fields")
                 .data_type();
-            if field.kind != Kind::Image {
+            if !field.is_file() {
                 let column = copied(table, field, data_type, &indices)?;
                 arrays.push(moved(column, field, &self.spec.fields, &moves)?);
                 continue;
             }
-            let (mut image, (bytes, path)) = images.next().expect("one for each image field");
+            let mut image = match files.next().expect("one for each field of files") {
+                FileColumn::Image(image) => image,
+                FileColumn::Audio(audio) => {
+                    let (column, own) = audio.arrays();
+                    arrays.push(column);
+                    internal[1].extend(own);
+                    continue;
+                }
+            };
+            let (bytes, path) = image.arrays();
             if stored.kind == Kind::Image {
                 arrays.push(Arc::new(StructArray::new(
-                    image_children(),
+                    file_children(),
                     vec![bytes, path],
                     None,
                 )));
-                internal.push(Arc::new(UInt32Array::from(std::mem::take(
-                    &mut image.width,
-                ))));
-                internal.push(Arc::new(UInt32Array::from(std::mem::take(
-                    &mut image.height,
-                ))));
-                internal.push(Arc::new(UInt8Array::from(std::mem::take(
-                    &mut image.orientation,
-                ))));
-                internal.push(image.tiles());
+                let own: [ArrayRef; 4] = [
+                    Arc::new(UInt32Array::from(std::mem::take(&mut image.width))),
+                    Arc::new(UInt32Array::from(std::mem::take(&mut image.height))),
+                    Arc::new(UInt8Array::from(std::mem::take(&mut image.orientation))),
+                    image.tiles(),
+                ];
+                internal[0].extend(own);
             } else {
                 arrays.push(tensor(
                     std::mem::take(&mut image.pixels),
@@ -358,7 +446,7 @@ impl Builder {
                 source_paths.get_or_insert(path);
             }
         }
-        arrays.append(&mut internal);
+        arrays.extend(internal.into_iter().flatten());
         if self.source_paths {
             let none = || Arc::new(StringArray::from(vec![""; kept.len()])) as ArrayRef;
             arrays.push(source_paths.unwrap_or_else(none));
@@ -367,12 +455,15 @@ impl Builder {
     }
 
     /// What was done to the places of each image, by its field.
-    fn moves_by_image(&self, images: &[ImageColumn]) -> BTreeMap<String, Vec<Moves>> {
-        let names = (self.spec.fields.iter()).filter(|field| field.kind == Kind::Image);
-        names
-            .zip(images)
-            .map(|(field, column)| (field.name.clone(), column.moves.clone()))
-            .collect()
+    fn moves_by_image(&self, files: &[FileColumn]) -> BTreeMap<String, Vec<Moves>> {
+        let fields = (self.spec.fields.iter()).filter(|field| field.is_file());
+        let of_images = fields
+            .zip(files)
+            .filter_map(|(field, column)| match column {
+                FileColumn::Image(image) => Some((field.name.clone(), image.moves.clone())),
+                FileColumn::Audio(_) => None,
+            });
+        of_images.collect()
     }
 
     fn with_checksums(&self, mut arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

@@ -14,7 +14,7 @@ use super::ordered::ordered;
 use super::shards::{Report, Shards};
 use super::spec::PackSpec;
 use super::staging::Staging;
-use super::streamed::{OpenFiles, streamed_image};
+use super::streamed::{OpenFiles, streamed_file};
 use super::units::{Files, Unit, join, paths};
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
@@ -65,7 +65,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Packs a table whose image columns hold paths below `root`.
+    /// Packs a table whose columns of images and audio hold paths below `root`.
     pub fn files(
         destination: &Path,
         spec: PackSpec,
@@ -386,7 +386,7 @@ fn stored_bytes(batch: &RecordBatch) -> u64 {
 fn first_streamed_size(spec: &PackSpec, batch: &RecordBatch) -> Result<[u32; 2]> {
     let image = spec.fields.iter().find(|field| field.kind == Kind::Image);
     let image = image.ok_or_else(|| Error::option("raw pixels need an image field"))?;
-    let bytes = streamed_image(batch, &image.name, 0)?.read(&OpenFiles::default())?;
+    let bytes = streamed_file(batch, &image.name, 0)?.read(&OpenFiles::default())?;
     let header = Decoder::new(spec.max_pixels)?.header(&bytes)?;
     Ok([header.height, header.width])
 }

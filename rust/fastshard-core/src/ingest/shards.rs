@@ -1,13 +1,11 @@
 //! Where blocks go: shards, one after the other, and the books that become the manifest.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::build::{Builder, Built};
 use super::staging::{Finished, SkippedRow, Staging, shard_name};
 use crate::error::{Error, Result};
-use crate::format::{ImageSizes, Manifest};
+use crate::format::{FileRanges, Manifest};
 use crate::writer::ShardWriter;
 
 /// What a pack came to.
@@ -39,16 +37,8 @@ pub(super) struct Shards<'a> {
 fn nothing_yet() -> Finished {
     Finished {
         entry: None,
-        image_sizes: BTreeMap::new(),
+        ranges: FileRanges::default(),
         skipped: Vec::new(),
-    }
-}
-
-fn merge(into: &mut BTreeMap<String, ImageSizes>, sizes: BTreeMap<String, ImageSizes>) {
-    for (field, sizes) in sizes {
-        into.entry(field)
-            .and_modify(|known| *known = known.union(sizes))
-            .or_insert(sizes);
     }
 }
 
@@ -90,7 +80,7 @@ impl<'a> Shards<'a> {
     }
 
     pub(super) fn write(&mut self, built: Built) -> Result<()> {
-        merge(&mut self.open.image_sizes, built.image_sizes);
+        self.open.ranges.merge(&built.ranges);
         self.open.skipped.extend(built.skipped);
         let Some(batch) = built.batch else {
             return Ok(());
@@ -108,10 +98,10 @@ impl<'a> Shards<'a> {
 
     pub(super) fn finish(mut self) -> Result<(Manifest, Report)> {
         self.end()?;
-        let mut sizes = BTreeMap::new();
+        let mut ranges = FileRanges::default();
         let (mut shards, mut skipped) = (Vec::new(), Vec::new());
         for finished in self.finished {
-            merge(&mut sizes, finished.image_sizes);
+            ranges.merge(&finished.ranges);
             shards.extend(finished.entry);
             skipped.extend(finished.skipped);
         }
@@ -132,7 +122,7 @@ impl<'a> Shards<'a> {
         let manifest = Manifest::new(
             builder.stored.clone(),
             builder.source_paths,
-            sizes,
+            ranges,
             shards,
             provenance,
         );

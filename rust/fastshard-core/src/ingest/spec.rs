@@ -111,6 +111,11 @@ impl PackSpec {
             "images that are changed can't be stored as they came: encode must be jpeg, png or raw"
                 .into(),
         )?;
+        let has = |kind: &Kind| self.fields.iter().any(|field| &field.kind == kind);
+        option(
+            self.encode == Encode::Original || has(&Kind::Image) || !has(&Kind::Audio),
+            "encode, resize, resize_pad and gray are for images; audio is stored as it came".into(),
+        )?;
         self.operations(3).iter().try_for_each(Operation::check)
     }
 

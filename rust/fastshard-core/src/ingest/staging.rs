@@ -1,7 +1,6 @@
 //! The folder beside the destination where a pack grows: finished shards survive a crash there, and the whole becomes
 //! the dataset by one rename.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::format::{ImageSizes, MANIFEST, Manifest, ShardEntry};
+use crate::format::{FileRanges, MANIFEST, Manifest, ShardEntry};
 use crate::writer::{replace_folder, sync_folder, write_atomically};
 
 /// A row that was left out.
@@ -29,7 +28,8 @@ pub struct SkippedRow {
 pub(super) struct Finished {
     /// `None` when all of its rows were skipped.
     pub(super) entry: Option<ShardEntry>,
-    pub(super) image_sizes: BTreeMap<String, ImageSizes>,
+    #[serde(flatten)]
+    pub(super) ranges: FileRanges,
     pub(super) skipped: Vec<SkippedRow>,
 }
 

@@ -1,4 +1,4 @@
-//! Images that a stream brings: their bytes, or where in a file (an archive, say) they lie. What lies in files is read by
+//! Images and audio that a stream brings: their bytes, or where in a file (an archive, say) they lie. What lies in files is read by
 //! the threads that need it, so that it never goes through the caller.
 
 use std::collections::BTreeMap;
@@ -13,10 +13,10 @@ use arrow_array::types::UInt64Type;
 use super::image_column::MAX_ITEM;
 use crate::error::{Error, Result};
 
-/// Files that stay open for the next image of theirs.
+/// Files that stay open for the next image or audio of theirs.
 const MAX_OPEN: usize = 64;
 
-/// An image of a stream, and where it came from.
+/// A file of a stream, and where it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Streamed<'a> {
     pub(super) path: &'a str,
@@ -33,29 +33,29 @@ enum Content<'a> {
     },
 }
 
-/// The image of a row: plain bytes, what datasets hold (`bytes`, `path`), or that and a place (`file`, `offset`,
+/// The image or audio of a row: plain bytes, what datasets hold (`bytes`, `path`), or that and a place (`file`, `offset`,
 /// `length`), which counts where `file` is not empty.
-pub(super) fn streamed_image<'a>(
+pub(super) fn streamed_file<'a>(
     table: &'a RecordBatch,
     name: &str,
     row: usize,
 ) -> Result<Streamed<'a>> {
     let found = table.column_by_name(name).and_then(|column| {
-        let Some(image) = column.as_struct_opt() else {
+        let Some(parts) = column.as_struct_opt() else {
             let bytes = column.as_binary_opt::<i32>()?.value(row);
             let content = Content::Bytes(bytes);
             return Some(Streamed { path: "", content });
         };
         let text = |name| {
             Some(
-                image
+                parts
                     .column_by_name(name)?
                     .as_string_opt::<i32>()?
                     .value(row),
             )
         };
         let number = |name| {
-            let column = image.column_by_name(name)?.as_primitive_opt::<UInt64Type>();
+            let column = parts.column_by_name(name)?.as_primitive_opt::<UInt64Type>();
             Some(column?.value(row))
         };
         let content = if let Some(file) = text("file").filter(|file| !file.is_empty()) {
@@ -65,7 +65,7 @@ pub(super) fn streamed_image<'a>(
                 length: number("length")?,
             }
         } else {
-            let bytes = image.column_by_name("bytes")?.as_binary_opt::<i32>()?;
+            let bytes = parts.column_by_name("bytes")?.as_binary_opt::<i32>()?;
             Content::Bytes(bytes.value(row))
         };
         let path = text("path")?;

@@ -39,13 +39,9 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn new(root: PathBuf, table: RecordBatch, spec: &PackSpec) -> Result<Self> {
-        let images: Vec<_> = spec
-            .fields
-            .iter()
-            .filter(|field| field.kind == Kind::Image)
-            .collect();
+        let files: Vec<_> = spec.fields.iter().filter(|field| field.is_file()).collect();
         let mut stats = vec![(0, 0); table.num_rows()];
-        for field in images {
+        for field in files {
             let paths = paths(&table, &field.name)?;
             for (row, stat) in stats.iter_mut().enumerate() {
                 let path = join(&root, paths.value(row), row)?;
@@ -108,6 +104,7 @@ impl Files {
             .sum();
         let raw = spec.encode == Encode::Raw;
         let only_fixed = raw && stored.iter().all(|field| field.fixed_bytes().is_some());
+        let audio = stored.iter().any(|field| field.kind == Kind::Audio);
         // No block is larger than a shard is meant to be.
         let block = BLOCK_BYTES.min(spec.shard_size);
         let rows_most = if only_fixed {
@@ -118,7 +115,7 @@ impl Files {
         let mut units: Vec<Unit> = Vec::new();
         let (mut shard, mut shard_bytes, mut unit_bytes) = (0, 0, 0);
         for position in 0..self.table.num_rows() as u64 {
-            let file = if raw {
+            let file = if raw && !audio {
                 0
             } else {
                 self.stats[self.row(position) as usize].0

@@ -1,5 +1,6 @@
 //! Batches: while they are filled by many threads, and when they are handed over.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -98,6 +99,8 @@ pub(super) struct OpenBatch {
     run: bool,
     /// Which fields are shown where they lie, and where.
     views: Vec<Option<Buffer>>,
+    /// What was made for fields whose samples differ in length: field, row, values.
+    made: Mutex<Vec<(usize, usize, Vec<f32>)>>,
     /// Fields of lists, once all rows are known.
     sequences: Mutex<Result<Vec<BatchField>>>,
     unfinished: AtomicUsize,
@@ -138,6 +141,7 @@ impl OpenBatch {
             rows,
             lease,
             run: run.is_some(),
+            made: Mutex::default(),
             sequences: Mutex::new(Ok(Vec::new())),
             views: views.collect::<Result<_>>()?,
             unfinished: AtomicUsize::new(rows),
@@ -156,6 +160,12 @@ impl OpenBatch {
 
     pub(super) fn is_view(&self, field: usize) -> bool {
         self.views[field].is_some()
+    }
+
+    /// Takes what was made for a row of a field whose samples differ in length.
+    pub(super) fn keep(&self, field: usize, row: usize, values: Vec<f32>) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.push((field, row, values));
     }
 
     pub(super) fn fail(&self, row: usize, error: Error) {
@@ -200,7 +210,13 @@ impl OpenBatch {
             order.fill(self.first, &mut drawn);
             let rows: Vec<Drawn> = kept.iter().map(|&row| drawn[row]).collect();
             let run = self.run && kept.len() == self.rows;
-            *self.lock_sequences() = build_sequences(plan, &rows, run, epoch);
+            let made =
+                std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+            let made = Made {
+                kept: &kept,
+                values: &made,
+            };
+            *self.lock_sequences() = build_sequences(plan, &rows, &made, run, epoch);
         }
         if spec.batch_transforms.is_empty() {
             return;
@@ -265,7 +281,7 @@ impl OpenBatch {
         let mut fields = Vec::with_capacity(plan.fields.len());
         for (field, view) in plan.fields.iter().zip(&self.views) {
             let values = match (&field.work, view) {
-                (Work::Sequence(_), _) => {
+                _ if field.sequence().is_some() => {
                     let outputs = field.outputs().len();
                     fields.extend(sequences.by_ref().take(outputs));
                     continue;
@@ -314,7 +330,13 @@ impl OpenBatch {
 }
 
 /// The lists of a batch, boxes and what runs along with them after their images' geometry.
-fn build_sequences(plan: &Plan, rows: &[Drawn], run: bool, epoch: u64) -> Result<Vec<BatchField>> {
+fn build_sequences(
+    plan: &Plan,
+    rows: &[Drawn],
+    made: &Made<'_>,
+    run: bool,
+    epoch: u64,
+) -> Result<Vec<BatchField>> {
     let moved = boxes::of_rows(plan, rows, epoch)?;
     let mut built = Vec::new();
     for (at, field) in plan.fields.iter().enumerate() {
@@ -324,12 +346,32 @@ fn build_sequences(plan: &Plan, rows: &[Drawn], run: bool, epoch: u64) -> Result
                 Some(Role::Along { boxes, .. }) => moved[*boxes].as_deref(),
                 None => None,
             };
-            built.extend(sequence.build(&plan.dataset, field, rows, run, of)?);
+            built.extend(match field.work {
+                Work::Audio(_) => sequence.of_made(&field.name, &made.lists(at))?,
+                _ => sequence.build(&plan.dataset, field, rows, run, of)?,
+            });
         } else if field.matrices {
             built.extend(boxes::matrices(plan, field, rows, epoch)?);
         }
     }
     Ok(built)
+}
+
+/// What was made for the rows of a batch that are kept, of fields whose samples differ in length.
+struct Made<'a> {
+    kept: &'a [usize],
+    values: &'a [(usize, usize, Vec<f32>)],
+}
+
+impl Made<'_> {
+    /// What was made for a field, in the order of its rows.
+    fn lists(&self, field: usize) -> Vec<&[u8]> {
+        let own = self.values.iter().filter(|(other, ..)| *other == field);
+        let by_row: HashMap<usize, &[f32]> = own.map(|(_, row, made)| (*row, &made[..])).collect();
+        let of_row = |row| by_row.get(row).copied().unwrap_or_default();
+        let rows = self.kept.iter();
+        rows.map(|row| bytemuck::cast_slice(of_row(row))).collect()
+    }
 }
 
 fn array(field: &PlannedField, rows: usize, memory: Memory, address: *const u8) -> Values {

@@ -144,7 +144,7 @@ impl ImagePlan {
     ) -> Result<Option<Self>> {
         let index = dataset.field(&field.name)?;
         if field.kind == Kind::Image {
-            let sizes = dataset.manifest().image_sizes.get(&field.name);
+            let sizes = dataset.manifest().ranges.image_sizes.get(&field.name);
             let uniform = sizes
                 .and_then(|sizes| sizes.uniform())
                 .map(|(width, height)| [height, width]);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::ahead::ReadAhead;
 use super::batch::{Batch, OpenBatch};
 use super::gather::Gather;
-use super::plan::{OnError, Pass, Plan, Shuffling, Work};
+use super::plan::{OnError, Pass, Plan, PlannedField, Shuffling};
 use super::worker::{Claim, Worker, claim_rows};
 use crate::error::{Error, Result};
 use crate::order::Order;
@@ -246,10 +246,7 @@ impl Batches {
         pass: Pass,
         count: u64,
     ) -> Result<Self> {
-        let decodes = plan
-            .fields
-            .iter()
-            .any(|field| matches!(field.work, Work::Image(_)));
+        let decodes = plan.fields.iter().any(PlannedField::is_decoded);
         let mixes = !plan.spec.batch_transforms.is_empty();
         let in_order = plan.spec.shuffle == Shuffling::None;
         let inline = pass.views && in_order && !decodes && !mixes;

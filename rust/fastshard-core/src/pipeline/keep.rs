@@ -156,7 +156,7 @@ fn sizes(
     plan: &ImagePlan,
     options: &DecodeOptions,
 ) -> Result<Sizes> {
-    let known = dataset.manifest().image_sizes.get(&field.name);
+    let known = dataset.manifest().ranges.image_sizes.get(&field.name);
     let uniform = known
         .and_then(|sizes| sizes.uniform())
         .filter(|_| !options.exif_orientation);

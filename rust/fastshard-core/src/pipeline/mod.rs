@@ -10,6 +10,7 @@
 
 mod ahead;
 mod arrange;
+mod audio;
 mod batch;
 mod batch_transform;
 mod boxes;
@@ -29,6 +30,7 @@ mod standardize;
 mod stats;
 mod worker;
 
+pub use audio::{AudioSpec, Position, Sound, Span, WindowSpec, read_audio};
 pub use batch::{Batch, BatchField, Memory, Values};
 pub use batch_transform::{BatchOperation, Mix};
 pub use boxes::BoxSpec;

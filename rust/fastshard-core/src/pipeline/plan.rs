@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::audio::{AudioPlan, AudioSpec};
 use super::available_threads;
 use super::batch_transform::{BatchOperation, Mix};
 use super::boxes::{self, Boxes, Role};
@@ -104,6 +105,9 @@ pub struct Spec {
     /// List fields that are cut, or filled up.
     #[serde(default)]
     pub lists: BTreeMap<String, ListSpec>,
+    /// What becomes of audio fields.
+    #[serde(default)]
+    pub audio: BTreeMap<String, AudioSpec>,
     /// By whose length samples are brought together.
     #[serde(default)]
     pub buckets: Option<BucketSpec>,
@@ -170,6 +174,8 @@ pub struct Output {
 pub(super) enum Work {
     /// Decoded or resampled.
     Image(Box<ImagePlan>),
+    /// Decoded; put together like lists where lengths differ.
+    Audio(Box<AudioPlan>),
     /// Copied as it is, or shown where it lies.
     Copy,
     /// A label that becomes shares of classes.
@@ -204,10 +210,16 @@ pub(super) struct PlannedField {
 }
 
 impl PlannedField {
+    /// Whether its samples are decoded or resampled, which takes far longer than copying.
+    pub(super) fn is_decoded(&self) -> bool {
+        matches!(self.work, Work::Image(_) | Work::Audio(_))
+    }
+
     /// With what puts its lists together, where it holds some.
     pub(super) fn sequence(&self) -> Option<(&Self, &Sequence)> {
         match &self.work {
             Work::Sequence(sequence) => Some((self, sequence)),
+            Work::Audio(audio) => audio.sequence().map(|sequence| (self, sequence)),
             _ => None,
         }
     }
@@ -222,7 +234,7 @@ impl PlannedField {
 
     /// The arrays that it adds to a batch.
     pub(super) fn outputs(&self) -> Vec<Output> {
-        if let Work::Sequence(sequence) = &self.work {
+        if let Some((_, sequence)) = self.sequence() {
             return sequence.outputs(&self.name);
         }
         let output = |name: String, dtype, shape: &[usize]| Output {
@@ -524,7 +536,8 @@ fn plan_fields(dataset: &Dataset, spec: &Spec) -> Result<(Vec<PlannedField>, usi
     if names.is_empty() {
         return Err(Error::option("fields is empty, expected at least one name"));
     }
-    for name in spec.transforms.keys().chain(spec.lists.keys()) {
+    let audio = spec.audio.keys();
+    for name in spec.transforms.keys().chain(spec.lists.keys()).chain(audio) {
         dataset.field(name)?;
     }
     let mut planned: Vec<PlannedField> = Vec::new();
@@ -540,15 +553,17 @@ fn plan_fields(dataset: &Dataset, spec: &Spec) -> Result<(Vec<PlannedField>, usi
             .row_bytes
             .checked_mul(spec.batch_size)
             .and_then(|length| field.offset.checked_add(length));
-        bytes = end.filter(|&end| end <= MAX_BATCH_BYTES).ok_or_else(|| {
-            Error::option(format!(
-                "a batch of {} samples would take more than 64 GiB",
-                spec.batch_size
-            ))
-        })?;
+        let end = end.filter(|&end| end <= MAX_BATCH_BYTES);
+        bytes = end.ok_or_else(|| too_large(spec.batch_size))?;
         planned.push(field);
     }
     Ok((planned, bytes))
+}
+
+fn too_large(samples: usize) -> Error {
+    Error::option(format!(
+        "a batch of {samples} samples would take more than 64 GiB"
+    ))
 }
 
 fn keep_fields(
@@ -590,6 +605,16 @@ fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedFie
             (Work::Image(Box::new(image)), Some(dtype), shape)
         } else if !operations.is_empty() {
             return Err(no_pixels(field));
+        } else if field.kind == Kind::Audio || spec.audio.contains_key(&field.name) {
+            let asked = spec.audio.get(&field.name).cloned().unwrap_or_default();
+            let audio = AudioPlan::new(dataset, field, &asked, spec.prefetch + 2)?;
+            let shape = audio.shape()?;
+            let dtype = shape.as_ref().map(|_| Dtype::Float32);
+            (
+                Work::Audio(Box::new(audio)),
+                dtype,
+                shape.unwrap_or_default(),
+            )
         } else if let Some(classes) = classes {
             let work = Work::Label(Shares::new(field, classes)?);
             (work, Some(Dtype::Float32), vec![classes])
@@ -598,7 +623,14 @@ fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedFie
         } else {
             (list_work(field, spec)?, None, Vec::new())
         };
-    let row_bytes = dtype.map_or(0, |dtype| dtype.size() * shape.iter().product::<usize>());
+    let values = shape
+        .iter()
+        .try_fold(1usize, |n, &size| n.checked_mul(size));
+    let row_bytes = match (dtype, values) {
+        (None, _) => 0,
+        (Some(dtype), Some(values)) if values <= MAX_BATCH_BYTES => dtype.size() * values,
+        _ => return Err(too_large(1)),
+    };
     let matrices = spec.matrices && matches!(work, Work::Image(_));
     Ok(PlannedField {
         index,
@@ -717,7 +749,7 @@ fn has_pixels(dataset: &Dataset, field: &PlannedField) -> bool {
     match field.work {
         Work::Image(_) => true,
         Work::Copy => pixel_tensor(&dataset.fields()[field.index]).is_some(),
-        Work::Label(_) | Work::List | Work::Sequence(_) => false,
+        Work::Audio(_) | Work::Label(_) | Work::List | Work::Sequence(_) => false,
     }
 }
 

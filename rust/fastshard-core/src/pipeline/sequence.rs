@@ -13,6 +13,7 @@ use super::worker::not_as_planned;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::format::{ALIGNMENT, Column};
+use crate::mapping::Access;
 use crate::order::Drawn;
 use crate::schema::{Dtype, Field, Kind};
 use crate::slot::{Lease, SlotPool};
@@ -80,12 +81,27 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// `keep`: idle slots that stay.
+    /// For a field of lists. `keep`: idle slots that stay.
     pub(super) fn new(field: &Field, spec: ListSpec, keep: usize) -> Result<Option<Self>> {
-        let Some((dtype, shape)) = field.list() else {
-            return Ok(None);
-        };
-        let bad = |what: String| Error::option(format!("field {:?}: {what}", field.name));
+        if spec.boxes.is_some() && !matches!(field.kind, Kind::Boxes { .. }) {
+            return Err(Error::option(format!(
+                "field {:?}: it holds no boxes",
+                field.name
+            )));
+        }
+        let list = field.list();
+        list.map(|list| Self::of(&field.name, list, spec, keep))
+            .transpose()
+    }
+
+    /// For lists of elements of a type and shape.
+    pub(super) fn of(
+        name: &str,
+        (dtype, shape): (Dtype, &[usize]),
+        spec: ListSpec,
+        keep: usize,
+    ) -> Result<Self> {
+        let bad = |what: String| Error::option(format!("field {name:?}: {what}"));
         let elements = shape.iter().product::<usize>();
         let mut fill = Vec::new();
         if let Some(pad) = &spec.pad {
@@ -101,13 +117,10 @@ impl Sequence {
             })?;
             fill = one.repeat(elements);
         }
-        if spec.boxes.is_some() && !matches!(field.kind, Kind::Boxes { .. }) {
-            return Err(bad("it holds no boxes".into()));
-        }
         if spec.truncate.is_some_and(|truncate| truncate.length == 0) {
             return Err(bad("lists can't be cut to a length of 0".into()));
         }
-        Ok(Some(Self {
+        Ok(Self {
             spec,
             dtype,
             shape: shape.to_vec(),
@@ -115,7 +128,7 @@ impl Sequence {
             fill,
             role: None,
             pool: SlotPool::new(0, keep),
-        }))
+        })
     }
 
     /// What it adds to a batch, by name, with the leading dimension and the rest of the shape.
@@ -188,11 +201,26 @@ impl Sequence {
             });
             lists.push(list.map_err(|error| dataset.blame(drawn.row, &place, error))?);
         }
-        let lists: Vec<_> = lists.iter().map(|list| self.cut(list)).collect();
-        let shown = run && moved.is_none();
+        let lists: Vec<&[u8]> = lists.iter().map(|list| self.cut(list)).collect();
+        let whole = run && moved.is_none() && self.spec.truncate.is_none();
+        let shown = match (whole && self.spec.pad.is_none(), rows) {
+            (true, [first, ..]) => shown(dataset, field.index, first.row, rows.len())?,
+            _ => None,
+        };
+        let shown = shown.map(|buffer| (buffer, dataset.access()));
+        self.join(&field.name, &lists, shown)
+    }
+
+    /// The same of lists that were made.
+    pub(super) fn of_made(&self, name: &str, lists: &[&[u8]]) -> Result<Vec<BatchField>> {
+        let lists: Vec<&[u8]> = lists.iter().map(|list| self.cut(list)).collect();
+        self.join(name, &lists, None)
+    }
+
+    fn join(&self, name: &str, lists: &[&[u8]], shown: Option<Shown>) -> Result<Vec<BatchField>> {
         match &self.spec.pad {
-            Some(pad) => self.padded(&field.name, pad, &lists),
-            None => self.packed(dataset, field, rows, &lists, shown),
+            Some(pad) => self.padded(name, pad, lists),
+            None => self.packed(name, lists, shown),
         }
     }
 
@@ -218,20 +246,9 @@ impl Sequence {
         }
     }
 
-    /// All elements, and where each list starts and the last one ends.
-    fn packed(
-        &self,
-        dataset: &Dataset,
-        field: &PlannedField,
-        rows: &[Drawn],
-        lists: &[&[u8]],
-        run: bool,
-    ) -> Result<Vec<BatchField>> {
+    /// All elements, and where each list starts and the last one ends. `shown`: where they lie, if in one piece.
+    fn packed(&self, name: &str, lists: &[&[u8]], shown: Option<Shown>) -> Result<Vec<BatchField>> {
         let bytes: usize = lists.iter().map(|list| list.len()).sum();
-        let shown = match (run && self.spec.truncate.is_none(), rows) {
-            (true, [first, ..]) => shown(dataset, field.index, first.row, rows.len())?,
-            _ => None,
-        };
         let offsets_at = if shown.is_some() {
             0
         } else {
@@ -251,7 +268,7 @@ impl Sequence {
         }
         let lease = Arc::new(lease);
         let offsets = array(
-            offsets_name(&field.name),
+            offsets_name(name),
             &lease,
             offsets_at,
             Dtype::Int64,
@@ -260,16 +277,16 @@ impl Sequence {
         let mut shape = vec![bytes / self.item_bytes];
         shape.extend(&self.shape);
         let values = match shown {
-            Some(buffer) => BatchField {
-                name: field.name.clone(),
+            Some((buffer, access)) => BatchField {
+                name: name.to_owned(),
                 values: Values::Array {
                     address: buffer.as_ptr(),
-                    memory: Memory::Data(buffer, dataset.access()),
+                    memory: Memory::Data(buffer, access),
                     dtype: self.dtype,
                     shape,
                 },
             },
-            None => array(field.name.clone(), &lease, 0, self.dtype, shape),
+            None => array(name.to_owned(), &lease, 0, self.dtype, shape),
         };
         Ok(vec![values, offsets])
     }
@@ -323,6 +340,9 @@ impl Sequence {
         Ok(self.pool.lease_of(bytes))
     }
 }
+
+/// Where lists lie in one piece, and what may be done to it.
+type Shown = (Buffer, Access);
 
 /// Lists of rows that follow each other as one piece of a mapped shard, if they are one.
 fn shown(dataset: &Dataset, field: usize, first: u64, count: usize) -> Result<Option<Buffer>> {

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::audio::{AudioPlan, AudioWorker};
 use super::batch::OpenBatch;
 use super::follow;
 use super::gather::Gather;
@@ -30,11 +31,7 @@ pub(super) struct Claim {
 
 /// How many rows to claim at once.
 pub(super) fn claim_rows(plan: &Plan) -> usize {
-    if plan
-        .fields
-        .iter()
-        .any(|field| matches!(field.work, Work::Image(_)))
-    {
+    if plan.fields.iter().any(PlannedField::is_decoded) {
         return 1;
     }
     let row_bytes: usize = plan.fields.iter().map(|field| field.row_bytes).sum();
@@ -47,6 +44,7 @@ pub(super) struct Worker<'a> {
     order: &'a Order<'a>,
     epoch: u64,
     images: Vec<Option<ImageWorker>>,
+    audio: Vec<AudioWorker>,
     /// Where nothing is decoded.
     gather: Option<Gather>,
     /// For batch transforms.
@@ -63,15 +61,15 @@ impl<'a> Worker<'a> {
         epoch: u64,
         gather: Option<Gather>,
     ) -> Self {
-        let encoded = plan
-            .fields
-            .iter()
-            .any(|field| matches!(field.work, Work::Image(_) | Work::List | Work::Sequence(_)));
+        let encoded = plan.fields.iter().any(|field| {
+            field.is_decoded() || matches!(field.work, Work::List | Work::Sequence(_))
+        });
         Self {
             plan,
             order,
             epoch,
             images: plan.fields.iter().map(|_| None).collect(),
+            audio: plan.fields.iter().map(|_| AudioWorker::default()).collect(),
             gather,
             saved: Scratch::default(),
             check: plan.spec.verify && encoded,
@@ -85,8 +83,9 @@ impl<'a> Worker<'a> {
             self.rows(claim);
         }
         let mut times = Times::default();
-        for image in self.images.iter_mut().flatten() {
-            let spent = image.take_times();
+        let images = self.images.iter_mut().flatten();
+        let images = images.map(ImageWorker::take_times);
+        for spent in images.chain(self.audio.iter_mut().map(AudioWorker::take_times)) {
             times.decode += spent.decode;
             times.resample += spent.resample;
         }
@@ -132,6 +131,9 @@ impl<'a> Worker<'a> {
         panic: &(dyn std::any::Any + Send),
     ) -> Error {
         self.images.iter_mut().for_each(|image| *image = None);
+        self.audio
+            .iter_mut()
+            .for_each(|audio| *audio = AudioWorker::default());
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text
             .or_else(|| panic.downcast_ref::<&str>().copied())
@@ -160,6 +162,17 @@ impl<'a> Worker<'a> {
                 let length = place.block.column(field.index).length(place.row);
                 (sequence.check(length)).map_err(|error| dataset.blame(row, &place, error))?;
             }
+            if let Work::Audio(audio) = &field.work
+                && let Some(sequence) = audio.sequence()
+            {
+                let made = self.sound(index, audio, drawn, &place);
+                let kept = made.and_then(|made| {
+                    sequence.check(made.len())?;
+                    batch.keep(index, at, made);
+                    Ok(())
+                });
+                kept.map_err(|error| dataset.blame(row, &place, error))?;
+            }
             if field.row_bytes == 0 || batch.is_view(index) {
                 continue;
             }
@@ -181,9 +194,36 @@ impl<'a> Worker<'a> {
     fn is_kept(&self, row: u64) -> bool {
         self.plan.fields.iter().all(|field| match &field.work {
             Work::Image(image) => image.is_kept(row),
-            Work::List | Work::Sequence(_) => false,
+            Work::Audio(_) | Work::List | Work::Sequence(_) => false,
             Work::Copy | Work::Label(_) => true,
         })
+    }
+
+    fn key(&self, field: usize, drawn: Drawn) -> Key {
+        Key {
+            seed: self.plan.spec.seed,
+            epoch: self.epoch,
+            row: drawn.key,
+            field: self.plan.fields[field].index as u64,
+        }
+    }
+
+    /// A waveform of whatever length it has.
+    fn sound(
+        &mut self,
+        index: usize,
+        audio: &AudioPlan,
+        drawn: Drawn,
+        place: &Place<'_>,
+    ) -> Result<Vec<f32>> {
+        let key = self.key(index, drawn);
+        let mut made = Vec::new();
+        let grown = &mut made;
+        self.audio[index].run(audio, place, key, |shape| {
+            grown.resize(shape.iter().product(), 0.0);
+            Ok(&mut grown[..])
+        })?;
+        Ok(made)
     }
 
     fn fill(
@@ -194,18 +234,19 @@ impl<'a> Worker<'a> {
         place: &Place<'_>,
         out: &mut [u8],
     ) -> Result<()> {
+        let key = self.key(index, drawn);
         match (&field.work, place.block.column(field.index)) {
+            (Work::Audio(audio), _) => self.audio[index].run(audio, place, key, |shape| {
+                expect_shape(&field.shape, shape).map(|()| bytemuck::cast_slice_mut(out))
+            }),
             (Work::Image(image), _) => {
                 let worker = match &mut self.images[index] {
                     Some(worker) => worker,
                     none => none.insert(ImageWorker::new(image)?),
                 };
-                let spec = &self.plan.spec;
                 let key = Key {
-                    seed: spec.seed,
-                    epoch: self.epoch,
-                    row: drawn.key,
                     field: image.draws_as as u64,
+                    ..key
                 };
                 if image.draws_as != field.index {
                     follow::check_sizes(self.plan, field.index, image, place)?;
@@ -243,6 +284,15 @@ pub(super) fn not_as_planned(field: &str) -> Error {
     Error::decode(format!(
         "field {field:?} is not stored as the manifest says"
     ))
+}
+
+fn expect_shape(expected: &[usize], found: &[usize]) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::decode(format!(
+        "comes out in shape {found:?}, but batches hold {expected:?}"
+    )))
 }
 
 fn expect_size(expected: Option<[u32; 2]>, found: [u32; 2]) -> Result<()> {

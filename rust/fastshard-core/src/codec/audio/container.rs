@@ -1,0 +1,137 @@
+//! WAV and FLAC, by way of symphonia's readers.
+
+use std::io::Cursor;
+
+use symphonia::core::audio::Channels;
+use symphonia::core::codecs::CodecParameters;
+use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::errors::Error as Failure;
+use symphonia::core::formats::{FormatOptions, FormatReader, SeekMode, SeekTo, TrackType};
+use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
+use symphonia::core::units::Timestamp;
+use symphonia::default::formats::{FlacReader, WavReader};
+
+use super::{AudioFormat, AudioHeader, Taker};
+use crate::error::{Error, Result};
+
+pub(super) struct Container<'a> {
+    reader: Box<dyn FormatReader + 'a>,
+    decoder: Box<dyn AudioDecoder>,
+    track: u32,
+    header: AudioHeader,
+    planes: Vec<Vec<f32>>,
+}
+
+fn failed(format: AudioFormat) -> impl Fn(Failure) -> Error {
+    move |error| {
+        let reason = match error {
+            Failure::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                "truncated: ends too early".into()
+            }
+            other => other.to_string(),
+        };
+        Error::decode(format!("{}: {reason}", format.name()))
+    }
+}
+
+fn reader(bytes: &[u8], format: AudioFormat) -> Result<Box<dyn FormatReader + '_>> {
+    let source = Box::new(Cursor::new(bytes));
+    let stream = MediaSourceStream::new(source, MediaSourceStreamOptions::default());
+    let options = FormatOptions::default();
+    let reader: Result<Box<dyn FormatReader + '_>, Failure> = match format {
+        AudioFormat::Flac => {
+            FlacReader::try_new(stream, options).map(|reader| Box::new(reader) as _)
+        }
+        _ => WavReader::try_new(stream, options).map(|reader| Box::new(reader) as _),
+    };
+    reader.map_err(failed(format))
+}
+
+impl<'a> Container<'a> {
+    pub(super) fn open(bytes: &'a [u8], format: AudioFormat, frames: Option<u64>) -> Result<Self> {
+        let opened = reader(bytes, format)?;
+        let bad = |what: &str| Error::decode(format!("{}: {what}", format.name()));
+        let track = opened
+            .default_track(TrackType::Audio)
+            .ok_or_else(|| bad("holds no audio"))?;
+        let parameters = track.codec_params.as_ref().and_then(CodecParameters::audio);
+        let parameters = parameters.ok_or_else(|| bad("holds no audio"))?;
+        let decoder = symphonia::default::get_codecs()
+            .make_audio_decoder(parameters, &AudioDecoderOptions::default())
+            .map_err(failed(format))?;
+        let sample_rate = parameters.sample_rate.unwrap_or(0);
+        let channels = parameters.channels.as_ref().map_or(0, Channels::count);
+        let number = track.id;
+        let frames = match track.num_frames.or(frames) {
+            Some(frames) => frames,
+            None if format == AudioFormat::Flac => count(bytes, number)?,
+            None => {
+                return Err(bad(
+                    "its header doesn't say how long it is, as of a stream; write it anew",
+                ));
+            }
+        };
+        Ok(Self {
+            decoder,
+            track: number,
+            header: AudioHeader {
+                format,
+                sample_rate,
+                channels: u16::try_from(channels).unwrap_or(u16::MAX),
+                frames,
+            },
+            planes: Vec::new(),
+            reader: opened,
+        })
+    }
+
+    pub(super) fn header(&self) -> AudioHeader {
+        self.header
+    }
+
+    fn seek(&mut self, frame: u64) -> Result<(), Failure> {
+        let to = SeekTo::Timestamp {
+            ts: Timestamp::new(frame as i64),
+            track_id: self.track,
+        };
+        self.reader.seek(SeekMode::Accurate, to)?;
+        self.decoder.reset();
+        Ok(())
+    }
+
+    pub(super) fn read(&mut self, taker: &mut Taker<'_>) -> Result<()> {
+        let failed = failed(self.header.format);
+        self.seek(taker.next).map_err(&failed)?;
+        while !taker.is_done() {
+            let Some(packet) = self.reader.next_packet().map_err(&failed)? else {
+                break;
+            };
+            if packet.track_id != self.track {
+                continue;
+            }
+            let trimmed = packet.trim_start.get() as i64;
+            let first = packet.pts.get().saturating_add(trimmed);
+            let decoded = self.decoder.decode(&packet).map_err(&failed)?;
+            if decoded.frames() == 0 {
+                continue;
+            }
+            decoded.copy_to_vecs_planar(&mut self.planes);
+            let planes: Vec<&[f32]> = self.planes.iter().map(Vec::as_slice).collect();
+            taker.take(first, &planes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts the frames of a FLAC file whose header doesn't.
+fn count(bytes: &[u8], track: u32) -> Result<u64> {
+    let mut reader = reader(bytes, AudioFormat::Flac)?;
+    let mut frames = 0u64;
+    let failed = failed(AudioFormat::Flac);
+    while let Some(packet) = reader.next_packet().map_err(&failed)? {
+        if packet.track_id == track {
+            frames = frames.saturating_add(packet.dur.get());
+        }
+    }
+    Ok(frames)
+}

@@ -1,0 +1,321 @@
+//! MP3: where the frames of a file are, and decoding from any of them on.
+//!
+//! A frame's length follows from its header, so walking over a file reads four bytes a frame. To be decoded as after all
+//! frames before it, a frame needs the two before it (overlapping transforms, and the memory of the filter bank), and
+//! these need the bits that they left in even earlier ones, whose number each says.
+//!
+//! Encoders add silence at the start. Where a tag of LAME's or libav's tells how much, it is left out together with the
+//! 529 frames that every decoder adds, and what fills up the end goes too. That is what mpg123 does.
+
+use symphonia::core::audio::{Audio, GenericAudioBufferRef};
+use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::packet::PacketRef;
+use symphonia::core::units::{Duration, Timestamp};
+use symphonia::default::codecs::MpaDecoder;
+
+use super::{AudioFormat, AudioHeader, Taker};
+use crate::error::{Error, Result};
+
+/// Frames whose decoding a frame depends on.
+const BEFORE: usize = 2;
+/// What a decoder adds at the start.
+const DECODER_DELAY: u64 = 529;
+/// How much may stand before the first frame, behind a tag.
+const MAX_JUNK: usize = 1 << 20;
+const HEADER: usize = 4;
+
+const BITRATES: [[usize; 15]; 2] = [
+    [
+        0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
+    ],
+    [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
+];
+const SAMPLE_RATES: [usize; 3] = [44_100, 48_000, 32_000];
+
+/// What follows `ID3v2` tags; all where there are none.
+pub(super) fn behind_id3(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = behind_one_id3(bytes) {
+        bytes = rest;
+    }
+    bytes
+}
+
+fn behind_one_id3(bytes: &[u8]) -> Option<&[u8]> {
+    let [b'I', b'D', b'3', _, _, flags, size @ ..] = bytes else {
+        return None;
+    };
+    let size = size.first_chunk::<4>()?;
+    let length = size
+        .iter()
+        .fold(0usize, |sum, byte| sum << 7 | usize::from(byte & 0x7F));
+    let footer = if flags & 0x10 == 0 { 0 } else { 10 };
+    Some(bytes.get(10 + length + footer..).unwrap_or_default())
+}
+
+/// A frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    /// MPEG 1, and not 2 or 2.5.
+    first: bool,
+    sample_rate: u32,
+    channels: u16,
+    crc: bool,
+    /// Bytes, header included.
+    length: usize,
+}
+
+impl Head {
+    /// The header at the start of these bytes, if it is one of layer III.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let &[0xFF, b, c, d] = bytes.first_chunk::<HEADER>()? else {
+            return None;
+        };
+        let version = b >> 3 & 3;
+        if b & 0xE0 != 0xE0 || version == 1 || b >> 1 & 3 != 1 {
+            return None;
+        }
+        let first = version == 3;
+        let bitrate = *BITRATES[usize::from(!first)].get(usize::from(c >> 4))?;
+        let sample_rate = *SAMPLE_RATES.get(usize::from(c >> 2 & 3))?;
+        let sample_rate = match version {
+            3 => sample_rate,
+            2 => sample_rate / 2,
+            _ => sample_rate / 4,
+        };
+        let slots = if first { 144_000 } else { 72_000 };
+        let length = slots * bitrate / sample_rate + usize::from(c >> 1 & 1);
+        let head = Self {
+            first,
+            sample_rate: sample_rate as u32,
+            channels: if d >> 6 == 3 { 1 } else { 2 },
+            crc: b & 1 == 0,
+            length,
+        };
+        (bitrate > 0 && length > head.data()).then_some(head)
+    }
+
+    /// Whether a decoder may go on from one to the other.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.first, self.sample_rate, self.channels)
+            == (other.first, other.sample_rate, other.channels)
+    }
+
+    fn frames(&self) -> u64 {
+        if self.first { 1152 } else { 576 }
+    }
+
+    fn side_info(&self) -> usize {
+        match (self.first, self.channels) {
+            (true, 1) => 17,
+            (true, _) => 32,
+            (false, 1) => 9,
+            (false, _) => 17,
+        }
+    }
+
+    /// Where the encoded samples start.
+    fn data(&self) -> usize {
+        HEADER + if self.crc { 2 } else { 0 } + self.side_info()
+    }
+
+    /// How many bytes before its data a frame's samples begin.
+    fn reservoir(&self, frame: &[u8]) -> usize {
+        let at = HEADER + if self.crc { 2 } else { 0 };
+        let (high, low) = (usize::from(frame[at]), usize::from(frame[at + 1]));
+        if self.first {
+            high << 1 | low >> 7
+        } else {
+            high
+        }
+    }
+}
+
+/// Whether a frame starts here, with another one or nothing behind it.
+fn starts(bytes: &[u8], at: usize) -> Option<Head> {
+    let head = Head::of(bytes.get(at..)?)?;
+    let rest = bytes.get(at + head.length..)?;
+    let follows = rest.is_empty() || Head::of(rest).is_some_and(|next| next.is_like(&head));
+    follows.then_some(head)
+}
+
+/// Whether a file begins like MP3; behind a tag, anything may stand before the first frame.
+pub(super) fn begins(file: &[u8]) -> bool {
+    let body = behind_id3(file);
+    starts(body, 0).is_some() || (body.len() < file.len() && first(body).is_some())
+}
+
+/// What a tag in the first frame says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tag {
+    /// MPEG frames in the file, without the tag's own.
+    count: Option<u64>,
+    delay: u64,
+    padding: u64,
+}
+
+impl Tag {
+    /// The tag of Xing's, LAME's or Fraunhofer's encoder, if a frame is one.
+    fn of(head: &Head, frame: &[u8]) -> Option<Self> {
+        if frame.get(HEADER + 32..HEADER + 36) == Some(b"VBRI") {
+            let count = frame.get(HEADER + 46..)?.first_chunk()?;
+            return Some(Self {
+                count: Some(u64::from(u32::from_be_bytes(*count))),
+                ..Self::default()
+            });
+        }
+        let mut rest = frame.get(HEADER + head.side_info()..)?;
+        let mut take = |count: usize| rest.split_off(..count);
+        if !matches!(take(4)?, b"Xing" | b"Info") {
+            return None;
+        }
+        let flags = u32::from_be_bytes(*take(4)?.first_chunk()?);
+        let count = if flags & 1 == 0 {
+            None
+        } else {
+            Some(u64::from(u32::from_be_bytes(*take(4)?.first_chunk()?)))
+        };
+        for (flag, length) in [(2, 4), (4, 100), (8, 4)] {
+            if flags & flag != 0 {
+                take(length)?;
+            }
+        }
+        let mut tag = Self {
+            count,
+            ..Self::default()
+        };
+        if let Some(lame) = take(24)
+            && matches!(&lame[..4], b"LAME" | b"Lavf" | b"Lavc")
+        {
+            let [a, b, c] = [lame[21], lame[22], lame[23]].map(u64::from);
+            tag.delay = DECODER_DELAY + (a << 4 | b >> 4);
+            tag.padding = ((b & 15) << 8 | c).saturating_sub(DECODER_DELAY);
+        }
+        Some(tag)
+    }
+}
+
+pub(super) struct Mpeg<'a> {
+    bytes: &'a [u8],
+    head: Head,
+    /// Where each frame starts.
+    starts: Vec<usize>,
+    delay: u64,
+    frames: u64,
+}
+
+impl<'a> Mpeg<'a> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self> {
+        let (mut at, head) = first(bytes).ok_or_else(|| {
+            Error::decode("no MPEG layer III frames behind the tags at its start")
+        })?;
+        let tag = Tag::of(&head, &bytes[at..at + head.length]);
+        if tag.is_some() {
+            at += head.length;
+        }
+        let (starts, cut) = walk(bytes, at, &head);
+        let tag = tag.unwrap_or_default();
+        let found = starts.len() as u64;
+        // Some encoders count the tag's own frame.
+        let most = if cut { found } else { found + 1 };
+        if let Some(count) = tag.count.filter(|&count| count > most) {
+            return Err(Error::decode(format!(
+                "truncated: holds {found} of {count} MPEG frames"
+            )));
+        }
+        let all = found * head.frames();
+        let end = (tag.count.unwrap_or(found) * head.frames()).saturating_sub(tag.padding);
+        Ok(Self {
+            bytes,
+            head,
+            starts,
+            delay: tag.delay,
+            frames: all.min(end).saturating_sub(tag.delay),
+        })
+    }
+
+    pub(super) fn header(&self) -> AudioHeader {
+        AudioHeader {
+            format: AudioFormat::Mp3,
+            sample_rate: self.head.sample_rate,
+            channels: self.head.channels,
+            frames: self.frames,
+        }
+    }
+
+    fn frame(&self, at: usize) -> &'a [u8] {
+        let rest = &self.bytes[self.starts[at]..];
+        let length = Head::of(rest).map_or(0, |head| head.length);
+        &rest[..length]
+    }
+
+    /// The frame to start with, for this one to come out as after all others.
+    fn before(&self, frame: usize) -> usize {
+        let mut first = frame.saturating_sub(BEFORE);
+        let bytes = self.frame(first);
+        let mut missing = self.head.reservoir(bytes);
+        while missing > 0 && first > 0 {
+            first -= 1;
+            missing =
+                missing.saturating_sub(self.frame(first).len().saturating_sub(self.head.data()));
+        }
+        first
+    }
+
+    pub(super) fn read(&mut self, taker: &mut Taker<'_>) -> Result<()> {
+        let mut parameters = AudioCodecParameters::new();
+        parameters.for_codec(CODEC_ID_MP3);
+        let options = AudioDecoderOptions::default().gapless(false);
+        let failed = |error| Error::decode(format!("mp3: {error}"));
+        let mut decoder = MpaDecoder::try_new(&parameters, &options).map_err(failed)?;
+        let length = self.head.frames();
+        let wanted = ((taker.next + self.delay) / length) as usize;
+        for at in self.before(wanted)..self.starts.len() {
+            if taker.is_done() {
+                break;
+            }
+            let packet = PacketRef::new(0, Timestamp::ZERO, Duration::from(length), self.frame(at));
+            match decoder.decode_ref(&packet) {
+                Ok(GenericAudioBufferRef::F32(decoded)) if at >= wanted => {
+                    let first = (at as u64 * length) as i64 - self.delay as i64;
+                    let planes: Vec<&[f32]> = decoded.iter_planes().collect();
+                    taker.take(first, &planes)?;
+                }
+                // What comes before is decoded for what it leaves behind.
+                Ok(_) => {}
+                Err(_) if at < wanted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the first frame is.
+fn first(bytes: &[u8]) -> Option<(usize, Head)> {
+    let mut found = memchr::memchr_iter(0xFF, &bytes[..bytes.len().min(MAX_JUNK)]);
+    found.find_map(|at| Some((at, starts(bytes, at)?)))
+}
+
+/// Where frames like one are, from a place on, and whether the last one is cut off. What is no such frame is passed over,
+/// as players do.
+fn walk(bytes: &[u8], mut at: usize, like: &Head) -> (Vec<usize>, bool) {
+    let mut starts_at = Vec::with_capacity((bytes.len() - at) / like.length + 1);
+    while at < bytes.len() {
+        match Head::of(&bytes[at..]) {
+            Some(head) if head.is_like(like) => {
+                if at + head.length > bytes.len() {
+                    return (starts_at, true);
+                }
+                starts_at.push(at);
+                at += head.length;
+            }
+            _ => {
+                let next = memchr::memchr_iter(0xFF, &bytes[at + 1..]).map(|found| at + 1 + found);
+                let good = |&at: &usize| starts(bytes, at).is_some_and(|head| head.is_like(like));
+                at = next.into_iter().find(good).unwrap_or(bytes.len());
+            }
+        }
+    }
+    (starts_at, false)
+}

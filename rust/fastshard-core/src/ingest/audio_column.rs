@@ -1,0 +1,55 @@
+//! Audio in the making: files are stored as they came, with what their headers say beside them.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{BinaryBuilder, StringBuilder};
+use arrow_array::{ArrayRef, StructArray, UInt16Array, UInt32Array, UInt64Array};
+
+use super::image_column::MAX_ITEM;
+use crate::codec::AudioHeader;
+use crate::format::{AudioRanges, file_children};
+
+/// The audio of one field of a unit.
+#[derive(Default)]
+pub(super) struct AudioColumn {
+    bytes: BinaryBuilder,
+    path: StringBuilder,
+    sample_rate: Vec<u32>,
+    channels: Vec<u16>,
+    frames: Vec<u64>,
+    total: u64,
+}
+
+impl AudioColumn {
+    pub(super) fn push(&mut self, bytes: &[u8], path: &str, header: &AudioHeader) {
+        self.total += bytes.len() as u64;
+        if self.total <= MAX_ITEM {
+            self.bytes.append_value(bytes);
+        }
+        self.path.append_value(path);
+        self.sample_rate.push(header.sample_rate);
+        self.channels.push(header.channels);
+        self.frames.push(header.frames);
+    }
+
+    pub(super) fn ranges(&self) -> Option<AudioRanges> {
+        let heads = self.sample_rate.iter().zip(&self.channels);
+        let each = heads
+            .zip(&self.frames)
+            .map(|((&rate, &channels), &frames)| AudioRanges::of(rate, channels, frames));
+        each.reduce(AudioRanges::union)
+    }
+
+    /// The column itself, and those of fastshard's own.
+    pub(super) fn arrays(mut self) -> (ArrayRef, [ArrayRef; 3]) {
+        let parts: Vec<ArrayRef> =
+            vec![Arc::new(self.bytes.finish()), Arc::new(self.path.finish())];
+        let files = StructArray::new(file_children(), parts, None);
+        let internal: [ArrayRef; 3] = [
+            Arc::new(UInt32Array::from(self.sample_rate)),
+            Arc::new(UInt16Array::from(self.channels)),
+            Arc::new(UInt64Array::from(self.frames)),
+        ];
+        (Arc::new(files), internal)
+    }
+}
