@@ -142,7 +142,7 @@ def is_mapped(address):
 
 
 def test_encoded_needs_an_image(ds, numbers):
-    with pytest.raises(ValueError, match="expected an image field, this one is class"):
+    with pytest.raises(ValueError, match="expected images or audio, this one is class"):
         ds.encoded(0, "label")
     with pytest.raises(IndexError):
         ds.encoded(40)

@@ -45,7 +45,8 @@ def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
         raise KeyError(f"column {name!r}: {dataset._opened.name} has {', '.join(dataset.schema.names)}")
     field = dataset._opened.fields.get(name)
     if field is not None and field.type in ("image", "audio"):
-        raise ValueError(f"column {name!r}: samples have different sizes; use a Loader, or encoded(i) for the bytes")
+        what = "images have different sizes" if field.type == "image" else "audio has different lengths"
+        raise ValueError(f"column {name!r}: {what}; use a Loader, or encoded(i) for the bytes")
     chunks = read_table(dataset._whole(), [name]).column(0).chunks
     if field is not None and field.is_list:
         lists = [one for chunk in chunks for one in list_values(chunk, field)]
