@@ -58,16 +58,15 @@ pub(super) fn streamed_image<'a>(
             let column = image.column_by_name(name)?.as_primitive_opt::<UInt64Type>();
             Some(column?.value(row))
         };
-        let content = match text("file").filter(|file| !file.is_empty()) {
-            Some(file) => Content::Place {
+        let content = if let Some(file) = text("file").filter(|file| !file.is_empty()) {
+            Content::Place {
                 file,
                 offset: number("offset")?,
                 length: number("length")?,
-            },
-            None => {
-                let bytes = image.column_by_name("bytes")?.as_binary_opt::<i32>()?;
-                Content::Bytes(bytes.value(row))
             }
+        } else {
+            let bytes = image.column_by_name("bytes")?.as_binary_opt::<i32>()?;
+            Content::Bytes(bytes.value(row))
         };
         let path = text("path")?;
         Some(Streamed { path, content })
