@@ -68,6 +68,31 @@ def fastshard_tensorflow(data: Path, batch: int, shuffle: bool) -> Epochs:
     return lambda _: dataset
 
 
+def fastshard_graph(data: Path, batch: int, shuffle: bool) -> Epochs:
+    """The same asked from within a graph, as a compiled training loop does: no Python between batches."""
+    dataset = fastshard_tensorflow(data, batch, shuffle)(0)
+    return lambda _: in_graph(dataset)
+
+
+def in_graph(dataset: Any) -> Iterator[None]:
+    """Batches of a dataset, a stride of them at a time."""
+    import tensorflow as tf
+
+    @tf.function
+    def stride(batches: Any, total: Any) -> Any:
+        for _ in tf.range(STRIDE):
+            total += tf.shape(next(batches)[0], tf.int64)[0]
+        return total
+
+    batches = iter(dataset)
+    try:
+        while True:
+            stride(batches, tf.constant(0, tf.int64))
+            yield from [None] * STRIDE
+    except tf.errors.OutOfRangeError:
+        yield from [None] * STRIDE  # the last stride, which is not full
+
+
 def torch_dataloader(data: Path, batch: int, shuffle: bool) -> Epochs:
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -142,6 +167,11 @@ def tensorflow_floor(data: Path, batch: int, _: bool) -> Epochs:
     return lambda _number: dataset
 
 
+def tensorflow_graph_floor(data: Path, batch: int, shuffle: bool) -> Epochs:
+    dataset = tensorflow_floor(data, batch, shuffle)(0)
+    return lambda _: in_graph(dataset)
+
+
 def hugging_face(data: Path, batch: int, shuffle: bool) -> Epochs:
     import fastshard as fs
 
@@ -193,10 +223,12 @@ LOADERS: dict[str, tuple[str, Maker]] = {
     "fastshard-memory": ("fastshard TensorLoader, tensors", fastshard_memory),
     "fastshard-dataset": ("fastshard ShardDataset", fastshard_dataset),
     "fastshard-tensorflow": ("fastshard tf.data adapter", fastshard_tensorflow),
+    "fastshard-graph": ("fastshard tf.data adapter, in a graph", fastshard_graph),
     "torch-index-select": ("torch index_select loader", torch_index_select),
     "torch-batch-sampler": ("torch DataLoader + BatchSampler", torch_batch_sampler),
     "torch-dataloader": ("torch DataLoader(TensorDataset)", torch_dataloader),
     "tf-floor": ("tf.data, one batch repeated", tensorflow_floor),
+    "tf-floor-graph": ("tf.data, one batch repeated, in a graph", tensorflow_graph_floor),
     "tf-gather": ("tf.data, gathered", tensorflow_gather),
     "tf-shuffle": ("tf.data, shuffle(100,000)", tensorflow_shuffle),
     "hugging-face": ("Hugging Face datasets", hugging_face),

@@ -42,6 +42,7 @@ CLAIMS = [
     ("shuffled", "fastshard-tensors", "torch-index-select", 2),
     ("shuffled", "fastshard-tensors", "fastshard", 0.9),
     ("shuffled", "fastshard-dataset", "fastshard", 0.9),
+    ("shuffled", "fastshard-graph", "fastshard", 0.5),
     ("shuffled", "fastshard-tensorflow", "fastshard", 0.5),
     ("shuffled", "fastshard-tensorflow", "tf-floor", 0.5),
     ("in order", "fastshard", "torch-index-select", 1),

@@ -36,7 +36,8 @@ def test_import_loads_no_framework():
 
 
 def test_import_is_quick():
-    code = "import time; start = time.perf_counter(); import fastshard; print(time.perf_counter() - start)"
+    # Of the processor, so that a busy machine doesn't count.
+    code = "import time; start = time.process_time(); import fastshard; print(time.process_time() - start)"
     assert min(float(python(code)) for _ in range(5)) < 0.15
 
 

@@ -1,4 +1,4 @@
-"""The Keras adapter, with the TensorFlow and the torch backend, each in a process of its own."""
+"""The Keras adapter, with the TensorFlow and the torch backend: a process of its own each, for all tests."""
 
 import json
 import os
@@ -13,7 +13,7 @@ COMMON = """
     import numpy as np
     import keras
     import fastshard as fs
-    path, tmp = sys.argv[1:]
+    path = tmp = ""
     steps = {"image": [fs.Resize((32, 32)), fs.RandomHorizontalFlip()]}
     def make(**options):
         return fs.Loader(path, 6, shuffle=True, seed=1, transforms=steps, num_threads=1, **options)
@@ -31,14 +31,43 @@ COMMON = """
 """
 
 
-@pytest.fixture(params=["tensorflow", "torch"])
-def run(request, packed, tmp_path):
+# Runs what it is given, a JSON line each, and answers with one that begins with a mark.
+SERVE = """
+    import contextlib, io, traceback
+    for line in sys.stdin:
+        asked = json.loads(line)
+        globals().update(path=asked["path"], tmp=asked["tmp"])
+        out, error = io.StringIO(), None
+        try:
+            with contextlib.redirect_stdout(out):
+                exec(asked["code"], globals())
+        except Exception:
+            error = traceback.format_exc()
+        print("answer:" + json.dumps([out.getvalue(), error]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module", params=["tensorflow", "torch"])
+def backend(request):
+    environment = os.environ | {"KERAS_BACKEND": request.param, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", textwrap.dedent(COMMON) + textwrap.dedent(SERVE)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def run(backend, packed, tmp_path):
     def run(code):
-        environment = os.environ | {"KERAS_BACKEND": request.param, "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-c", textwrap.dedent(COMMON) + textwrap.dedent(code), str(packed), str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        asked = {"code": textwrap.dedent(code), "path": str(packed), "tmp": str(tmp_path)}
+        backend.stdin.write(json.dumps(asked) + "\n")
+        backend.stdin.flush()
+        answer = next((line for line in backend.stdout if line.startswith("answer:")), None)
+        assert answer is not None, "the process ended"
+        out, error = json.loads(answer.removeprefix("answer:"))
+        assert error is None, error
+        return json.loads(out.splitlines()[-1])
 
     return run
 

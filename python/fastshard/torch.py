@@ -97,6 +97,9 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         loader = self.loader if step == 1 else self.loader.share_threads(step)
         self._place = begin, done, _ = self._begin(step)
         share = -(-(loader._native.batches(begin.samples) - first) // step)
+        # Of tables a thousand batches come in 50 ms: mostly there is nothing to look at in an array.
+        plain = not loader._converted and not loader._functions
+        from_numpy = torch.from_numpy
         with loader._iterate(first + done * step, step, views=False, begin=begin, bits=True) as batches:
             for batch in batches:
                 position = done + batches.position
@@ -104,7 +107,10 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
                 if position == share:
                     # Whoever knows how many there are, as Lightning does, never asks for one more.
                     self._epochs[first::step] = begin.epoch + 1
-                yield {name: _tensor(values, name in batches._bits) for name, values in batch.items()}
+                if plain:
+                    yield {name: from_numpy(values) for name, values in batch.items()}
+                else:
+                    yield {name: _tensor(values, name in batches._bits) for name, values in batch.items()}
         self._epochs[first::step] = begin.epoch + 1
         self._place = _Place(_Begin(begin.epoch + 1, 0), 0, step)
 
