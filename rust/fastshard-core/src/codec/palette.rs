@@ -42,20 +42,20 @@ fn rewritten(bytes: &[u8]) -> Option<Gray> {
     let mut gray = header.to_vec();
     gray[9] = GRAY;
     let mut out = SIGNATURE.to_vec();
-    push(&mut out, b"IHDR", &gray);
+    push(&mut out, *b"IHDR", &gray);
     for (kind, data) in
         chunks.filter(|(kind, _)| !matches!(*kind, b"PLTE" | b"tRNS" | b"bKGD" | b"hIST" | b"sBIT"))
     {
-        push(&mut out, kind, data);
+        push(&mut out, *kind, data);
     }
     let spread = 255 / ((1u16 << depth) - 1) as u8;
     Some(Gray { bytes: out, spread })
 }
 
-fn push(out: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
+fn push(out: &mut Vec<u8>, kind: [u8; 4], data: &[u8]) {
     out.extend_from_slice(&(data.len() as u32).to_be_bytes());
     let start = out.len();
-    out.extend_from_slice(kind);
+    out.extend_from_slice(&kind);
     out.extend_from_slice(data);
     let sum = crc32fast::hash(&out[start..]);
     out.extend_from_slice(&sum.to_be_bytes());

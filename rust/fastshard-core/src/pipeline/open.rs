@@ -107,7 +107,9 @@ impl Opener {
                 .decode(encoded, header, &request, &mut self.decoded)?;
         let decoded = self.decoded.bytes(area.area() * format.bytes());
         if let Some(spread) = gray.map(|gray| gray.spread).filter(|&spread| spread > 1) {
-            decoded.iter_mut().for_each(|value| *value /= spread);
+            for value in decoded.iter_mut() {
+                *value /= spread;
+            }
         }
         let (pixels, area) = if *turned {
             turn(decoded, area, header.orientation, format, &mut self.upright)
