@@ -615,3 +615,42 @@ def test_a_field_of_its_own_keeps_its_name(tmp_path):
     data = encode(signal(0.1, 8000), 8000)
     fs.pack([{"audio": data, "audio_sample_rate": 5}, {"audio": data, "audio_sample_rate": 6}], tmp_path / "ds")
     assert fs.open(tmp_path / "ds")[1]["audio_sample_rate"] == 6
+
+
+def test_beside_images_boxes_and_lists(files, tmp_path):
+    """Each kind of field finds its own columns, whichever order they come in, and lists of both kinds their rows."""
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 20), "red").save(picture, "PNG")
+    sounds = list(files.values())[:6]
+    samples = [
+        {
+            "audio": data,
+            "boxes": [[0.0, 0.0, 10.0, 5.0 + n]] * (n % 3),
+            "image": picture.getvalue(),
+            "tokens": list(range(n + 1)),
+            "labels": [n] * (n % 3),
+            "second": sounds[-1 - n],
+        }
+        for n, data in enumerate(sounds)
+    ]
+    types = {"boxes": "boxes[xyxy]", "labels": "list[int64] along boxes", "tokens": "list[int32]"}
+    fs.pack(samples, tmp_path / "ds", types=types, resize=(40, 80), encode="png")
+    ds = fs.open(tmp_path / "ds")
+    assert ds.verify() == []
+    loader = fs.Loader(ds, 6, shuffle=True, transforms={"audio": fs.Mono(), "second": [fs.Mono(), fs.PadSequence()]})
+    (batch,) = loader
+    rows = batch["tokens_offsets"][1:] - batch["tokens_offsets"][:-1] - 1
+    assert sorted(rows) == list(range(6))
+    assert rows.tolist() != list(range(6))
+    for at, row in enumerate(rows):
+        for name, data in (("audio", sounds[row]), ("second", sounds[-1 - row])):
+            expected = decode(data)[0].mean(axis=0)
+            if name == "audio":
+                found = batch["audio"][batch["audio_offsets"][at] : batch["audio_offsets"][at + 1]]
+            else:
+                found = batch["second"][at][batch["second_mask"][at]]
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+        of_row = slice(*batch["boxes_offsets"][at : at + 2])
+        assert batch["boxes"][of_row].tolist() == [[0, 0, 20, 10 + 2 * row]] * (row % 3)
+        assert batch["labels"][of_row].tolist() == [row] * (row % 3)
+    assert batch["image"].shape == (6, 40, 80, 3)
