@@ -307,6 +307,6 @@ def test_the_command_line(folder, frame, tmp_path):
 
 def test_columns_of_other_kinds(tmp_path):
     for column in (pa.array([{"a": 1}]), pa.array([0], pa.timestamp("s")), pa.array([0], pa.duration("s"))):
-        wanted = r"column 'x' is .*; expected numbers, text, images, bytes or lists of numbers"
+        wanted = r"column 'x' is .*; expected numbers, text, images, audio, bytes or lists of numbers"
         with pytest.raises(fs.SourceError, match=wanted):
             fs.pack(pa.table({"x": column}), tmp_path / "ds")
