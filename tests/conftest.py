@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import signal
+import warnings
 
 # Torch's compiler brings an LLVM of its own, which aborts the process when TensorFlow's is loaded before it.
 with contextlib.suppress(ImportError):
@@ -25,6 +26,15 @@ os.register_at_fork(after_in_child=gc.freeze)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLASSES = ("astronaut", "cat", "coffee", "dahlia", "temple")
+
+
+@pytest.fixture
+def collected():
+    """Collects what a test left, without complaints about files."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

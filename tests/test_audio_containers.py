@@ -15,10 +15,9 @@ import webdataset
 from PIL import Image
 
 import fastshard as fs
+from open_files import OPEN_FILES
 from sounds import encode, signal
 
-# Webdataset leaves files open that it has read.
-OPEN_FILES = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 KINDS = ("wav", "flac", "ogg", "mp3")
 # With a tag that is longer than what is looked at of images.
 TAG = b"ID3\4\0\0\0\0\1\0" + bytes(128)

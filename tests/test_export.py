@@ -28,9 +28,7 @@ import fastshard as fs
 from fastshard import _export_tfrecord, _export_webdataset, _fastshard, _png
 from fastshard._cli import app
 from fastshard._names import Names, safe_name
-
-# Webdataset and datasets leave files open that they have read.
-OPEN_FILES = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+from open_files import OPEN_FILES
 
 FORMATS = ("folder", "webdataset", "parquet", "tfrecord")
 
