@@ -26,8 +26,7 @@ from fastshard._yolo_names import read_names, read_plain_yaml
 
 
 def source(root, source=None, **options):
-    named = "coco" if source is None and "annotations" in options else source
-    look, kind = recognise(str(root), source=named)
+    look, kind = recognise(str(root), has_annotations="annotations" in options, source=source)
     return kind.open(look, SourceOptions(**options), "elsewhere")
 
 
@@ -891,5 +890,10 @@ def test_command_line(coco, voc, tmp_path):
     options = ["--source", "coco", "--annotations", annotations, "--drop-unlabeled", "-q"]
     assert run(_cli.app, ["pack", str(root), str(tmp_path / "a"), *options]).exit_code == 0
     assert len(fs.open(tmp_path / "a")) == 5
+    # A folder that doesn't look like COCO's is one with annotations, and is said to be.
+    told = run(_cli.app, ["pack", str(root / "val"), str(tmp_path / "c"), "--annotations", annotations])
+    assert told.stdout.startswith(f"{root / 'val'}: folder of COCO's\n")
+    gone = run(_cli.app, ["pack", str(tmp_path / "gone"), str(tmp_path / "d")])
+    assert (gone.exit_code, gone.stdout) == (1, "")
     assert run(_cli.app, ["pack", str(voc), str(tmp_path / "b"), "--masks", "--zero-based", "-q"]).exit_code == 0
     assert len(fs.open(tmp_path / "b")) == 2

@@ -229,8 +229,10 @@ def pack(
 ) -> None:
     """Pack a folder of images or audio, with or without a CSV file, or another source of samples, into a dataset."""
     if not quiet:
-        look, kind = recognise(src, has_csv=csv is not None, source=source)
-        print(f"{look}: {kind.title}")
+        look, kind = recognise(src, has_csv=csv is not None, has_annotations=annotations is not None, source=source)
+        # What isn't there is nothing yet; packing says so.
+        if all(Path(path).exists() for path in look.paths):
+            print(f"{look}: {kind.title}")
     report = pack_dataset(
         src,
         dst,

@@ -64,9 +64,13 @@ class Kind:
                 raise ValueError(f"{name}={value!r} needs {needed}")
 
 
-def recognise(src: Any, *, has_csv: bool = False, source: str | None = None) -> tuple[Look, Kind]:
+def recognise(
+    src: Any, *, has_csv: bool = False, has_annotations: bool = False, source: str | None = None
+) -> tuple[Look, Kind]:
     """A source at first sight, and the kind that it is; ``source`` names one, whatever it looks like."""
     look = Look(src, has_csv)
+    if has_annotations and not has_csv and source is None:
+        source = "coco"  # nothing else has them
     if source is not None:
         names = {kind.name: kind for kind in KINDS}
         return look, names[_check.one_of("source", source, tuple(names))]

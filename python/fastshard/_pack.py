@@ -187,9 +187,7 @@ def pack(
         "zero_based": _check.boolean("zero_based", zero_based),
         "drop_unlabeled": _check.boolean("drop_unlabeled", drop_unlabeled),
     }
-    if annotations is not None and csv is None and source is None:
-        source = "coco"
-    look, kind = recognise(src, has_csv=csv is not None, source=source)
+    look, kind = recognise(src, has_csv=csv is not None, has_annotations=annotations is not None, source=source)
     kind.check({**asked, "pickles": None if pickles == "refuse" else pickles})
     spec = {
         **image_spec(resize, resize_pad, gray, encode, quality, max_pixels),
