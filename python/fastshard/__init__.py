@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from . import lightning as lightning
     from . import tensorflow as tensorflow
     from . import torch as torch
+    from . import tune as tune
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -164,7 +165,7 @@ __all__ = [
 ]
 
 # Not in __all__: a star import must load no framework.
-_ADAPTERS = ("keras", "lightning", "tensorflow", "torch")
+_ADAPTERS = ("keras", "lightning", "tensorflow", "torch", "tune")
 
 if build_info()["profile"] == "debug":
     warnings.warn("this fastshard is a debug build and many times slower than a release build", stacklevel=2)

@@ -43,7 +43,8 @@ app = typer.Typer(
     "  fastshard inspect pets/                      what is in it\n\n"
     "  fastshard preview pets/ grid.png             a picture of some samples\n\n"
     "  fastshard bench pets/                        how fast this machine reads it\n\n"
-    "  fastshard export pets/ out/ --to folder      files again, also for other libraries",
+    "  fastshard export pets/ out/ --to folder      files again, also for other libraries\n\n"
+    "  fastshard report searches/random/            what a hyperparameter search has found",
 )
 
 
@@ -67,7 +68,7 @@ def _guarded(command: Callable[P, None], hint: str = "") -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-        except (FastshardError, OSError, ValueError, TypeError, KeyError) as error:
+        except (FastshardError, OSError, ValueError, TypeError, KeyError, ImportError) as error:
             message = error.args[0] if isinstance(error, KeyError) else error
             print(f"fastshard: {message}", file=sys.stderr)
             raise typer.Exit(1) from None
@@ -429,6 +430,32 @@ def bench(
         print(json.dumps(result, indent=2))
     else:
         show(result, Console())
+
+
+@_command(
+    example="fastshard report searches/random-20260131-101500\n\n"
+    "fastshard report searches/* --out comparison/                 several side by side"
+)
+def report(
+    searches: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders that searches have left.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder for the page and the tables; by default DIR/report.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a page and CSV files about hyperparameter searches: configurations, metrics, plots, where the time went."""
+    from . import tune
+
+    found = [tune.Results(folder) for folder in searches]
+    if as_json:
+        print(json.dumps([row for results in found for row in results.rows()], indent=2))
+        return
+    if out is None and len(found) > 1:
+        raise typer.BadParameter("several searches need --out, a folder for their comparison")
+    for results in found:
+        print(results)
+    print(tune.report(found, out or searches[0] / "report"))
 
 
 CacheFolder = Annotated[

@@ -350,6 +350,9 @@ class Loader:
         spec = self._spec | {"rank": rank, "world_size": world_size}
         if spec["buckets"] and spec["buckets"]["unit"] == self.batch_size * self._spec["world_size"]:
             spec["buckets"] = spec["buckets"] | {"unit": self.batch_size * world_size}
+        return self._like(spec)
+
+    def _like(self, spec: dict[str, Any]) -> Loader:
         return _rebuild(self.dataset, spec, self._next, self._functions)
 
     @property
@@ -370,11 +373,7 @@ class Loader:
         ``copy_seconds`` (the rest), each added up over threads, ``cache_hits`` and ``cache_misses`` (rows). Counting is
         always on. Worker processes of torch count for themselves.
         """
-        counts: dict[str, float] = json.loads(self._native.stats())
-        if self._twin is not None:
-            twin = json.loads(self._twin._native.stats())
-            twin["batches"] = -(-twin["samples"] // self.batch_size)
-            counts = {name: value + twin[name] for name, value in counts.items()}
+        counts = self._counts()
         hits, misses = self._native.cache_counts()
         seconds = counts["seconds"]
         waited, first = counts.pop("wait_seconds"), counts.pop("first_batch_seconds")
@@ -385,6 +384,15 @@ class Loader:
             "cache_hits": hits,
             "cache_misses": misses,
         }
+
+    def _counts(self) -> dict[str, float]:
+        """What ``stats`` is made of."""
+        counts: dict[str, float] = json.loads(self._native.stats())
+        if self._twin is not None:
+            twin = json.loads(self._twin._native.stats())
+            twin["batches"] = -(-twin["samples"] // self.batch_size)
+            counts = {name: value + twin[name] for name, value in counts.items()}
+        return counts
 
     def plan(self) -> str:
         """What is decoded, cached and computed each epoch, in words and numbers, for ``print``."""
@@ -426,7 +434,7 @@ class Loader:
         """A loader like this one with its share of the threads, for one of several processes on this machine."""
         threads = self._spec["num_threads"] or _fastshard.available_threads()
         share = self._spec | {"num_threads": max(1, threads // processes)}
-        return _rebuild(self.dataset, share, self._next, self._functions)
+        return self._like(share)
 
     def _with_batches_of(self, size: int) -> Loader:
         """A loader of the same samples in larger batches, the last of them smaller; ``stats`` counts its work, too."""

@@ -34,8 +34,8 @@ def _ray() -> tuple[int, int] | None:
     try:
         context = train.get_context()
         rank, world = context.get_world_rank(), context.get_world_size()
-    except RuntimeError:
-        return None  # not in a worker of Ray Train
+    except (RuntimeError, DeprecationWarning):
+        return None  # not in a worker of Ray Train, or in a function that Ray Tune runs, which raises the warning
     return None if rank is None or world is None else (rank, world)
 
 

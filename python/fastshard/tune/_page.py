@@ -1,0 +1,241 @@
+"""The page of a report: tables, and plots by plotly, in one HTML file."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from ._report import summary
+from ._results import Results, TrialResult
+
+__all__ = ["render"]
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #1f2933; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.6em; } h2 { font-size: 1.15em; margin: 2em 0 .4em; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88em; }
+th, td { padding: .25em .7em; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e7eb; }
+th { background: #f5f7fa; position: sticky; top: 0; } td.text { text-align: left; } tr.best td { background: #e3f8e8; }
+tr.failed td { background: #fdecea; } p.note { color: #52606d; margin: .2em 0 .8em; }
+"""
+_COLORS = ("#2563eb", "#d97706", "#059669", "#c026d3", "#dc2626", "#0891b2", "#65a30d", "#7c3aed")
+_WIDTH, _HEIGHT = 1160, 420
+
+
+def render(searches: Mapping[str, Results]) -> str:
+    """The page, as text."""
+    metrics = {found.metric for found in searches.values()}
+    title = f"{', '.join(searches)}: {', '.join(sorted(metrics))}"
+    parts = [f"<h1>{_text(title)}</h1>", _summaries(searches), _plots(searches), _trials(searches)]
+    head = f"<meta charset='utf-8'><title>{_text(title)}</title><style>{_STYLE}</style>"
+    head += f"<script>{get_plotlyjs()}</script>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"
+
+
+def _text(value: Any) -> str:
+    return html.escape(_shown(value))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value)
+
+
+def _table(rows: Iterable[Mapping[str, Any]], classes: Iterable[str]) -> str:
+    rows = list(rows)
+    names = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if any(row.get(name) not in (None, "") for row in rows)
+    ]
+    head = "".join(f"<th>{_text(name.removeprefix('config/').replace('_', ' '))}</th>" for name in names)
+    body = "".join(
+        f"<tr class='{kind}'>{''.join(_cell(row.get(name)) for name in names)}</tr>"
+        for row, kind in zip(rows, classes, strict=True)
+    )
+    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _cell(value: Any) -> str:
+    kind = " class='text'" if isinstance(value, str) else ""
+    return f"<td{kind}>{_text(value)}</td>"
+
+
+def _summaries(searches: Mapping[str, Results]) -> str:
+    rows = [summary(name, found) for name, found in searches.items()]
+    return f"<h2>Searches</h2>{_table(rows, [''] * len(rows))}"
+
+
+def _trials(searches: Mapping[str, Results]) -> str:
+    parts = []
+    for name, found in searches.items():
+        best = found.best
+        kinds = ["best" if best is not None and trial.number == best.number else trial.state for trial in found.trials]
+        parts.append(f"<h2>Trials of {_text(name)}</h2>{_table(found.rows(), kinds)}")
+    return "".join(parts)
+
+
+def _plots(searches: Mapping[str, Results]) -> str:
+    plots: list[tuple[str, str, Callable[[Mapping[str, Results]], go.Figure]]] = [
+        ("Best so far", "The best value that any trial had reported by then.", _best_so_far),
+        ("Metric over time", "A line for each trial, a dot for each epoch.", _curves),
+        ("Configurations", "A line for each trial; the darker, the better. Click a search to hide it.", _coordinates),
+        ("Where the time went", "Seconds of each trial: start-up, waiting for batches, training.", _times),
+    ]
+    return "".join(f"<h2>{title}</h2><p class='note'>{note}</p>{_div(draw(searches))}" for title, note, draw in plots)
+
+
+def _div(figure: go.Figure) -> str:
+    figure.update_layout(template="plotly_white", width=_WIDTH, height=_HEIGHT, margin={"t": 20, "b": 60})
+    found: str = figure.to_html(full_html=False, include_plotlyjs=False)
+    return found
+
+
+def _hover(trial: TrialResult) -> str:
+    config = "<br>".join(f"{_text(name)}: {_text(value)}" for name, value in trial.config.items())
+    return f"trial {trial.number} ({_text(trial.state)})<br>{config}"
+
+
+def _color(number: int) -> str:
+    return _COLORS[number % len(_COLORS)]
+
+
+def _best_so_far(searches: Mapping[str, Results]) -> go.Figure:
+    figure = go.Figure()
+    for number, (name, found) in enumerate(searches.items()):
+        better = max if found.mode == "max" else min
+        reports = sorted((report for trial in found.trials for report in trial.reports), key=lambda report: report.time)
+        valued = [(report, value) for report in reports if (value := report.metrics.get(found.metric)) is not None]
+        best = list(accumulate((value for _, value in valued), better))
+        began = min((report.time - report.seconds for report in reports), default=0.0)
+        figure.add_scatter(
+            x=[report.time - began for report, _ in valued],
+            y=best,
+            name=name,
+            mode="lines",
+            line={"shape": "hv", "color": _color(number)},
+        )
+    figure.update_layout(
+        xaxis_title="seconds since the first trial began", yaxis_title=_metric(searches), showlegend=True
+    )
+    return figure
+
+
+def _metric(searches: Mapping[str, Results]) -> str:
+    return ", ".join(sorted({found.metric for found in searches.values()}))
+
+
+def _curves(searches: Mapping[str, Results]) -> go.Figure:
+    figure = go.Figure()
+    for number, (name, found) in enumerate(searches.items()):
+        for trial in found.trials:
+            figure.add_scatter(
+                x=[report.seconds for report in trial.reports],
+                y=[report.metrics.get(found.metric) for report in trial.reports],
+                name=name,
+                legendgroup=name,
+                showlegend=trial is found.trials[0],
+                mode="lines+markers",
+                marker={"size": 4},
+                line={"width": 1.5, "color": _color(number)},
+                opacity=0.7,
+                text=_hover(trial),
+                hovertemplate="%{y:.4g} after %{x:.1f} s<br>%{text}<extra></extra>",
+            )
+    figure.update_layout(xaxis_title="seconds since the trial began", yaxis_title=_metric(searches))
+    return figure
+
+
+def _coordinates(searches: Mapping[str, Results]) -> go.Figure:
+    """Parallel coordinates, drawn as lines: they need no WebGL, and show several searches."""
+    trials = [trial for found in searches.values() for trial in found.trials if trial.value is not None]
+    names = list(dict.fromkeys(name for trial in trials for name in trial.config))
+    axes = {name: _Axis([trial.config.get(name) for trial in trials]) for name in names}
+    axes = {name: axis for name, axis in axes.items() if len(axis.ticks) > 1}
+    value = _Axis([trial.value for trial in trials])
+    figure = go.Figure()
+    for number, (name, found) in enumerate(searches.items()):
+        valued = [trial for trial in found.trials if trial.value is not None]
+        for trial in valued:
+            places = [axis.place(trial.config.get(key)) for key, axis in axes.items()] + [value.place(trial.value)]
+            good = places[-1] if found.mode == "max" else 1 - places[-1]
+            figure.add_scatter(
+                x=list(range(len(places))),
+                y=places,
+                name=name,
+                legendgroup=name,
+                showlegend=trial is valued[0],
+                mode="lines",
+                opacity=0.12 + 0.88 * good**2,
+                line={"color": _color(number), "width": 1 + 1.5 * good},
+                text=_hover(trial),
+                hovertemplate=f"%{{text}}<br>{_text(found.metric)}: {_text(trial.value)}<extra></extra>",
+            )
+    titles = [*axes, _metric(searches)]
+    for at, axis in enumerate([*axes.values(), value]):
+        figure.add_vline(x=at, line={"color": "#9aa5b1", "width": 1})
+        for place, tick in axis.ticks:
+            figure.add_annotation(
+                x=at, y=place, text=_text(tick), showarrow=False, xanchor="left", xshift=4, font={"size": 10}
+            )
+    figure.update_xaxes(tickvals=list(range(len(titles))), ticktext=[_text(title) for title in titles], showgrid=False)
+    figure.update_yaxes(visible=False)
+    return figure
+
+
+class _Axis:
+    """Where values lie between 0 and 1: numbers by size or, over several magnitudes, by logarithm; others in order."""
+
+    def __init__(self, values: list[Any]) -> None:
+        known = [value for value in values if value is not None]
+        self._categories: list[Any] | None = None
+        if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known):
+            self._categories = sorted(set(known), key=str)
+            count = max(1, len(self._categories) - 1)
+            self.ticks = [(at / count, value) for at, value in enumerate(self._categories)]
+            return
+        low, high = min(known, default=0), max(known, default=1)
+        self._log = low > 0 and high / low > 30
+        self._low, self._high = self._scaled(low), self._scaled(high)
+        marks = sorted(set(known)) if len(set(known)) < 7 else [self._unscaled(at / 4) for at in range(5)]
+        self.ticks = [(self.place(mark), mark) for mark in marks]
+
+    def _scaled(self, value: float) -> float:
+        return math.log(value) if self._log else float(value)
+
+    def _unscaled(self, place: float) -> float:
+        value = self._low + place * (self._high - self._low)
+        return math.exp(value) if self._log else value
+
+    def place(self, value: Any) -> float:
+        """Where it lies; 0 for what isn't there."""
+        if value is None:
+            return 0.0
+        if self._categories is not None:
+            return self._categories.index(value) / max(1, len(self._categories) - 1)
+        spread = self._high - self._low
+        return min(1.0, max(0.0, (self._scaled(value) - self._low) / spread)) if spread else 0.5
+
+
+def _times(searches: Mapping[str, Results]) -> go.Figure:
+    figure = go.Figure()
+    trials = [(f"{name} {trial.number}", trial) for name, found in searches.items() for trial in found.trials]
+    parts: list[tuple[str, str, Callable[[TrialResult], float]]] = [
+        ("training", "#2563eb", lambda trial: trial.train_seconds),
+        ("waiting for batches", "#dc2626", lambda trial: trial.stall_seconds),
+        ("start-up", "#9aa5b1", lambda trial: trial.startup_seconds),
+    ]
+    for title, color, seconds in parts:
+        heights = [seconds(trial) for _, trial in trials]
+        figure.add_bar(x=[name for name, _ in trials], y=heights, name=title, marker_color=color)
+    figure.update_layout(barmode="stack", yaxis_title="seconds")
+    return figure

@@ -1,0 +1,98 @@
+"""The report of one search, or of several side by side: CSV for programs, and a page for people."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ._results import Results
+
+__all__ = ["report", "summary"]
+
+Given = Results | str | os.PathLike[str]
+
+
+def report(results: Given | Iterable[Given] | Mapping[str, Given], path: str | os.PathLike[str]) -> Path:
+    """Writes ``trials.csv``, ``searches.csv`` and ``report.html`` into the folder ``path``; gives the page's path.
+
+    - ``results``: of one search, or the folder of one; a list of them, or a dict by name, to compare searches.
+
+    The page needs no other file and no network. It has a row for each search and for each trial (configuration, metric,
+    duration, epochs, data fraction, samples a second, stall, time to the first batch), and plots: the metric of each
+    trial over time, the best so far, parallel coordinates of all configurations, and where the time went. It can be
+    written while a search runs. Files of an earlier report are replaced.
+
+    Raises ImportError without plotly, FileNotFoundError for folders without a search, and ValueError for damaged ones.
+    """
+    searches = _searches(results)
+    html = _page(searches)
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    trials = [{"search": name} | row for name, found in searches.items() for row in found.rows()]
+    _write_csv(folder / "trials.csv", trials)
+    _write_csv(folder / "searches.csv", [summary(name, found) for name, found in searches.items()])
+    page = folder / "report.html"
+    page.write_text(html, encoding="utf-8")
+    return page
+
+
+def _page(searches: Mapping[str, Results]) -> str:
+    try:
+        from . import _page as page
+    except ImportError as error:
+        raise ImportError(f"the page needs plotly: pip install 'fastshard[report]' ({error})") from None
+    return page.render(searches)
+
+
+def _searches(results: Given | Iterable[Given] | Mapping[str, Given]) -> dict[str, Results]:
+    if isinstance(results, (Results, str, os.PathLike)):
+        results = [results]
+    if isinstance(results, Mapping):
+        named = {str(name): _opened(one) for name, one in results.items()}
+    else:
+        named = {}
+        for found in map(_opened, results):
+            name, number = found.method, 2
+            while name in named:
+                name, number = f"{found.method} {number}", number + 1
+            named[name] = found
+    if not named:
+        raise ValueError(f"results={results!r}: expected the results of at least one search")
+    return named
+
+
+def _opened(given: Given) -> Results:
+    # Read anew: a search may have gone on.
+    return Results(given.path if isinstance(given, Results) else given)
+
+
+def summary(name: str, results: Results) -> dict[str, Any]:
+    """A row about a search: what it tried, what it found, and where its time went."""
+    trials, best = results.trials, results.best
+    states = [trial.state for trial in trials]
+    running = sum(trial.seconds for trial in trials)
+    return {
+        "search": name,
+        "method": results.method,
+        "engine": results.options.get("engine"),
+        "trials": len(trials),
+        "stopped early": states.count("stopped"),
+        "failed": states.count("failed"),
+        f"best {results.metric}": None if best is None else best.value,
+        **({} if best is None else {f"config/{key}": value for key, value in best.config.items()}),
+        "data_fraction": results.options.get("data_fraction"),
+        "seconds": round(results.seconds, 1),
+        "stall_percent": round(100 * sum(trial.stall_seconds for trial in trials) / running, 2) if running else 0.0,
+        "ended": results.stopped,
+    }
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)

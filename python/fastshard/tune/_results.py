@@ -1,0 +1,233 @@
+"""What a search found, read from its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import _log
+
+__all__ = ["Report", "Results", "TrialResult"]
+
+UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a trial reported after an epoch.
+
+    ``seconds``: since the trial began, pauses left out; ``time``: of the clock, since 1970. ``fraction``: the part of
+    the training data of that epoch.
+    """
+
+    epoch: int
+    seconds: float
+    fraction: float
+    metrics: dict[str, float | None]
+    config: dict[str, Any]
+    time: float
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial: ``state`` is ``"finished"``, ``"stopped"`` (by the engine), ``"failed"`` or ``"unfinished"``.
+
+    - ``value``: the best value of the metric that it reported, or None; ``config``: the configuration of that moment.
+    - ``reports``: all of them, in order. ``epochs``: how many epochs its model has been trained.
+    - ``seconds``: how long it ran, after its process was there. ``startup_seconds``: of the first epoch, what was
+      outside of passes over loaders; ``stall_seconds``: waiting for batches; ``train_seconds``: the rest.
+    - ``samples_per_second``: while it loaded. ``first_batch_ms``: from asking its first loader to having a batch.
+    - ``copied_from``: numbers of the trials whose checkpoints it took over.
+    """
+
+    number: int
+    state: str
+    error: str | None
+    config: dict[str, Any]
+    value: float | None
+    reports: list[Report]
+    seconds: float
+    stall_seconds: float
+    startup_seconds: float
+    samples: int
+    samples_per_second: float
+    first_batch_ms: float | None
+    copied_from: list[int]
+    fatal: bool = field(default=False, repr=False)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs its model has been trained."""
+        return self.reports[-1].epoch if self.reports else 0
+
+    @property
+    def data_fraction(self) -> float | None:
+        """The largest part of the training data that an epoch saw."""
+        return max((report.fraction for report in self.reports), default=None)
+
+    @property
+    def stall_percent(self) -> float:
+        """The share of its time that it waited for batches."""
+        return 100 * self.stall_seconds / self.seconds if self.seconds else 0.0
+
+    @property
+    def train_seconds(self) -> float:
+        """What is neither waiting for batches nor the time before the first one."""
+        return max(0.0, self.seconds - self.stall_seconds - self.startup_seconds)
+
+
+class Results:
+    """The results of a search, from its folder; while it runs, what there is.
+
+    ``method``, ``metric``, ``mode``, ``options``: of the search. ``trials``: all of them, by number. ``best``: the one
+    with the best value, or None. ``stopped``: why it ended: ``"all trials done"``, ``"target reached"``,
+    ``"time limit"`` or ``"interrupted"``; None if it runs or was killed. ``seconds``: how long it took.
+
+    Raises FileNotFoundError if the folder holds no search, and ValueError if its files are damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        file = self.path / _log.SEARCH
+        if not file.exists():
+            raise FileNotFoundError(f"{self.path}: no results of a search, {_log.SEARCH} isn't there")
+        self.options: dict[str, Any] = _log.read_json(file)
+        missing = [name for name in ("method", "metric", "mode") if not isinstance(self.options.get(name), str)]
+        if missing:
+            raise ValueError(f"{file}: has no {missing[0]!r}")
+        self.method: str = self.options["method"]
+        self.metric: str = self.options["metric"]
+        self.mode: str = self.options["mode"]
+        self.stopped: str | None = self.options.get("stopped")
+        found = (_trial(number, path, self) for number, path in _log.trial_logs(self.path))
+        self.trials: list[TrialResult] = [trial for trial in found if trial is not None]
+        self.seconds: float = self.options.get("seconds") or sum(trial.seconds for trial in self.trials)
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The trial with the best value; the first one of equals."""
+        valued = [trial for trial in self.trials if trial.value is not None]
+        sign = 1 if self.mode == "max" else -1
+        return max(valued, key=lambda trial: sign * (trial.value or 0), default=None)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row for each trial, with plain values: for ``pandas.DataFrame(results.rows())``."""
+        for trial in self.trials:
+            yield {
+                "trial": trial.number,
+                "state": trial.state,
+                **{f"config/{name}": value for name, value in trial.config.items()},
+                self.metric: trial.value,
+                "epochs": trial.epochs,
+                "data_fraction": trial.data_fraction,
+                "seconds": round(trial.seconds, 3),
+                "samples_per_second": round(trial.samples_per_second, 1),
+                "stall_percent": round(trial.stall_percent, 2),
+                "first_batch_ms": None if trial.first_batch_ms is None else round(trial.first_batch_ms, 1),
+                "copied_from": " ".join(map(str, trial.copied_from)),
+                "error": trial.error,
+            }
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __repr__(self) -> str:
+        best = self.best
+        found = "none finished" if best is None else f"best {self.metric}={best.value:g} with {best.config}"
+        return f"<fastshard.tune.Results {self.method}, {len(self):,} trials, {self.stopped or 'running'}, {found}>"
+
+
+def _trial(number: int, path: Path, results: Results) -> TrialResult | None:
+    runs = _runs(path)
+    if not runs:
+        return None
+    reports = [report for run in runs for report in run.reports]
+    sign = 1 if results.mode == "max" else -1
+    valued = [(value, report) for report in reports if (value := report.metrics.get(results.metric)) is not None]
+    value, best = max(valued, key=lambda pair: sign * pair[0], default=(None, None))
+    last = runs[-1]
+    loading = sum(run.loader.get("seconds", 0.0) for run in runs)
+    samples = sum(run.loader.get("samples", 0) for run in runs)
+    return TrialResult(
+        number=number,
+        state=_state(last, results),
+        error=last.end.get("error"),
+        config=best.config if best is not None else last.config,
+        value=value,
+        reports=reports,
+        seconds=sum(run.seconds for run in runs),
+        stall_seconds=sum(run.loader.get("wait_seconds", 0.0) for run in runs),
+        startup_seconds=sum(run.startup for run in runs),
+        samples=int(samples),
+        samples_per_second=samples / loading if loading else 0.0,
+        first_batch_ms=next((run.loader["first_batch_ms"] for run in runs if run.loader.get("samples")), None),
+        copied_from=[run.origin for run in runs if run.origin not in (None, number)],
+        fatal=bool(last.end.get("fatal")),
+    )
+
+
+def _state(last: _Run, results: Results) -> str:
+    """How a trial ended; engines also stop those that have all their epochs."""
+    state: str = last.end.get("state", UNFINISHED)
+    epochs, whole = last.reports[-1].epoch if last.reports else 0, results.options.get("epochs")
+    return _log.FINISHED if state == _log.STOPPED and whole and epochs >= whole else state
+
+
+@dataclass
+class _Run:
+    """A trial from one start to its pause or end."""
+
+    config: dict[str, Any]
+    origin: int | None
+    before: float  # seconds of the runs before it
+    reports: list[Report] = field(default_factory=list)
+    loader: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    startup: float = 0.0
+    end: dict[str, Any] = field(default_factory=dict)
+
+
+def _runs(path: Path) -> list[_Run]:
+    runs: list[_Run] = []
+    for event in _log.read_lines(path):
+        _add_event(runs, event, path)
+    return runs
+
+
+def _add_event(runs: list[_Run], event: dict[str, Any], path: Path) -> None:
+    try:
+        _add(runs, event)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {str(event)[:80]} is no event of a trial ({error!r})") from None
+
+
+def _add(runs: list[_Run], event: dict[str, Any]) -> None:
+    if event["event"] == "start":
+        before = sum(run.seconds for run in runs)
+        runs.append(_Run(dict(event["config"]), event.get("restored_from"), before))
+    elif event["event"] == "report":
+        _add_report(runs[-1], event)
+    elif event["event"] == "end":
+        if not runs:  # a trial that couldn't even begin
+            runs.append(_Run({}, None, 0.0))
+        runs[-1].end = event
+        runs[-1].seconds = event.get("seconds", runs[-1].seconds)
+
+
+def _add_report(run: _Run, event: dict[str, Any]) -> None:
+    run.seconds, run.loader = event["seconds"], event["loader"]
+    if not run.reports:
+        run.startup = max(0.0, run.seconds - run.loader["seconds"])
+    run.reports.append(
+        Report(
+            event["epoch"],
+            run.before + event["seconds"],
+            event["fraction"],
+            event["metrics"],
+            run.config,
+            event["time"],
+        )
+    )
