@@ -13,6 +13,7 @@ fs.tune.report(tuner.results(), "report/")
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from collections.abc import Callable
@@ -60,6 +61,7 @@ class TunerMixin:
     ) -> None:
         if not callable(data):
             raise TypeError(f"data={data!r}: expected a function from HyperParameters to (train, val)")
+        _check_tensorboard()
         super().__init__(*args, **options)
         self._data = data
         self._rules = _rules(self.oracle.objective, data_fraction)  # type: ignore[attr-defined]
@@ -170,6 +172,14 @@ class _Nobody:
 
     def report(self, trial: Trial, metrics: dict[str, Any], save: Saver | None) -> None:
         """Nothing to do."""
+
+
+def _check_tensorboard() -> None:
+    # Otherwise every trial fails, and Keras Tuner says so after three of them.
+    if keras.backend.backend() == "tensorflow" and importlib.util.find_spec("tensorboard") is None:
+        raise ImportError(
+            "Keras Tuner with TensorFlow needs the package tensorboard: pip install 'fastshard[keras-tuner]'"
+        )
 
 
 def _rules(objective: Any, data_fraction: float | FractionSchedule) -> Rules:
