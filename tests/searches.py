@@ -90,7 +90,7 @@ def ray_searches(data, out):
             train, space(data, sleep=0.1), max_trials=50, epochs=5, target=0.5, path=path, **common
         ),
         "time": lambda path: tune.random(
-            train, space(data, sleep=0.2), max_trials=500, epochs=500, time_limit=12, path=path, **common
+            train, space(data, sleep=0.2), max_trials=500, epochs=500, time_limit=15, path=path, **common
         ),
         "metric": lambda path: tune.random(
             train, space(data), max_trials=50, epochs=1, path=path, **common | {"metric": "f1"}
@@ -116,7 +116,8 @@ def main():
     import ray
 
     ray.init(num_cpus=2, include_dashboard=False, configure_logging=False, log_to_driver=False)
-    said = {}
+    threads = ray.remote(num_cpus=2)(lambda: fs.tune.trial_loader(data, 8)._spec["num_threads"])
+    said = {"threads of a task with two cores": ray.get(threads.remote())}
     for name, search in ray_searches(data, out).items():
         if names and name not in names:
             continue

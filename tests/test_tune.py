@@ -28,6 +28,18 @@ def digits(tmp_path_factory):
     return path
 
 
+def test_import_loads_no_engine():
+    engines = ["ray", "optuna", "keras", "plotly", "torch"]
+    code = f"import sys, fastshard as fs; fs.tune; print([name for name in {engines} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_every_name_has_a_docstring():
+    assert all(getattr(tune, name).__doc__ for name in tune.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'grid'"):
+        _ = tune.grid
+
+
 # The space.
 
 

@@ -67,6 +67,10 @@ def test_trials_have_the_threads_that_ray_gives_them(search):
     assert {report.metrics["threads"] for trial in search("random").trials for report in trial.reports} == {1.0}
 
 
+def test_tasks_of_ones_own_have_the_threads_that_ray_gives_them(found):
+    assert found[1]["threads of a task with two cores"] == 2
+
+
 def test_every_trial_has_the_same_order(search):
     firsts = {(r.epoch, r.metrics["first"]) for trial in search("random").trials for r in trial.reports}
     assert len(firsts) == 2

@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -203,12 +204,17 @@ class _Worker:
     def end(self) -> None:
         """Ends it: kindly, and then not."""
         self.connection.close()
-        self._process.terminate()
+        self._signal(signal.SIGTERM)
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._signal(signal.SIGKILL)
             self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To it and to the processes that training started, which are a group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
 
 def _environment(search: Search) -> dict[str, str]:

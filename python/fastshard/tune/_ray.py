@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import random
@@ -81,7 +80,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 class _Driver:
-    """What stoppers, callbacks and schedulers of a search share. Ray copies them, so they find it by the folder."""
+    """What the stopper, the callback and the scheduler of a search share; Ray copies and pickles those."""
 
     def __init__(self, search: Search, watching: Monitor) -> None:
         self.search, self.watching = search, watching
@@ -89,39 +88,39 @@ class _Driver:
         self.configurations = search.method.population
 
 
-_drivers: dict[str, _Driver] = {}
+_running: list[_Driver] = []
+
+
+def _driver() -> _Driver:
+    return _running[0]
 
 
 @contextmanager
 def _driving(search: Search, watching: Monitor) -> Iterator[_Driver]:
-    driver = _drivers[str(search.folder)] = _Driver(search, watching)
+    if _running:
+        raise RuntimeError("Ray Tune runs one search at a time in a process, and one is running")
+    _running.append(_Driver(search, watching))
     try:
-        yield driver
+        yield _running[0]
     finally:
-        del _drivers[str(search.folder)]
+        _running.clear()
 
 
 class _Stopper(tune.Stopper):
     """Ends the search at its target, or where somebody else gave a reason."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = str(folder)
-
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
-        driver = _drivers[self._folder]
+        driver = _driver()
         if driver.search.options.reaches_target(result.get(driver.search.options.metric)):
             driver.reason = driver.reason or "target reached"
         return False
 
     def stop_all(self) -> bool:
-        return _drivers[self._folder].reason is not None
+        return _driver().reason is not None
 
 
 class _Callback(tune.Callback):
     """Writes down how trials ended that couldn't say so themselves."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         self._ended(trial, _log.STOPPED)
@@ -132,11 +131,10 @@ class _Callback(tune.Callback):
         self._ended(trial, _log.FAILED, said)
 
     def _ended(self, trial: Any, state: str, error: str | None = None) -> None:
-        driver = _drivers[str(self._folder)]
-        number = _number(str(trial))
-        _log.TrialLog(self._folder, number).end(state, error)
+        driver, number = _driver(), _number(str(trial))
+        _log.TrialLog(driver.search.folder, number).end(state, error)
         driver.watching.ended(number)
-        result = next((found for found in Results(self._folder).trials if found.number == number), None)
+        result = next((found for found in Results(driver.search.folder).trials if found.number == number), None)
         if result is not None and result.fatal:
             driver.reason = "failed"
 
@@ -144,15 +142,13 @@ class _Callback(tune.Callback):
 class _Explore:
     """Keeps copied configurations inside the space, and counts them."""
 
-    def __init__(self, search: Search) -> None:
-        self._folder, self._space, self._most = str(search.folder), search.space, search.options.max_trials
-
     def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
-        driver = _drivers[self._folder]
+        driver = _driver()
         driver.configurations += 1
-        if driver.configurations > self._most:
+        if driver.configurations > driver.search.options.max_trials:
             driver.reason = driver.reason or "all trials done"
-        domains = {name: value for name, value in self._space.items() if isinstance(value, _space.Domain)}
+        space = driver.search.space
+        domains = {name: value for name, value in space.items() if isinstance(value, _space.Domain)}
         return config | {name: domain.nearest(config[name]) for name, domain in domains.items()}
 
 
@@ -181,8 +177,8 @@ def _tuner(search: Search) -> tune.Tuner:
         run_config=tune.RunConfig(
             name=_NAME,
             storage_path=str(storage),
-            stop=_Stopper(search.folder),
-            callbacks=[_Callback(search.folder)],
+            stop=_Stopper(),
+            callbacks=[_Callback()],
             # Whoever is copied may be a round ahead before the copy begins.
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2 + search.method.perturbation_interval),
             verbose=0,
@@ -204,7 +200,7 @@ def _tune_config(search: Search) -> tune.TuneConfig:
         time_budget_s=options.time_limit,
         search_alg=_bayes(search) if method.name == "bayes" else _variants(options, method),
         scheduler=_SCHEDULERS[method.name](search),
-        trial_name_creator=functools.partial(_name, search.folder),
+        trial_name_creator=_name,
         # A trial begins in a process that is there, instead of importing everything anew.
         reuse_actors=True,
     )
@@ -261,7 +257,7 @@ def _pbt(search: Search) -> Any:
         hyperparam_mutations=mutations,
         quantile_fraction=method.exchange_ratio,
         resample_probability=method.resample_probability,
-        custom_explore_fn=_Explore(search),
+        custom_explore_fn=_Explore(),
         synch=True,  # rounds, so that the result doesn't depend on who is quick
     )
 
@@ -274,8 +270,8 @@ _SCHEDULERS: dict[str, Callable[[Search], Any]] = {
 }
 
 
-def _name(folder: Path, trial: Any) -> str:  # noqa: ARG001
-    return f"trial_{_log.TrialLog.next(folder):05}"
+def _name(trial: Any) -> str:  # noqa: ARG001
+    return f"trial_{_log.TrialLog.next(_driver().search.folder):05}"
 
 
 def _number(name: str) -> int:
