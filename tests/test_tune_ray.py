@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -152,18 +153,34 @@ def test_unknown_metric_ends_the_search(found, search):
     assert len(search("metric")) <= 2
 
 
-def test_a_killed_search_goes_on(digits, tmp_path):
+def reports(folder):
+    return sum(log.read_text().count('"report"') for log in folder.glob("trials/*.jsonl"))
+
+
+def test_ctrl_c_gives_what_there_is_and_a_killed_search_goes_on(digits, tmp_path):
     command = [sys.executable, str(SCRIPT), str(digits), str(tmp_path), "resume"]
-    with tempfile.TemporaryDirectory(prefix="ray") as short:
+    folder = tmp_path / "killed"
+
+    def start(until):
         process = subprocess.Popen(command, env=environment(tmp_path, short), stderr=subprocess.PIPE, text=True)
-        folder = tmp_path / "killed"
-        while sum(log.read_text().count('"report"') for log in folder.glob("trials/*.jsonl")) < 5:
+        while reports(folder) < until:
             assert process.poll() is None, process.communicate()
             time.sleep(0.1)
+        return process
+
+    with tempfile.TemporaryDirectory(prefix="ray") as short:
+        process = start(until=2)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+        assert tune.Results(folder).stopped == "interrupted"
+        assert tune.Results(folder).best is not None
+        process = start(until=6)
         time.sleep(2.5)  # what Ray notes every two seconds
         process.kill()
         process.communicate()
         before = tune.Results(folder)
+        assert before.stopped is None
         done = subprocess.run(command, env=environment(tmp_path, short), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     results = tune.Results(folder)
