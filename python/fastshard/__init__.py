@@ -36,7 +36,7 @@ from ._augment import (
     RandomSolarize,
     TrivialAugmentWide,
 )
-from ._augment_geometry import RandomAffine, RandomPerspective, RandomRotation
+from ._augment_geometry import Mosaic, RandomAffine, RandomPerspective, RandomRotation
 from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
 from ._boxes import ConvertBoundingBoxFormat, SanitizeBoundingBoxes, unmap_boxes
 from ._cache import Cache, CacheEntry
@@ -117,6 +117,7 @@ __all__ = [
     "LogMel",
     "MixUp",
     "Mono",
+    "Mosaic",
     "Normalize",
     "PackReport",
     "Pad",

@@ -1,4 +1,4 @@
-"""Random rotations, affine maps and perspectives. Names, argument names and defaults follow torchvision v2.
+"""Random rotations, affine maps, perspectives and mosaics. Names, argument names and defaults follow torchvision v2.
 
 Consecutive ones, with the crops and flips between them, are multiplied into one map and resampled once: faster, and
 sharper than one after the other. That needs the same ``interpolation``, ``fill`` and ``padding_mode`` throughout, and
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from . import _check
-from ._transforms import Transform, _fill
+from ._transforms import Size, Transform, _fill, _interpolation
 
-__all__ = ["RandomAffine", "RandomPerspective", "RandomRotation"]
+__all__ = ["Mosaic", "RandomAffine", "RandomPerspective", "RandomRotation"]
 
 _INTERPOLATIONS = ("nearest", "bilinear")
 _PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
@@ -176,3 +176,36 @@ class RandomPerspective(Transform):
             "fill": self.fill,
             "padding_mode": self.padding_mode,
         }
+
+
+@dataclass(frozen=True)
+class Mosaic(Transform):
+    """Joins each image with three others of the dataset in one, with their boxes and instance masks.
+
+    All four are fitted to ``size`` (``(height, width)`` or one integer), and meet at a random place of a canvas twice
+    as wide and as high, the sample's own above and on the left; what reaches beyond the canvas is cut off, between
+    them is ``fill``. As YOLO is trained, ``RandomAffine`` and ``CenterCrop(size)`` follow. With probability 1 - ``p``
+    an image stays alone, in the middle of the canvas, where ``CenterCrop(size)`` gives what ``ResizePad(size)`` does.
+
+    The others are drawn anew for each sample and epoch from all rows that the loader runs over, with its weights if it
+    has some, and may be the same one twice. Boxes, and what runs along with them, come from all four, one image after
+    the other; a field that follows this one does as it does; every other field, such as a label, is the sample's own.
+    Only ``Decode`` and what moves pixels may stand before it, and is done to each of the four, with draws of its own.
+    Source: Bochkovskiy et al., "YOLOv4: Optimal Speed and Accuracy of Object Detection", 2020.
+    """
+
+    size: Size
+    p: float = 1.0
+    fill: int | Sequence[int] = 114
+    interpolation: str = "bilinear"
+    op: ClassVar[str] = "mosaic"
+
+    def __post_init__(self) -> None:
+        size = _check.pair("size", self.size)
+        if min(size) < 2:
+            raise ValueError(f"size={self.size!r}: expected sides of at least 2 pixels")
+        self._replace(size=size, p=_check.number("p", self.p, 0.0, 1.0), fill=_fill(self.fill))
+        _interpolation(self.interpolation)
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"size": self.size, "p": self.p, "fill": self.fill, "interpolation": self.interpolation}

@@ -531,7 +531,7 @@ fn transform(
         plan,
         bytes.into(),
         decode_options(plan),
-        key,
+        key.into(),
         move |height_width| {
             *found = height_width;
             grown.resize(

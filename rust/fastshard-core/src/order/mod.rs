@@ -39,6 +39,14 @@ impl View {
             .as_ref()
             .map_or_else(|| self.rows.len(), Weights::samples)
     }
+
+    /// The row of the dataset at a position before any shuffling; with weights, one that these draw.
+    #[must_use]
+    pub fn row(&self, position: u64, seed: u64, epoch: u64) -> u64 {
+        let weights = self.weights.as_ref();
+        let index = weights.map_or(position, |weights| weights.draw(position, seed, epoch));
+        self.rows.at(index)
+    }
 }
 
 /// How positions are mixed.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchField, Memory, Values};
 use super::image::ImagePlan;
+use super::mosaic::Piece;
 use super::plan::{Plan, PlannedField, Work};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
@@ -91,11 +92,19 @@ pub(super) enum Role {
     Along { boxes: usize, points: bool },
 }
 
-/// The boxes of a row as they come out.
-#[derive(Debug)]
+/// The boxes of a sample as they come out.
+#[derive(Debug, Default)]
 pub(super) struct Moved {
     values: Vec<f32>,
-    /// Which of the stored ones they are.
+    /// The rows that they come from: more than one for a mosaic.
+    parts: Vec<Part>,
+}
+
+/// The boxes of one row among those of a sample.
+#[derive(Debug)]
+pub(super) struct Part {
+    row: u64,
+    /// Which of the stored ones are left.
     kept: Vec<usize>,
     stored: usize,
     moves: Moves,
@@ -132,49 +141,63 @@ impl Boxes {
         }))
     }
 
-    /// The field from whose random numbers its image draws.
-    fn draws_as(&self, plan: &Plan) -> usize {
+    /// The rows whose boxes come together in a sample, and what is done to their images.
+    pub(super) fn pieces(&self, plan: &Plan, drawn: Drawn, epoch: u64) -> Vec<Piece> {
         let image = self.loaded.and_then(|at| plan.fields[at].image());
-        image.map_or(self.image, |image| image.draws_as)
+        let field = image.map_or(self.image, |image| image.draws_as);
+        plan.pieces(image, drawn, key(plan, &drawn, epoch, field))
     }
 
-    /// A row's boxes after what is done to its image.
-    pub(super) fn row(
+    /// A sample's boxes after what is done to its image.
+    fn sample(&self, plan: &Plan, field: usize, drawn: Drawn, epoch: u64) -> Result<Moved> {
+        let mut moved = Moved::default();
+        for piece in self.pieces(plan, drawn, epoch) {
+            let place = plan.dataset.locate(piece.row)?;
+            self.row(plan, &place, field, &piece, &mut moved)
+                .map_err(|error| plan.dataset.blame(piece.row, &place, error))?;
+        }
+        Ok(moved)
+    }
+
+    /// Adds a row's boxes.
+    fn row(
         &self,
         plan: &Plan,
         place: &Place<'_>,
         field: usize,
-        key: Key,
-    ) -> Result<Moved> {
+        piece: &Piece,
+        moved: &mut Moved,
+    ) -> Result<()> {
         let stored: Vec<[f32; 4]> =
             bytemuck::pod_collect_to_vec(place.block.column(field).piece(place.row..place.row + 1));
         let image = self.loaded.and_then(|at| plan.fields[at].image());
         let size =
             ImagePlan::source_size(image, &plan.dataset.fields()[self.image], place, self.image)?;
-        let steps = image.map_or(Ok(Vec::new()), |image| image.moves(size, key))?;
+        let steps = image.map_or(Ok(Vec::new()), |image| image.moves(size, &piece.job))?;
         let moves = Moves { size, steps };
         let wanted = self.spec.format.unwrap_or(self.stored);
         let still = moves.steps.is_empty();
-        let mut moved = Moved {
-            values: Vec::with_capacity(4 * stored.len()),
+        let mut part = Part {
+            row: piece.row,
             kept: Vec::with_capacity(stored.len()),
             stored: stored.len(),
             moves,
         };
         for (at, one) in stored.into_iter().enumerate() {
-            let tracked = moved.moves.box_of(one, self.stored);
+            let tracked = part.moves.box_of(one, self.stored);
             if !self.keeps(&tracked, still) {
                 continue;
             }
-            moved.kept.push(at);
+            part.kept.push(at);
             let out = if still && wanted == self.stored {
                 one
             } else {
-                numbers(tracked.corners, wanted, moved.moves.end())
+                numbers(tracked.corners, wanted, part.moves.end())
             };
             moved.values.extend(out);
         }
-        Ok(moved)
+        moved.parts.push(part);
+        Ok(())
     }
 
     /// Whether a box is still one. What was stored without an area stays, unless something was done to it.
@@ -235,9 +258,27 @@ impl Moved {
         bytemuck::cast_slice(&self.values)
     }
 
-    /// What a list says of the boxes that are left.
+    /// What lists say of the boxes that are left: `list` gives those of a row.
     /// `points`: of so many numbers each, which move.
     pub(super) fn along<'a>(
+        &self,
+        list: impl Fn(u64) -> Result<&'a [u8]>,
+        item_bytes: usize,
+        points: Option<usize>,
+    ) -> Result<Cow<'a, [u8]>> {
+        if let [part] = &self.parts[..] {
+            return part.along(list(part.row)?, item_bytes, points);
+        }
+        let mut all = Vec::new();
+        for part in &self.parts {
+            all.extend_from_slice(&part.along(list(part.row)?, item_bytes, points)?);
+        }
+        Ok(all.into())
+    }
+}
+
+impl Part {
+    fn along<'a>(
         &self,
         list: &'a [u8],
         item_bytes: usize,
@@ -287,7 +328,8 @@ pub(super) fn matrices(
         let place = plan.dataset.locate(drawn.row)?;
         let stored = &plan.dataset.fields()[field.index];
         let size = ImagePlan::source_size(Some(image), stored, &place, field.index)?;
-        let moves = image.moves(size, key(plan, drawn, epoch, image.draws_as))?;
+        let job = key(plan, drawn, epoch, image.draws_as).into();
+        let moves = image.moves(size, &job)?;
         let back = way_back(&moves).unwrap_or(Matrix([[f64::NAN; 3]; 3]));
         matrices.extend(back.0.into_iter().flatten().map(|value| value as f32));
         sizes.extend([i64::from(size.1), i64::from(size.0)]);
@@ -340,16 +382,8 @@ pub(super) fn of_rows(plan: &Plan, rows: &[Drawn], epoch: u64) -> Result<Vec<Opt
         let Some(Role::Boxes(boxes)) = &sequence.role else {
             return Ok(None);
         };
-        let rows = rows.iter().map(|drawn| {
-            let place = plan.dataset.locate(drawn.row)?;
-            let row = boxes.row(
-                plan,
-                &place,
-                field.index,
-                key(plan, drawn, epoch, boxes.draws_as(plan)),
-            );
-            row.map_err(|error| plan.dataset.blame(drawn.row, &place, error))
-        });
+        let rows = rows.iter();
+        let rows = rows.map(|drawn| boxes.sample(plan, field.index, *drawn, epoch));
         rows.collect::<Result<Vec<_>>>().map(Some)
     };
     (0..plan.fields.len()).map(of_field).collect()

@@ -1,21 +1,20 @@
-//! One image field: from stored bytes (or raw pixels) to its place in the batch.
-
-use std::time::Instant;
+//! One image field: what is done to its images, decided and checked before the first batch.
 
 use super::arrange::{Arranged, before_values, check_erasing, only_erases};
 use super::boxes::Moves;
-use super::open::{Opener, upright_size};
-use super::render::Renderer;
-use super::stats::Times;
+use super::mosaic::check_mosaic;
+use super::open::upright_size;
 use crate::cache::Entry;
-use crate::codec::{Decoder, Encoded, Header, MAX_PIXELS};
+use crate::codec::{Header, MAX_PIXELS};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::format::Column;
-use crate::pixels::{Depth, PixelFormat, Rect, Scratch};
+use crate::pixels::{Depth, PixelFormat};
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};
-use crate::transform::{DecodeOptions, Finish, Layout, Mask, Move, Operation, Recipe, Source};
+use crate::transform::{
+    DecodeOptions, Finish, Layout, Mask, Mosaic, Move, Operation, Recipe, Tile,
+};
 
 /// For what draws nothing.
 const NOBODY: Key = Key {
@@ -25,12 +24,35 @@ const NOBODY: Key = Key {
     field: 0,
 };
 
-/// Scratch beyond this is given back after the image that needed it.
-const KEEP_SCRATCH: usize = 16 << 20;
+/// Bits of a key's field that fields take: the number of a mosaic's image lies above them.
+const FIELD_BITS: u32 = 24;
+
+/// What is wanted of an image: whose random numbers are drawn for it, and which part of a mosaic it becomes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(super) key: Key,
+    /// Without: all of the list is done to it.
+    pub(super) tile: Option<Tile>,
+}
+
+impl From<Key> for Job {
+    fn from(key: Key) -> Self {
+        Self { key, tile: None }
+    }
+}
+
+impl Job {
+    /// For what comes before a mosaic: each of its images draws numbers of its own.
+    fn own_key(&self) -> Key {
+        let number = self.tile.map_or(0, Tile::number);
+        let field = self.key.field | u64::from(number) << FIELD_BITS;
+        Key { field, ..self.key }
+    }
+}
 
 /// Where pixels come from.
 #[derive(Clone, Copy, Debug)]
-enum Origin {
+pub(super) enum Origin {
     Encoded(DecodeOptions),
     Raw { width: u32, height: u32 },
 }
@@ -38,9 +60,9 @@ enum Origin {
 /// What is done to the images of one field.
 #[derive(Debug)]
 pub(crate) struct ImagePlan {
-    name: String,
-    index: usize,
-    origin: Origin,
+    pub(super) name: String,
+    pub(super) index: usize,
+    pub(super) origin: Origin,
     pub(super) format: PixelFormat,
     /// The operations of a sample's recipe, with their places in the user's list (which key the random draws).
     pub(super) steps: Vec<(usize, Operation)>,
@@ -49,8 +71,10 @@ pub(crate) struct ImagePlan {
     /// Whether one of these resizes.
     pub(super) prefix_resizes: bool,
     /// Where the pixels behind those are kept.
-    pub(super) kept: Option<Kept>,
+    pub(super) kept: Option<Entry>,
     pub(super) finish: Finish,
+    /// Leaves pixels as they are: for the cache, and the images of a mosaic.
+    pub(super) as_they_are: Finish,
     /// (height, width) of every output, where that is known beforehand.
     size: Option<[u32; 2]>,
     /// The field from whose random numbers it draws: its own, or one that it follows.
@@ -209,6 +233,7 @@ impl ImagePlan {
         check_order(operations)?;
         check_fill(operations, format)?;
         check_effects(operations, format)?;
+        check_mosaic(operations)?;
         let Arranged {
             steps,
             values,
@@ -222,6 +247,7 @@ impl ImagePlan {
             prefix,
             prefix_resizes: steps[..prefix].iter().any(|(_, step)| step.resizes()),
             kept: None,
+            as_they_are: Finish::new(&[], format, Layout::Nhwc)?,
             name: name.to_owned(),
             index,
             origin,
@@ -253,7 +279,7 @@ impl ImagePlan {
     }
 
     /// For an untouched image.
-    fn blank(&self, width: u32, height: u32) -> Recipe {
+    pub(super) fn blank(&self, width: u32, height: u32) -> Recipe {
         self.seen(Recipe::new(width, height))
     }
 
@@ -303,18 +329,35 @@ impl ImagePlan {
         Ok(self.finish.shape(size))
     }
 
-    fn max_pixels(&self) -> u64 {
+    pub(super) fn max_pixels(&self) -> u64 {
         match self.origin {
             Origin::Encoded(options) => options.max_pixels,
             Origin::Raw { .. } => MAX_PIXELS,
         }
     }
 
+    /// The mosaic in its list, and where it stands among the steps.
+    pub(super) fn mosaic(&self) -> Option<(usize, &Mosaic)> {
+        let mut steps = self.steps.iter().enumerate();
+        steps.find_map(|(at, (_, step))| match step {
+            Operation::Mosaic(mosaic) => Some((at, mosaic)),
+            _ => None,
+        })
+    }
+
+    /// What gives a job's pixels their values.
+    pub(super) fn finish_of(&self, job: &Job) -> &Finish {
+        match job.tile {
+            Some(_) => &self.as_they_are,
+            None => &self.finish,
+        }
+    }
+
     /// What becomes of an image of this size, and how many times smaller it may be decoded for that.
-    fn recipe(&self, width: u32, height: u32, key: Key) -> Result<(Recipe, u32)> {
+    pub(super) fn recipe(&self, width: u32, height: u32, job: &Job) -> Result<(Recipe, u32)> {
         let mut recipe = self.start(width, height)?;
         let begun = recipe.reduction();
-        self.go_on(&mut recipe, key)?;
+        self.go_on(&mut recipe, job)?;
         // Where the beginning resizes, it alone says how: so it gives the same pixels whatever follows.
         let reduction = if self.prefix_resizes {
             begun
@@ -352,9 +395,14 @@ impl ImagePlan {
     }
 
     /// Where geometry takes the places of an image of this width and height.
-    pub(super) fn moves(&self, (width, height): (u32, u32), key: Key) -> Result<Vec<Move>> {
+    pub(super) fn moves(&self, (width, height): (u32, u32), job: &Job) -> Result<Vec<Move>> {
         let mut recipe = self.seen(Recipe::tracked(width, height));
-        apply(&self.steps, &mut recipe, key)?;
+        apply(&self.steps[..self.prefix], &mut recipe, NOBODY)?;
+        self.go_on(&mut recipe, job)?;
+        if let (Some((at, mosaic)), Some(tile)) = (self.mosaic(), job.tile) {
+            tile.place(mosaic, recipe.canvas());
+            apply(&self.steps[at + 1..], &mut recipe, job.key)?;
+        }
         Ok(recipe.moves().collect())
     }
 
@@ -366,7 +414,7 @@ impl ImagePlan {
             && header.orientation > 1;
         let [height, width] = upright_size(header.height, header.width, header.orientation, turned);
         let size = (width, height);
-        let steps = self.moves(size, NOBODY)?;
+        let steps = self.moves(size, &NOBODY.into())?;
         Ok(Moves { size, steps })
     }
 
@@ -377,14 +425,30 @@ impl ImagePlan {
         Ok(recipe)
     }
 
-    /// Adds what follows the prefix.
-    fn go_on(&self, recipe: &mut Recipe, key: Key) -> Result<()> {
-        apply(&self.steps[self.prefix..], recipe, key)
+    /// Adds what follows the prefix; to an image of a mosaic, up to its place on the canvas.
+    pub(super) fn go_on(&self, recipe: &mut Recipe, job: &Job) -> Result<()> {
+        let (Some((at, mosaic)), Some(tile)) = (self.mosaic(), job.tile) else {
+            return apply(&self.steps[self.prefix..], recipe, job.key);
+        };
+        apply(&self.steps[self.prefix..at], recipe, job.own_key())?;
+        tile.cut(mosaic, recipe.canvas());
+        Ok(())
+    }
+
+    /// What becomes of the canvas of a mosaic.
+    pub(super) fn joined(&self, key: Key) -> Result<Recipe> {
+        let (at, [height, width]) = (self.mosaic())
+            .map_or((self.steps.len(), [1, 1]), |(at, mosaic)| {
+                (at + 1, mosaic.canvas())
+            });
+        let mut recipe = self.blank(width, height);
+        apply(&self.steps[at..], &mut recipe, key)?;
+        Ok(recipe)
     }
 
     /// Whether the pixels of a row need not be decoded.
     pub(super) fn is_kept(&self, row: u64) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.entry.holds(row))
+        self.kept.as_ref().is_some_and(|kept| kept.holds(row))
     }
 }
 
@@ -398,179 +462,4 @@ fn apply(steps: &[(usize, Operation)], recipe: &mut Recipe, key: Key) -> Result<
             })?;
     }
     Ok(())
-}
-
-/// Where the pixels behind a prefix are kept, and how they are written there: as they are.
-#[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) entry: Entry,
-    pub(super) as_they_are: Finish,
-}
-
-/// One thread's tools for one field.
-#[derive(Debug)]
-pub(crate) struct ImageWorker {
-    opener: Opener,
-    /// What goes into the cache.
-    kept: Scratch,
-    renderer: Renderer,
-    /// Since somebody last took them.
-    times: Times,
-}
-
-impl ImageWorker {
-    pub(crate) fn new(plan: &ImagePlan) -> Result<Self> {
-        Ok(Self {
-            opener: Opener::new(plan.max_pixels())?,
-            kept: Scratch::default(),
-            renderer: Renderer::default(),
-            times: Times::default(),
-        })
-    }
-
-    /// Where the time went since the last call.
-    pub(super) fn take_times(&mut self) -> Times {
-        std::mem::take(&mut self.times)
-    }
-
-    /// Produces one sample. `out` is asked for memory once the sample's (height, width) is known.
-    pub(crate) fn run<'a>(
-        &mut self,
-        plan: &ImagePlan,
-        place: &Place<'_>,
-        key: Key,
-        out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
-    ) -> Result<()> {
-        match (place.block.column(plan.index), plan.origin) {
-            (Column::Image { bytes, tiles, .. }, Origin::Encoded(options)) => {
-                let source = Encoded {
-                    bytes: bytes.value(place.row),
-                    tiles: tiles.value(place.row),
-                };
-                match &plan.kept {
-                    Some(kept) => {
-                        self.run_kept(plan, kept, source, options, place.number, key, out)
-                    }
-                    None => self.run_encoded(plan, source, options, key, out),
-                }
-            }
-            (Column::Fixed { values, row_bytes }, Origin::Raw { width, height }) => {
-                let started = Instant::now();
-                let (recipe, _) = plan.recipe(width, height, key)?;
-                let source = Source {
-                    pixels: &values[place.row * row_bytes..][..*row_bytes],
-                    area: Rect::of_size(width, height),
-                    format: plan.format,
-                    reduce: 1,
-                };
-                let result = (self.renderer).run(plan.format, &plan.finish, &recipe, source, out);
-                self.times.resample += started.elapsed();
-                result
-            }
-            _ => Err(Error::decode(format!(
-                "field {:?} is not stored as the manifest says",
-                plan.name
-            ))),
-        }
-    }
-
-    /// The decoder, for looking at headers.
-    pub(crate) fn decoder(&mut self) -> &mut Decoder {
-        self.opener.decoder()
-    }
-
-    /// Checks that a file is whole: by its structure, or pixel by pixel.
-    pub(crate) fn check(&mut self, bytes: &[u8], header: &Header, decode: bool) -> Result<()> {
-        self.opener.check(bytes, header, decode)?;
-        self.shrink();
-        Ok(())
-    }
-
-    /// The same from the bytes of a file.
-    pub(crate) fn run_encoded<'a>(
-        &mut self,
-        plan: &ImagePlan,
-        encoded: Encoded<'_>,
-        options: DecodeOptions,
-        key: Key,
-        out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
-    ) -> Result<()> {
-        let started = Instant::now();
-        let image = self.opener.look(encoded.bytes, &options)?;
-        let (recipe, reduction) = plan.recipe(image.width, image.height, key)?;
-        let source =
-            (self.opener).open(encoded, &image, &options, plan.format, &recipe, reduction)?;
-        let decoded = Instant::now();
-        let result = (self.renderer).run(plan.format, &plan.finish, &recipe, source, out);
-        self.times.decode += decoded - started;
-        self.times.resample += decoded.elapsed();
-        self.shrink();
-        result
-    }
-
-    /// The same by way of the cache.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "those of `run_encoded`, and where the pixels are kept"
-    )]
-    fn run_kept<'a>(
-        &mut self,
-        plan: &ImagePlan,
-        kept: &Kept,
-        encoded: Encoded<'_>,
-        options: DecodeOptions,
-        row: u64,
-        key: Key,
-        out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
-    ) -> Result<()> {
-        let Self {
-            opener,
-            kept: made,
-            renderer,
-            times,
-        } = self;
-        let mut started = Instant::now();
-        let (pixels, [height, width]) = if let Some(found) = kept.entry.read(row) {
-            (found.pixels, found.size)
-        } else {
-            let image = opener.look(encoded.bytes, &options)?;
-            let recipe = plan.start(image.width, image.height)?;
-            let source = opener.open(
-                encoded,
-                &image,
-                &options,
-                plan.format,
-                &recipe,
-                recipe.reduction(),
-            )?;
-            let decoded = Instant::now();
-            times.decode += decoded - started;
-            started = decoded;
-            let (width, height) = recipe.size();
-            let pixels = made.bytes(Rect::of_size(width, height).area() * plan.format.bytes());
-            renderer.run(plan.format, &kept.as_they_are, &recipe, source, |_| {
-                Ok(&mut *pixels)
-            })?;
-            kept.entry.write(row, [height, width], pixels);
-            (&*pixels, [height, width])
-        };
-        let mut recipe = plan.blank(width, height);
-        plan.go_on(&mut recipe, key)?;
-        let source = Source {
-            pixels,
-            area: Rect::of_size(width, height),
-            format: plan.format,
-            reduce: 1,
-        };
-        let result = renderer.run(plan.format, &plan.finish, &recipe, source, out);
-        times.resample += started.elapsed();
-        self.shrink();
-        result
-    }
-
-    fn shrink(&mut self) {
-        self.opener.shrink(KEEP_SCRATCH);
-        self.kept.shrink(KEEP_SCRATCH);
-        self.renderer.shrink(KEEP_SCRATCH);
-    }
 }

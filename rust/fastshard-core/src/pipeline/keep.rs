@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::image::{ImagePlan, Kept};
+use super::image::ImagePlan;
 use super::open::upright_size;
 use crate::cache::{Folder, Sizes, Wanted};
 use crate::codec::LIBJPEG_TURBO;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::Column;
 use crate::pixels::Depth;
 use crate::schema::Field;
-use crate::transform::{DecodeOptions, Finish, Layout, Operation};
+use crate::transform::{DecodeOptions, Operation};
 
 /// What "auto" lets an entry take of the disk's free space, and of the machine's memory.
 const DISK_SHARE: f64 = 0.5;
@@ -144,8 +144,7 @@ fn open(
     let entry = folder.entry(&wanted, || sizes(dataset, field, plan, options))?;
     keeping.path = Some(entry.path().display().to_string());
     keeping.bytes = entry.bytes();
-    let as_they_are = Finish::new(&[], plan.format, Layout::Nhwc)?;
-    plan.kept = Some(Kept { entry, as_they_are });
+    plan.kept = Some(entry);
     Ok(())
 }
 

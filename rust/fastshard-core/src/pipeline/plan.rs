@@ -402,6 +402,14 @@ impl Loader {
                 "matrices: none of the loaded fields is an image that is transformed",
             ));
         }
+        let joins =
+            |field: &&PlannedField| field.image().is_some_and(|image| image.mosaic().is_some());
+        if let Some(field) = fields.iter().find(joins).filter(|_| spec.matrices) {
+            return Err(Error::option(format!(
+                "matrices: field {:?} has a Mosaic, whose pixels come from four images and not from one",
+                field.name
+            )));
+        }
         check_names(&fields)?;
         let keeping = keep_fields(&dataset, &spec, &mut fields)?;
         check_mixes(&dataset, &spec, &fields)?;
@@ -476,7 +484,7 @@ impl Loader {
             .fields
             .iter()
             .filter_map(|field| match &field.work {
-                Work::Image(image) => image.kept.as_ref().map(|kept| &kept.entry),
+                Work::Image(image) => image.kept.as_ref(),
                 _ => None,
             })
     }

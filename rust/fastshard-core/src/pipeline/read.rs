@@ -1,8 +1,9 @@
 //! One image of a dataset, for looking.
 
-use super::image::{ImagePlan, ImageWorker};
+use super::image::ImagePlan;
+use super::image_worker::ImageWorker;
 use crate::dataset::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::random::Key;
 use crate::schema::Dtype;
 use crate::transform::{Layout, Operation};
@@ -31,6 +32,11 @@ pub fn read_image(
     else {
         return Ok(None);
     };
+    if plan.mosaic().is_some() {
+        return Err(Error::option(
+            "Mosaic: only loaders have other images to join",
+        ));
+    }
     place
         .block
         .check(place.row)
@@ -49,7 +55,7 @@ pub fn read_image(
     let length_of = |shape: &[usize]| shape.iter().product::<usize>() * finish.dtype().size();
     let (grown, found) = (&mut words, &mut shape);
     worker
-        .run(&plan, &place, key, move |height_width| {
+        .run(&plan, &place, key.into(), move |height_width| {
             *found = finish.shape(height_width);
             let length = length_of(found);
             grown.resize(length.div_ceil(8), 0);

@@ -7,8 +7,8 @@ use arrow_buffer::Buffer;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchField, Memory, Values};
-use super::boxes::{BoxSpec, Moved, Role};
-use super::plan::{MAX_BATCH_BYTES, Output, PlannedField, Rows};
+use super::boxes::{BoxSpec, Boxes, Moved, Role};
+use super::plan::{MAX_BATCH_BYTES, Output, Plan, PlannedField, Rows};
 use super::worker::not_as_planned;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -197,7 +197,7 @@ impl Sequence {
             };
             let stored = column.piece(place.row..place.row + 1);
             let list = moved.map_or(Ok(Cow::Borrowed(stored)), |moved| {
-                self.moved(&moved[at], stored)
+                self.moved(dataset, field.index, &moved[at])
             });
             lists.push(list.map_err(|error| dataset.blame(drawn.row, &place, error))?);
         }
@@ -225,15 +225,63 @@ impl Sequence {
     }
 
     /// What is left of a list with the boxes of its row.
-    fn moved<'a>(&self, moved: &'a Moved, stored: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+    fn moved<'a>(
+        &self,
+        dataset: &'a Dataset,
+        field: usize,
+        moved: &'a Moved,
+    ) -> Result<Cow<'a, [u8]>> {
+        let Some(Role::Along { points, .. }) = &self.role else {
+            return Ok(moved.boxes().into());
+        };
+        let per_point = self.shape.last().copied().unwrap_or(1);
+        let stored = |row| {
+            let place = dataset.locate(row)?;
+            Ok(place.block.column(field).piece(place.row..place.row + 1))
+        };
+        moved.along(stored, self.item_bytes, points.then_some(per_point))
+    }
+
+    /// Elements of the rows that come together in a sample, as they are stored.
+    pub(super) fn stored_elements(
+        &self,
+        plan: &Plan,
+        field: usize,
+        drawn: Drawn,
+        epoch: u64,
+    ) -> Result<usize> {
+        let length = |row| {
+            let place = plan.dataset.locate(row)?;
+            Ok(place.block.column(field).length(place.row))
+        };
+        let pieces = self.boxes_of(plan).filter(|_| self.has_limit());
+        let Some(boxes) = pieces else {
+            return length(drawn.row);
+        };
+        let pieces = boxes.pieces(plan, drawn, epoch);
+        pieces.iter().map(|piece| length(piece.row)).sum()
+    }
+
+    /// The boxes that it holds, or runs along with.
+    fn boxes_of<'a>(&'a self, plan: &'a Plan) -> Option<&'a Boxes> {
         match &self.role {
-            Some(Role::Boxes(_)) => Ok(moved.boxes().into()),
-            Some(Role::Along { points, .. }) => {
-                let per_point = self.shape.last().copied().unwrap_or(1);
-                moved.along(stored, self.item_bytes, points.then_some(per_point))
+            Some(Role::Boxes(boxes)) => Some(boxes),
+            Some(Role::Along { boxes, .. }) => {
+                let (_, sequence) = plan.fields[*boxes].sequence()?;
+                match &sequence.role {
+                    Some(Role::Boxes(boxes)) => Some(boxes),
+                    _ => None,
+                }
             }
-            None => Ok(stored.into()),
+            None => None,
         }
+    }
+
+    fn has_limit(&self) -> bool {
+        self.spec
+            .pad
+            .as_ref()
+            .is_some_and(|pad| pad.length.is_some())
     }
 
     fn cut<'a>(&self, list: &'a [u8]) -> &'a [u8] {

@@ -8,7 +8,8 @@ use super::audio::{AudioPlan, AudioWorker};
 use super::batch::OpenBatch;
 use super::follow;
 use super::gather::Gather;
-use super::image::ImageWorker;
+use super::image_worker::ImageWorker;
+use super::mosaic::Piece;
 use super::plan::{Plan, PlannedField, Work};
 use super::stats::Times;
 use crate::dataset::Place;
@@ -159,8 +160,9 @@ impl<'a> Worker<'a> {
         }
         for (index, field) in plan.fields.iter().enumerate() {
             if let Work::Sequence(sequence) = &field.work {
-                let length = place.block.column(field.index).length(place.row);
-                (sequence.check(length)).map_err(|error| dataset.blame(row, &place, error))?;
+                let length = sequence.stored_elements(plan, field.index, drawn, self.epoch);
+                (length.and_then(|length| sequence.check(length)))
+                    .map_err(|error| dataset.blame(row, &place, error))?;
             }
             if let Work::Audio(audio) = &field.work
                 && let Some(sequence) = audio.sequence()
@@ -248,12 +250,26 @@ impl<'a> Worker<'a> {
                     field: image.draws_as as u64,
                     ..key
                 };
-                if image.draws_as != field.index {
-                    follow::check_sizes(self.plan, field.index, image, place)?;
+                let (plan, check) = (self.plan, self.check);
+                let fits = |place: &Place<'_>| {
+                    if image.draws_as == field.index {
+                        return Ok(());
+                    }
+                    follow::check_sizes(plan, field.index, image, place)
+                };
+                let out = |found| expect_size(image.size(), found).map(|()| out);
+                let pieces = plan.pieces(Some(image), drawn, key);
+                if let [_] = pieces[..] {
+                    fits(place)?;
+                    return worker.run(image, place, key.into(), out);
                 }
-                worker.run(image, place, key, |found| {
-                    expect_size(image.size(), found).map(|()| out)
-                })
+                let blame = |row, place: &Place<'_>, error| plan.dataset.blame(row, place, error);
+                let find = |piece: &Piece| {
+                    let place = plan.piece(piece, image, check)?;
+                    fits(&place).map_err(|error| blame(piece.row, &place, error))?;
+                    Ok(place)
+                };
+                worker.join(image, &pieces, find, blame, out)
             }
             (Work::Label(shares), Column::Fixed { values, row_bytes }) => {
                 let stored = &values[place.row * row_bytes..][..*row_bytes];

@@ -48,6 +48,13 @@ pub(super) fn center_crop(canvas: &mut Canvas, width: u32, height: u32) {
     );
 }
 
+/// Width and height of an image that is made to fit into (height, width).
+pub(super) fn fitted(image: (u32, u32), [height, width]: [u32; 2]) -> (u32, u32) {
+    let scale = (f64::from(width) / f64::from(image.0)).min(f64::from(height) / f64::from(image.1));
+    let fit = |side: u32, most: u32| ((f64::from(side) * scale).round() as u32).clamp(1, most);
+    (fit(image.0, width), fit(image.1, height))
+}
+
 pub(super) fn letterbox(
     canvas: &mut Canvas,
     width: u32,
@@ -55,11 +62,7 @@ pub(super) fn letterbox(
     fill: &[u16],
     filter: Filter,
 ) {
-    let (image_width, image_height) = canvas.size();
-    let scale = (f64::from(width) / f64::from(image_width))
-        .min(f64::from(height) / f64::from(image_height));
-    let fit = |side: u32, most: u32| ((f64::from(side) * scale).round() as u32).clamp(1, most);
-    let (w, h) = (fit(image_width, width), fit(image_height, height));
+    let (w, h) = fitted(canvas.size(), [height, width]);
     canvas.resize(w, h, filter);
     let (left, top) = ((width - w) / 2, (height - h) / 2);
     canvas.pad([left, top, width - w - left, height - h - top], fill);

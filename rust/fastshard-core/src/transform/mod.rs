@@ -15,6 +15,7 @@ mod finish;
 mod geometry;
 mod linear;
 mod matrix;
+mod mosaic;
 mod moves;
 mod nested;
 mod operation;
@@ -33,12 +34,13 @@ pub use erasing::{RandomErasing, Value};
 pub use finish::{Finish, Layout};
 pub use geometry::{Canvas, Mask, Stage, View};
 pub use matrix::{Affine, Matrix};
+pub use mosaic::{Mosaic, Tile};
 pub use moves::{Corners, Move, Tracked, area, way_back};
 pub use nested::{RandomApply, RandomChoice};
 pub use operation::{DecodeOptions, Follow, Mode, Operation};
 pub use random_warp::{RandomAffine, RandomPerspective, RandomRotation};
 pub use recipe::Recipe;
-pub use resample::{Resampler, Source};
+pub use resample::{Resampler, Source, fill};
 pub use warp::{Padding, Sampling, Warp};
 
 /// How pixels between pixels are found.

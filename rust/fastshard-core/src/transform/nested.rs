@@ -40,6 +40,9 @@ fn check_list(name: &str, transforms: &[Operation]) -> Result<()> {
             } => *num_output_channels == 3,
             _ => true,
         };
+        check(!matches!(transform, Operation::Mosaic(_)), || {
+            format!("{name}: Mosaic can't be in it; it has a probability p of its own")
+        })?;
         check(fits, || {
             format!(
                 "{name}: transform {at} in it is Decode, ToDtype, Normalize or Grayscale(1), which change the type of \

@@ -7,6 +7,7 @@ use super::boxes::{center_crop, letterbox, random_box, shorter_side};
 use super::color::{ColorJitter, GaussianBlur, check_effect};
 use super::effect::Effect;
 use super::erasing::RandomErasing;
+use super::mosaic::Mosaic;
 use super::nested::{RandomApply, RandomChoice};
 use super::random_warp::{RandomAffine, RandomPerspective, RandomRotation};
 use super::recipe::Recipe;
@@ -112,6 +113,8 @@ pub enum Operation {
     AutoAugment(AutoAugment),
     RandomApply(RandomApply),
     RandomChoice(RandomChoice),
+    /// With three other images of the dataset.
+    Mosaic(Mosaic),
     /// What another field's list does to its image, with the same random numbers.
     Follow(Follow),
     ToDtype {
@@ -280,6 +283,7 @@ impl Operation {
             Self::AutoAugment(augment) => augment.check(),
             Self::RandomApply(list) => list.check(),
             Self::RandomChoice(list) => list.check(),
+            Self::Mosaic(mosaic) => mosaic.check(),
             Self::Follow(follow) => check(false, || {
                 format!(
                     "Follow({:?}): only loaders have another field to follow",
@@ -362,13 +366,35 @@ impl Operation {
         )
     }
 
+    /// Whether it does nothing but move pixels.
+    #[must_use]
+    pub fn is_geometry(&self) -> bool {
+        let moves = |part: &Self| {
+            matches!(
+                part,
+                Self::RandomCrop { .. }
+                    | Self::RandomResizedCrop { .. }
+                    | Self::RandomHorizontalFlip { .. }
+                    | Self::RandomVerticalFlip { .. }
+                    | Self::RandomRotation(_)
+                    | Self::RandomAffine(_)
+                    | Self::RandomPerspective(_)
+            )
+        };
+        let fits = |part: &Self| part.is_fixed_geometry() || moves(part);
+        self.parts().into_iter().all(fits)
+    }
+
     /// Whether it, or anything in it, makes images smaller or larger by resampling.
     #[must_use]
     pub fn resizes(&self) -> bool {
         let resizes = |part: &&Self| {
             matches!(
                 part,
-                Self::Resize { .. } | Self::ResizePad { .. } | Self::RandomResizedCrop { .. }
+                Self::Resize { .. }
+                    | Self::ResizePad { .. }
+                    | Self::RandomResizedCrop { .. }
+                    | Self::Mosaic(_)
             )
         };
         self.parts().iter().any(resizes)
@@ -401,6 +427,7 @@ impl Operation {
     pub fn fill(&self) -> Option<&[u16]> {
         match self {
             Self::Pad { fill, .. } | Self::ResizePad { fill, .. } => Some(fill),
+            Self::Mosaic(mosaic) => Some(&mosaic.fill),
             Self::RandomRotation(rotation) => Some(&rotation.fill),
             Self::RandomAffine(affine) => Some(&affine.fill),
             Self::RandomPerspective(perspective) => Some(&perspective.fill),
@@ -429,6 +456,7 @@ impl Operation {
             } => input.map(|[height, width]| [height + top + bottom, width + left + right]),
             Self::RandomApply(list) => list.output_size(input),
             Self::RandomChoice(list) => list.output_size(input),
+            Self::Mosaic(mosaic) => Some(mosaic.canvas()),
             Self::RandomRotation(RandomRotation { expand: true, .. }) => None,
             _ => input,
         }
@@ -519,6 +547,8 @@ impl Operation {
                     recipe.canvas().flip_vertically();
                 }
             }
+            // Whoever joins images draws before, and comes here where this one stays alone.
+            Self::Mosaic(mosaic) => mosaic.alone(recipe.canvas()),
             Self::RandomRotation(rotation) => rotation.apply(recipe.canvas(), draws)?,
             Self::RandomAffine(affine) => affine.apply(recipe.canvas(), draws),
             Self::RandomPerspective(perspective) => perspective.apply(recipe, draws),

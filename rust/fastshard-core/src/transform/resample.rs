@@ -254,7 +254,8 @@ fn copy(stage: &Stage, shown: Rect, source: Source<'_>, out: &mut [u8], left: u3
     }
 }
 
-fn fill(out: &mut [u8], values: &[u16], format: PixelFormat) {
+/// Paints pixels: one value for all channels, or one each.
+pub fn fill(out: &mut [u8], values: &[u16], format: PixelFormat) {
     let value = |channel: usize| {
         values[if values.len() == 1 {
             0
