@@ -38,7 +38,7 @@ from ._augment import (
 )
 from ._augment_geometry import Mosaic, RandomAffine, RandomPerspective, RandomRotation
 from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
-from ._boxes import ConvertBoundingBoxFormat, SanitizeBoundingBoxes, unmap_boxes
+from ._boxes import ConvertBoundingBoxFormat, InstanceMasks, SanitizeBoundingBoxes, unmap_boxes
 from ._cache import Cache, CacheEntry
 from ._dataset import Dataset, Field, Problem, concat, from_arrays, mix, open
 from ._dicom import DicomFiles
@@ -112,6 +112,7 @@ __all__ = [
     "FormatError",
     "GaussianBlur",
     "Grayscale",
+    "InstanceMasks",
     "Lambda",
     "Loader",
     "LogMel",

@@ -11,7 +11,15 @@ from . import _check
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BoxStep", "ConvertBoundingBoxFormat", "SanitizeBoundingBoxes", "box_spec", "box_type", "unmap_boxes"]
+__all__ = [
+    "BoxStep",
+    "ConvertBoundingBoxFormat",
+    "InstanceMasks",
+    "SanitizeBoundingBoxes",
+    "box_spec",
+    "box_type",
+    "unmap_boxes",
+]
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
 
@@ -47,6 +55,31 @@ class SanitizeBoundingBoxes:
     def __post_init__(self) -> None:
         for name, most in (("min_size", 1e9), ("min_area", 1e9), ("min_visible", 1.0)):
             _check.number(name, getattr(self, name), 0.0, most)
+
+
+@dataclass(frozen=True)
+class InstanceMasks:
+    """Turns the segmentations of boxes, a text field as packing COCO or YOLO makes it, into masks of the batch's image.
+
+    Batches then have uint8 masks of 0 and 1 in the field's place: ``[boxes, height, width]`` one after the other with
+    ``<field>_offsets``, or ``[batch, boxes, height, width]`` with ``PadSequence``. They go where their image's
+    transforms take them; there is one for each of the ``boxes`` that is left, cut and filled up as these are unless
+    steps of their own say otherwise. Both fields and the image are loaded together.
+
+    The text of a sample is JSON: a list with, for each box, polygons ``[[x, y, x, y, ...], ...]``, a run-length
+    encoding ``{"size": [height, width], "counts": ...}``, compressed or not, or null, which gives an empty mask.
+    Polygons are in pixels, or with ``normalized`` in shares of width and height (by default as the boxes are). Without
+    geometric transforms masks are those of pycocotools, pixel by pixel.
+    """
+
+    boxes: str = "boxes"
+    normalized: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.boxes, str):
+            raise TypeError(f"boxes={self.boxes!r}: expected the name of a field")
+        if self.normalized is not None:
+            _check.boolean("normalized", self.normalized)
 
 
 BoxStep = ConvertBoundingBoxFormat | SanitizeBoundingBoxes

@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _check
-from ._boxes import BoxStep, box_spec
+from ._boxes import BoxStep, InstanceMasks, box_spec
 
 if TYPE_CHECKING:
     from ._dataset import Dataset, Field
 
-__all__ = ["Buckets", "ListStep", "PadSequence", "Truncate", "along_specs", "buckets_spec", "list_spec"]
+__all__ = [
+    "Buckets",
+    "ListStep",
+    "PadSequence",
+    "Truncate",
+    "along_specs",
+    "are_masks",
+    "buckets_spec",
+    "list_spec",
+    "mask_spec",
+]
 
 _SIDES = ("left", "right")
 
@@ -58,7 +68,7 @@ class PadSequence:
         _check.boolean("mask", self.mask)
 
 
-ListStep = Truncate | PadSequence | BoxStep
+ListStep = Truncate | PadSequence | BoxStep | InstanceMasks
 
 
 @dataclass(frozen=True)
@@ -122,11 +132,37 @@ def list_spec(field: Field, steps: Any) -> dict[str, Any]:
     return spec
 
 
+def are_masks(steps: Any) -> bool:
+    """Whether the steps make masks of a text field."""
+    listed = steps if isinstance(steps, (list, tuple)) else [steps]
+    return any(isinstance(step, InstanceMasks) for step in listed)
+
+
+def mask_spec(field: Field, steps: Any) -> dict[str, Any]:
+    """The same for a text field that becomes masks; nothing of cutting and filling up where no step says how."""
+    first, *listed = steps if isinstance(steps, (list, tuple)) else [steps]
+    if not isinstance(first, InstanceMasks) or field.type != "text":
+        raise ValueError(
+            f"transforms for {field.name!r}={steps!r}: InstanceMasks comes first, and only for a field of text"
+        )
+    masks = {"boxes": first.boxes, "normalized": first.normalized}
+    return {"masks": masks, **(list_spec(field, listed) if listed else {})}
+
+
 def along_specs(dataset: Dataset, specs: dict[str, Any]) -> dict[str, Any]:
     """The specs with those of boxes for all that runs along with them and has none: cut and filled up (0) alike."""
     for field in dataset.fields:
         boxes = specs.get(field.of) if field.type == "list" and field.of else None
         if boxes is not None and field.name not in specs:
-            pad = boxes["pad"] and {**boxes["pad"], "value": 0, "mask": False}
-            specs[field.name] = {"truncate": boxes["truncate"], "pad": pad}
+            specs[field.name] = _as_boxes(boxes)
+    for spec in specs.values():
+        if "masks" in spec and "pad" not in spec:
+            spec |= _as_boxes(specs.get(spec["masks"]["boxes"]))
     return specs
+
+
+def _as_boxes(boxes: dict[str, Any] | None) -> dict[str, Any]:
+    """Cut and filled up (0) as the boxes are."""
+    if boxes is None:
+        return {"truncate": None, "pad": None}
+    return {"truncate": boxes["truncate"], "pad": boxes["pad"] and {**boxes["pad"], "value": 0, "mask": False}}

@@ -15,7 +15,7 @@ from ._audio import AudioTransform, audio_spec
 from ._batch_transforms import BatchTransform, Lambda, batch_transform_lists
 from ._cache import Cache, native_cache
 from ._dataset import Dataset
-from ._lists import Buckets, ListStep, along_specs, buckets_spec, list_spec
+from ._lists import Buckets, ListStep, along_specs, are_masks, buckets_spec, list_spec, mask_spec
 from ._standardize import Standardize
 from ._transforms import Transform, transform_list
 
@@ -130,8 +130,8 @@ class Loader:
       within windows of 16 blocks (256 MiB), so that what is read lies together. Rows that are stored class by class
       stay with few classes a window: pack them in another order, or shuffle with True.
     - ``transforms``: per image field one transform or a list; random ones depend on (seed, epoch, sample) alone.
-      Float32 fields of tables take ``Standardize``, lists ``Truncate`` and ``PadSequence``, audio ``Mono``,
-      ``Resample``, ``RandomWindow``, ``LogMel`` and the others of audio.
+      Float32 fields of tables take ``Standardize``, lists ``Truncate`` and ``PadSequence``, segmentations
+      ``InstanceMasks``, audio ``Mono``, ``Resample``, ``RandomWindow``, ``LogMel`` and the others of audio.
     - ``batch_transforms``: for whole batches: ``MixUp`` and ``CutMix``, and after them Python functions wrapped in
       ``Lambda``. Random ones depend on (seed, epoch, place of the batch), and so on the batch size.
     - ``buckets``: batches of samples of like lengths in a field, by name or as ``Buckets``.
@@ -492,6 +492,9 @@ def _transforms(dataset: Dataset, transforms: TransformsOption) -> dict[str, Any
         only = steps[0] if isinstance(steps, (list, tuple)) and len(steps) == 1 else steps
         if isinstance(only, Standardize):
             standardized[name] = only._spec(dataset, dataset.field(name).name)
+            continue
+        if name in dataset._opened.fields and are_masks(steps):
+            lists[name] = mask_spec(dataset.field(name), steps)
             continue
         if name in dataset._opened.fields and dataset.field(name).is_list:
             lists[name] = list_spec(dataset.field(name), steps)

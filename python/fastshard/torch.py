@@ -232,16 +232,24 @@ def _array(number: int, values: Any) -> ArrayLike:
 
 
 def detection_targets(
-    batch: Mapping[str, Any], boxes: str = "boxes", labels: str = "labels", first_label: int = 1
+    batch: Mapping[str, Any],
+    boxes: str = "boxes",
+    labels: str = "labels",
+    first_label: int = 1,
+    masks: str = "segmentation",
 ) -> list[dict[str, torch.Tensor]]:
     """The boxes of a batch as torchvision's detectors take them: a dict of ``boxes`` and ``labels`` for each image.
 
     The batch is one of a ``ShardDataset`` whose lists aren't filled up, its boxes ``"xyxy"`` in pixels. Labels begin
-    at ``first_label``, since torchvision's 0 is the background. Nothing is copied but the labels.
+    at ``first_label``, since torchvision's 0 is the background. Where ``InstanceMasks`` makes ``masks``, these are
+    there too, uint8 ``[boxes, height, width]``, as Mask R-CNN takes them. Nothing is copied but the labels.
     """
     lengths = batch[_offsets(batch, boxes)].diff().tolist()
-    pairs = zip(batch[boxes].split(lengths), (batch[labels] + first_label).split(lengths), strict=True)
-    return [{"boxes": own, "labels": classes} for own, classes in pairs]
+    parts = {"boxes": batch[boxes], "labels": batch[labels] + first_label}
+    if isinstance(batch.get(masks), torch.Tensor):
+        parts["masks"] = batch[masks]
+    split = [values.split(lengths) for values in parts.values()]
+    return [dict(zip(parts, own, strict=True)) for own in zip(*split, strict=True)]
 
 
 def yolo_targets(batch: Mapping[str, Any], boxes: str = "boxes", labels: str = "labels") -> torch.Tensor:

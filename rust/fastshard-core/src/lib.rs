@@ -8,6 +8,7 @@ pub mod error;
 pub mod format;
 pub mod ingest;
 mod mapping;
+pub mod mask;
 pub mod order;
 pub mod pipeline;
 pub mod pixels;

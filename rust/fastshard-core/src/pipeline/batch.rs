@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow_buffer::Buffer;
 
 use super::batch_transform::{self, Filled};
-use super::boxes::{self, Role};
-use super::plan::{Plan, PlannedField, Work};
+use super::boxes;
+use super::field::{PlannedField, Work};
+use super::plan::Plan;
 use crate::error::{Error, Result};
 use crate::format::Column;
 use crate::mapping::Access;
@@ -341,11 +342,8 @@ fn build_sequences(
     let mut built = Vec::new();
     for (at, field) in plan.fields.iter().enumerate() {
         if let Some((field, sequence)) = field.sequence() {
-            let of = match &sequence.role {
-                Some(Role::Boxes(_)) => moved[at].as_deref(),
-                Some(Role::Along { boxes, .. }) => moved[*boxes].as_deref(),
-                None => None,
-            };
+            let role = sequence.role.as_ref();
+            let of = role.and_then(|role| moved[role.told_of().unwrap_or(at)].as_deref());
             built.extend(match field.work {
                 Work::Audio(_) => sequence.of_made(&field.name, &made.lists(at))?,
                 _ => sequence.build(&plan.dataset, field, rows, run, of)?,

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::field::PlannedField;
 use super::mix::{Rows, beta};
-use super::plan::PlannedField;
 use crate::error::{Error, Result};
 use crate::pixels::Scratch;
 use crate::random::{Draws, Key};

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchField, Memory, Values};
+use super::field::{PlannedField, Work};
 use super::image::ImagePlan;
+use super::masks::Masks;
 use super::mosaic::Piece;
-use super::plan::{Plan, PlannedField, Work};
+use super::plan::Plan;
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::order::Drawn;
@@ -90,6 +92,8 @@ pub(super) enum Role {
     Boxes(Boxes),
     /// It says something of each box of a loaded field; `points`: of their places.
     Along { boxes: usize, points: bool },
+    /// It says what each of them covers.
+    Masks(Masks),
 }
 
 /// The boxes of a sample as they come out.
@@ -97,17 +101,17 @@ pub(super) enum Role {
 pub(super) struct Moved {
     values: Vec<f32>,
     /// The rows that they come from: more than one for a mosaic.
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
 }
 
 /// The boxes of one row among those of a sample.
 #[derive(Debug)]
 pub(super) struct Part {
-    row: u64,
+    pub(super) row: u64,
     /// Which of the stored ones are left.
-    kept: Vec<usize>,
-    stored: usize,
-    moves: Moves,
+    pub(super) kept: Vec<usize>,
+    pub(super) stored: usize,
+    pub(super) moves: Moves,
 }
 
 impl Boxes {
@@ -252,7 +256,23 @@ fn sides((width, height): (u32, u32)) -> [f64; 2] {
     [f64::from(width), f64::from(height)]
 }
 
+impl Role {
+    /// The loaded field of boxes that it says something of.
+    pub(super) fn told_of(&self) -> Option<usize> {
+        match self {
+            Self::Boxes(_) => None,
+            Self::Along { boxes, .. } => Some(*boxes),
+            Self::Masks(masks) => Some(masks.boxes),
+        }
+    }
+}
+
 impl Moved {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.values.len() / 4
+    }
+
     /// They, as they lie in a batch.
     pub(super) fn boxes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.values)

@@ -1,7 +1,8 @@
 //! Images that go where another field's image goes: masks, and pairs of input and target.
 
 use super::image::ImagePlan;
-use super::plan::{Plan, Spec};
+use super::plan::Plan;
+use super::spec::Spec;
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::schema::Field;
@@ -24,16 +25,14 @@ pub(super) fn expanded(
     asked: &[Operation],
     spec: &Spec,
 ) -> Result<Option<Followed>> {
-    let Some(at) = asked
-        .iter()
-        .position(|one| matches!(one, Operation::Follow(_)))
-    else {
+    let mut places = asked.iter().enumerate();
+    let Some((at, follow)) = places.find_map(|(at, one)| match one {
+        Operation::Follow(follow) => Some((at, follow)),
+        _ => None,
+    }) else {
         return Ok(None);
     };
-    let (before, Operation::Follow(follow), after) = (&asked[..at], &asked[at], &asked[at + 1..])
-    else {
-        return Ok(None);
-    };
+    let (before, after) = (&asked[..at], &asked[at + 1..]);
     let bad = |what: String| {
         Error::option(format!(
             "field {:?}: Follow({:?}): {what}",

@@ -6,7 +6,8 @@
 use arrow_buffer::Buffer;
 
 use super::batch::OpenBatch;
-use super::plan::{Plan, Work};
+use super::field::Work;
+use super::plan::Plan;
 use super::worker::{Claim, not_as_planned};
 use crate::error::Result;
 use crate::format::Column;

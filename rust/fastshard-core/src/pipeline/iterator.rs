@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::ahead::ReadAhead;
 use super::batch::{Batch, OpenBatch};
+use super::field::PlannedField;
 use super::gather::Gather;
-use super::plan::{OnError, Pass, Plan, PlannedField, Shuffling};
+use super::plan::{Pass, Plan};
+use super::spec::{OnError, Shuffling};
 use super::worker::{Claim, Worker, claim_rows};
 use crate::error::{Error, Result};
 use crate::order::Order;

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchField, Memory, Values};
 use super::boxes::{BoxSpec, Boxes, Moved, Role};
-use super::plan::{MAX_BATCH_BYTES, Output, Plan, PlannedField, Rows};
+use super::field::{MAX_BATCH_BYTES, Output, PlannedField, Rows};
+use super::masks::{MaskSpec, Masks};
+use super::plan::Plan;
 use super::worker::not_as_planned;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -64,6 +66,9 @@ pub struct ListSpec {
     /// Of boxes.
     #[serde(default)]
     pub boxes: Option<BoxSpec>,
+    /// Of texts that become masks of boxes.
+    #[serde(default)]
+    pub masks: Option<MaskSpec>,
 }
 
 /// The same, checked against its field.
@@ -92,6 +97,13 @@ impl Sequence {
         let list = field.list();
         list.map(|list| Self::of(&field.name, list, spec, keep))
             .transpose()
+    }
+
+    /// For a field of texts that become masks.
+    pub(super) fn of_masks(name: &str, masks: Masks, spec: ListSpec, keep: usize) -> Result<Self> {
+        let mut this = Self::of(name, (Dtype::Uint8, &masks.size), spec, keep)?;
+        this.role = Some(Role::Masks(masks));
+        Ok(this)
     }
 
     /// For lists of elements of a type and shape.
@@ -191,6 +203,15 @@ impl Sequence {
         let mut lists = Vec::with_capacity(rows.len());
         for (at, drawn) in rows.iter().enumerate() {
             let place = dataset.locate(drawn.row)?;
+            if let (Some(Role::Masks(masks)), Some(moved)) = (&self.role, moved) {
+                let wanted = self.range(moved[at].len());
+                lists.push(
+                    masks
+                        .of_sample(dataset, field.index, &moved[at], wanted)?
+                        .into(),
+                );
+                continue;
+            }
             let column = place.block.column(field.index);
             let Column::List { .. } = column else {
                 return Err(not_as_planned(&field.name));
@@ -250,6 +271,10 @@ impl Sequence {
         drawn: Drawn,
         epoch: u64,
     ) -> Result<usize> {
+        let field = match &self.role {
+            Some(Role::Masks(masks)) => plan.fields[masks.boxes].index,
+            _ => field,
+        };
         let length = |row| {
             let place = plan.dataset.locate(row)?;
             Ok(place.block.column(field).length(place.row))
@@ -264,16 +289,14 @@ impl Sequence {
 
     /// The boxes that it holds, or runs along with.
     fn boxes_of<'a>(&'a self, plan: &'a Plan) -> Option<&'a Boxes> {
-        match &self.role {
-            Some(Role::Boxes(boxes)) => Some(boxes),
-            Some(Role::Along { boxes, .. }) => {
-                let (_, sequence) = plan.fields[*boxes].sequence()?;
-                match &sequence.role {
-                    Some(Role::Boxes(boxes)) => Some(boxes),
-                    _ => None,
-                }
-            }
-            None => None,
+        let role = self.role.as_ref()?;
+        let role = match role.told_of() {
+            Some(boxes) => plan.fields[boxes].sequence()?.1.role.as_ref()?,
+            None => role,
+        };
+        match role {
+            Role::Boxes(boxes) => Some(boxes),
+            _ => None,
         }
     }
 
@@ -285,12 +308,18 @@ impl Sequence {
     }
 
     fn cut<'a>(&self, list: &'a [u8]) -> &'a [u8] {
-        let bytes = self.truncated(list.len() / self.item_bytes) * self.item_bytes;
+        let range = self.range(list.len() / self.item_bytes);
+        &list[range.start * self.item_bytes..range.end * self.item_bytes]
+    }
+
+    /// Which of so many elements stay.
+    fn range(&self, elements: usize) -> std::ops::Range<usize> {
+        let left = self.truncated(elements);
         match self.spec.truncate {
             Some(Truncate {
                 side: End::Left, ..
-            }) => &list[list.len() - bytes..],
-            _ => &list[..bytes],
+            }) => elements - left..elements,
+            _ => 0..left,
         }
     }
 

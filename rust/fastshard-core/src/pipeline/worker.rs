@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use super::audio::{AudioPlan, AudioWorker};
 use super::batch::OpenBatch;
+use super::field::{PlannedField, Work};
 use super::follow;
 use super::gather::Gather;
 use super::image_worker::ImageWorker;
 use super::mosaic::Piece;
-use super::plan::{Plan, PlannedField, Work};
+use super::plan::Plan;
 use super::stats::Times;
 use crate::dataset::Place;
 use crate::error::{Error, Result};

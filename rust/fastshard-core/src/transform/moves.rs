@@ -112,7 +112,7 @@ impl Move {
 }
 
 /// How far from the horizon of a perspective places still count.
-const NEAR: f64 = 1e-6;
+pub(super) const NEAR: f64 = 1e-6;
 
 /// All moves as one matrix, from the last image back to the first; `None` where something was flattened.
 #[must_use]

@@ -1,0 +1,244 @@
+//! Masks of single objects, painted where their image's geometry takes them.
+//!
+//! Polygons move by their corners and are painted once, sharp, in the finished image. Run-length encodings are looked up
+//! from there, pixel by pixel, in the one that was stored.
+
+use serde::{Deserialize, Serialize};
+
+use super::boxes::{Moved, Moves, Part};
+use super::field::{MAX_BATCH_BYTES, PlannedField};
+use super::image::{ImagePlan, pixel_tensor};
+use crate::dataset::{Dataset, Place};
+use crate::error::{Error, Result};
+use crate::format::Column;
+use crate::mask::{Painter, Runs, Segmentation, parse};
+use crate::schema::{Field, Kind};
+use crate::transform::{Matrix, Tracked, moved_outline};
+
+/// A text field that becomes masks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskSpec {
+    /// The field of the boxes that they belong to, one each.
+    pub boxes: String,
+    /// Whether polygons are in shares of width and height; by default if boxes are.
+    #[serde(default)]
+    pub normalized: Option<bool>,
+}
+
+/// The same, checked against its dataset.
+#[derive(Debug)]
+pub(super) struct Masks {
+    /// The boxes, among the fields that are loaded.
+    pub(super) boxes: usize,
+    normalized: bool,
+    /// (height, width) of the finished image.
+    pub(super) size: [usize; 2],
+}
+
+impl Masks {
+    pub(super) fn new(
+        dataset: &Dataset,
+        field: &Field,
+        spec: &MaskSpec,
+        fields: &[PlannedField],
+    ) -> Result<Self> {
+        let bad = |what: String| Error::option(format!("field {:?}: {what}", field.name));
+        if field.kind != Kind::Text {
+            return Err(bad("it holds no text, and so no segmentations".into()));
+        }
+        let loaded = |name: &str| {
+            let place = fields.iter().position(|field| field.name == name);
+            place.ok_or_else(|| {
+                bad(format!(
+                    "instance masks need field {name:?}, which is not loaded"
+                ))
+            })
+        };
+        let boxes = loaded(&spec.boxes)?;
+        let kind = &dataset.fields()[fields[boxes].index].kind;
+        let Kind::Boxes {
+            image, normalized, ..
+        } = kind
+        else {
+            return Err(bad(format!("field {:?} holds no boxes", spec.boxes)));
+        };
+        let image = &fields[loaded(image)?];
+        let stored = pixel_tensor(&dataset.fields()[image.index]).map(|(_, size)| size);
+        let size = image.image().map_or(stored, ImagePlan::size);
+        let size = size.ok_or_else(|| bad("its image has no size that is known".into()))?;
+        Ok(Self {
+            boxes,
+            normalized: spec.normalized.unwrap_or(*normalized),
+            size: size.map(|side| side as usize),
+        })
+    }
+
+    /// Those of the boxes of a sample that are left, as far as they are in `wanted`: a byte a pixel, one after the other.
+    pub(super) fn of_sample(
+        &self,
+        dataset: &Dataset,
+        field: usize,
+        moved: &Moved,
+        wanted: std::ops::Range<usize>,
+    ) -> Result<Vec<u8>> {
+        let pixels = self.size[0] * self.size[1];
+        let bytes = pixels.saturating_mul(wanted.len());
+        if bytes > MAX_BATCH_BYTES {
+            return Err(Error::option(format!(
+                "the masks of a sample would take {bytes} bytes; Truncate() leaves some out"
+            )));
+        }
+        let mut out = vec![0; bytes];
+        let mut masks = out.chunks_exact_mut(pixels);
+        let (mut tools, mut first) = (Tools::default(), 0);
+        for part in &moved.parts {
+            let own = part.kept.len();
+            let start = wanted.start.clamp(first, first + own) - first;
+            let end = wanted.end.clamp(first, first + own) - first;
+            first += own;
+            let place = dataset.locate(part.row)?;
+            let painted = self.of_part(&place, field, part, start..end, &mut masks, &mut tools);
+            painted.map_err(|error| dataset.blame(part.row, &place, error))?;
+        }
+        Ok(out)
+    }
+
+    fn of_part<'a>(
+        &self,
+        place: &Place<'_>,
+        field: usize,
+        part: &Part,
+        wanted: std::ops::Range<usize>,
+        masks: &mut impl Iterator<Item = &'a mut [u8]>,
+        tools: &mut Tools,
+    ) -> Result<()> {
+        let Column::Text(texts) = place.block.column(field) else {
+            return Err(Error::decode("segmentations are not stored as text"));
+        };
+        let wrong = |reason: String| Error::decode(format!("segmentations: {reason}"));
+        let found = parse(texts.value(place.row)).map_err(wrong)?;
+        if found.len() != part.stored {
+            let (found, expected) = (found.len(), part.stored);
+            return Err(wrong(format!(
+                "{found} for {expected} boxes, expected as many"
+            )));
+        }
+        let way = Way::new(&part.moves);
+        for (&at, mask) in part.kept[wanted].iter().zip(masks) {
+            let painted = match &found[at] {
+                None => Ok(()),
+                Some(Segmentation::Polygons(polygons)) => {
+                    self.polygons(polygons, &part.moves, mask, tools);
+                    Ok(())
+                }
+                Some(Segmentation::Runs(runs)) => way.look_up(runs, self.size[1], mask, tools),
+            };
+            painted.map_err(|reason| wrong(format!("box {at}: {reason}")))?;
+        }
+        Ok(())
+    }
+
+    fn polygons(
+        &self,
+        polygons: &[Vec<[f64; 2]>],
+        moves: &Moves,
+        out: &mut [u8],
+        tools: &mut Tools,
+    ) {
+        let sides = [moves.size.0, moves.size.1].map(f64::from);
+        for corners in polygons {
+            let mut corners = corners.clone();
+            if self.normalized {
+                for corner in &mut corners {
+                    *corner = [corner[0] * sides[0], corner[1] * sides[1]];
+                }
+            }
+            // What isn't moved isn't cut either: then the mask is pycocotools' to the pixel.
+            if !moves.steps.is_empty() {
+                corners = moved_outline(&corners, moves.size, &moves.steps);
+            }
+            tools.painter.paint(&corners, self.size[1], out);
+        }
+    }
+}
+
+/// What one thread keeps while it paints.
+#[derive(Default)]
+struct Tools {
+    painter: Painter,
+    columns: Vec<u8>,
+}
+
+/// From the finished image back to the one that was stored.
+struct Way<'a> {
+    moves: &'a Moves,
+    /// From each image to the one before it, whose width and height follow; the last comes first. Nothing where there is no
+    /// way back.
+    back: Option<Vec<(Matrix, [f64; 2])>>,
+}
+
+impl<'a> Way<'a> {
+    fn new(moves: &'a Moves) -> Self {
+        let mut size = moves.size;
+        let mut back = Vec::with_capacity(moves.steps.len());
+        for step in &moves.steps {
+            let sides = [size.0, size.1].map(f64::from);
+            back.push(step.matrix.inverse().map(|matrix| (matrix, sides)));
+            size = step.size;
+        }
+        let back = back.into_iter().rev().collect();
+        Self { moves, back }
+    }
+
+    /// Where a place of the finished image was in the one that was stored, if it showed all the way.
+    fn place(&self, start: [f64; 2]) -> Option<[f64; 2]> {
+        let steps = self.back.as_ref()?.iter();
+        steps.copied().try_fold(start, |[x, y], (matrix, sides)| {
+            let [x, y] = matrix.map(x, y);
+            let inside = (0.0..sides[0]).contains(&x) && (0.0..sides[1]).contains(&y);
+            inside.then_some([x, y])
+        })
+    }
+
+    /// Sets what runs cover of a mask of rows of `width` pixels.
+    fn look_up(
+        &self,
+        runs: &Runs,
+        width: usize,
+        out: &mut [u8],
+        tools: &mut Tools,
+    ) -> Result<(), String> {
+        let (across, down) = self.moves.size;
+        if runs.size() != [down, across] {
+            let [height, width] = runs.size();
+            return Err(format!(
+                "a run-length encoding of {height} x {width} (height x width) for an image of {down} x {across}"
+            ));
+        }
+        let Some(bounds) = runs.bounds() else {
+            return Ok(());
+        };
+        runs.columns(&mut tools.columns);
+        let around = self
+            .moves
+            .steps
+            .iter()
+            .fold(Tracked::new(bounds), Tracked::through);
+        let [left, top, right, bottom] = around.corners;
+        // A pixel more to either side covers every rounding.
+        let span = |low: f64, high: f64, most: usize| {
+            (low - 1.0).max(0.0) as usize..((high + 2.0) as usize).min(most)
+        };
+        let height = out.len() / width.max(1);
+        for y in span(top, bottom, height) {
+            for x in span(left, right, width) {
+                if let Some([from_x, from_y]) = self.place([x as f64 + 0.5, y as f64 + 0.5]) {
+                    let from = from_x as usize * down as usize + from_y as usize;
+                    out[y * width + x] = tools.columns.get(from).copied().unwrap_or_default();
+                }
+            }
+        }
+        Ok(())
+    }
+}
