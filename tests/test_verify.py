@@ -104,7 +104,7 @@ def test_the_command_verify(spoilt, packed):
     for line, (row, source) in zip(lines, sources.items(), strict=True):
         assert f"shard-00000.arrow, row {row}: " in line
         assert source in line
-    assert "40 rows in 1 shards, all as they were written" in run("verify", packed).stdout
+    assert "40 rows in 1 shard, all as they were written" in run("verify", packed).stdout
     assert run("verify", packed, "--quiet").stdout == ""
 
 

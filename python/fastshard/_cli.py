@@ -21,6 +21,7 @@ from ._kinds import recognise
 from ._loader import Loader
 from ._pack import pack as pack_dataset
 from ._parse import parse_transform
+from ._report import counted
 from ._transforms import RandomCrop
 
 __all__ = ["app", "main"]
@@ -301,7 +302,8 @@ def verify(dataset: DatasetArgument, threads: Threads = None, quiet: Quiet = Fal
     if problems:
         raise typer.Exit(1)
     if not quiet:
-        print(f"{dataset}: {len(opened):,} rows in {len(opened.manifest['shards']):,} shards, all as they were written")
+        rows, shards = counted(len(opened), "row"), counted(len(opened.manifest["shards"]), "shard")
+        print(f"{dataset}: {rows} in {shards}, all as they were written")
 
 
 @_command(
@@ -373,7 +375,7 @@ def preview(
         str | None, typer.Option(help="The image or audio field; by default the first one.", show_default=False)
     ] = None,
 ) -> None:
-    """Draw a grid of random samples with their labels, as training would see them, as PNG: images or waveforms."""
+    """Draw random samples as training would see them, as PNG: images with boxes, masks and captions, or waveforms."""
     from ._preview import preview as draw
 
     steps = [parse_transform(text) for text in transform or ()]

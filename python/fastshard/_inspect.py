@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ._dataset import Dataset, Field
+from ._report import counted
 
 __all__ = ["show", "summarize"]
 
@@ -94,7 +95,8 @@ def _balance(dataset: Dataset, field: Field) -> dict[str, int]:
 
 def show(summary: dict[str, Any], console: Console) -> None:
     """Prints a summary as tables."""
-    size = f"{summary['rows']:,} rows, {summary['shards']:,} shards, {summary['bytes'] / 2**20:,.1f} MiB"
+    rows, shards = counted(summary["rows"], "row"), counted(summary["shards"], "shard")
+    size = f"{rows}, {shards}, {summary['bytes'] / 2**20:,.1f} MiB"
     console.print(f"{summary['path']}: {size}", markup=False, highlight=False, soft_wrap=True)
     fields = Table("field", "type", "dtype", "shape")
     for field in summary["fields"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ._audio import AudioTransform, Mono
-from ._boxes import ConvertBoundingBoxFormat
+from ._boxes import ConvertBoundingBoxFormat, InstanceMasks
 from ._dataset import Dataset, Field
+from ._fastshard import DecodeError
 from ._loader import Loader
-from ._transforms import ResizePad, Transform
+from ._transforms import Decode, Follow, ResizePad, Transform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,13 +25,24 @@ __all__ = ["preview"]
 _MARGIN, _TEXT_HEIGHT, _FONT_SIZE = 4, 18, 13
 _WAVE_HEIGHT, _WAVE_WIDTH = 112, 224
 _MOST_CHANNELS = 8  # more rows than that are a spectrogram's
+_MOST_LINES = 3
+# For classes and objects; far from each other, and begun anew when there are more.
+_COLOURS = np.array(
+    [
+        *((230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48), (145, 30, 180)),
+        *((70, 240, 240), (240, 50, 230), (210, 245, 60), (250, 190, 212), (0, 128, 128), (170, 110, 40)),
+    ],
+    np.uint8,
+)
 
 
 def preview(
     dataset: Dataset, field: str | None, count: int, steps: Sequence[Transform | AudioTransform], seed: int
 ) -> Image.Image:
-    """``count`` random samples with their labels and boxes; without ``steps`` encoded images are fitted into 224 x 224.
+    """``count`` random samples with their labels; without ``steps`` encoded images are fitted into 224 x 224.
 
+    Boxes are drawn on an image, masks laid over it: image fields that are called so, and the ``segmentation`` of boxes.
+    Masks that don't fit their image are left out, with a warning. A text beside an image is its caption.
     Floating-point images are stretched from their smallest to their largest value. Audio is drawn as a waveform a
     channel, without ``steps`` all of it as one channel, and with ``LogMel`` as a spectrogram. ``field`` is by default
     the first of images or audio.
@@ -41,24 +54,54 @@ def preview(
     labels = _labels(dataset)
     boxes = [item for item in dataset.fields if item.type == "boxes" and item.of == field]
     transforms: dict[str, Any] = {item.name: ConvertBoundingBoxFormat("xyxy") for item in boxes}
-    loader = Loader(
-        dataset,
-        batch_size=min(count, len(dataset)),
-        shuffle=True,
-        seed=seed,
-        transforms={**({field: chosen} if chosen else {}), **transforms},
-        fields=[field, *(item.name for item in [*boxes, *labels])],
-    )
-    with loader.iterate() as batches:
-        batch = next(batches)
+    if chosen:
+        transforms[field] = chosen
+    masks = _masks(dataset, shown, boxes)
+    texts = [item for item in dataset.fields if item.type == "text" and item.name not in masks]
+    names = [field, *(item.name for item in [*boxes, *labels, *texts])]
+    options: dict[str, Any] = {"batch_size": min(count, len(dataset)), "shuffle": True, "seed": seed}
+    try:
+        batch = _first(Loader(dataset, transforms=transforms | masks, fields=[*names, *masks], **options))
+    except DecodeError as error:
+        # Such as another size, or colours without a palette; what is wrong with images comes up again.
+        if not masks:
+            raise
+        warnings.warn(f"masks are left out: {error}", RuntimeWarning, stacklevel=2)
+        masks = {}
+        batch = _first(Loader(dataset, transforms=transforms, fields=names, **options))
     if shown.type == "audio":
         tiles = [_sound(sound) for sound in _sounds(batch, field)]
     else:
         tiles = [_pixels(image) for image in batch[field]]
+    for name in masks:
+        tiles = [_overlaid(tile, _mask_of_row(batch, name, i)) for i, tile in enumerate(tiles)]
     for item in boxes:
         tiles = [_outlined(tile, _of_row(batch, item, i)) for i, tile in enumerate(tiles)]
-    captions = [", ".join(_caption(item, _of_row(batch, item, i)) for item in labels) for i in range(len(tiles))]
-    return _grid(tiles, captions)
+    caption = next((item for item in texts if not any(_is_json(text) for text in batch[item.name])), None)
+    captions = [[_caption(item, _of_row(batch, item, i)) for item in labels] for i in range(len(tiles))]
+    if caption is not None:
+        captions = [[*said, str(text)] for said, text in zip(captions, batch[caption.name], strict=True)]
+    return _grid(tiles, [", ".join(filter(None, said)) for said in captions])
+
+
+def _first(loader: Loader) -> dict[str, Any]:
+    with loader.iterate() as batches:
+        return next(batches)
+
+
+def _masks(dataset: Dataset, shown: Field, boxes: list[Field]) -> dict[str, Any]:
+    """The fields that are laid over the image, and the transforms that bring them there."""
+    masks: dict[str, Any] = {}
+    for item in dataset.fields:
+        if item.is_image and item.name != shown.name and "mask" in item.name.lower():
+            masks[item.name] = [*([Decode("P")] if item.type == "image" else []), Follow(shown.name)]
+        elif item.type == "text" and item.name == "segmentation" and boxes:
+            masks[item.name] = InstanceMasks(boxes[0].name)
+    return masks
+
+
+def _is_json(text: str) -> bool:
+    return text.startswith(("[", "{"))
 
 
 def _shown(dataset: Dataset, name: str | None) -> Field:
@@ -81,6 +124,22 @@ def _of_row(batch: Mapping[str, Any], field: Field, row: int) -> Any:
         return batch[field.name][row]
     start, end = batch[f"{field.name}_offsets"][row : row + 2]
     return batch[field.name][start:end]
+
+
+def _mask_of_row(batch: Mapping[str, Any], name: str, row: int) -> NDArray[np.int64]:
+    """0 where nothing is, then a number for each class or object, the last one on top."""
+    offsets = batch.get(f"{name}_offsets")
+    if offsets is None:
+        return np.asarray(batch[name][row, ..., 0], np.int64)
+    objects = batch[name][offsets[row] : offsets[row + 1]]
+    numbers = np.arange(1, len(objects) + 1)[:, None, None]
+    return np.asarray((objects * numbers).max(axis=0, initial=0), np.int64)
+
+
+def _overlaid(image: NDArray[np.uint8], mask: NDArray[np.int64]) -> NDArray[np.uint8]:
+    colours = _COLOURS[(mask - 1) % len(_COLOURS)]
+    mixed = (image.astype(np.uint16) + colours) // 2
+    return np.where(mask[..., None] > 0, mixed, image).astype(np.uint8)
 
 
 def _outlined(image: NDArray[np.uint8], boxes: NDArray[Any]) -> NDArray[np.uint8]:
@@ -151,15 +210,35 @@ def _grid(tiles: list[NDArray[np.uint8]], captions: list[str]) -> Image.Image:
     height, width = tiles[0].shape[:2]
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
-    cell_width, cell_height = width + _MARGIN, height + _TEXT_HEIGHT + _MARGIN
+    font = ImageFont.load_default(_FONT_SIZE)
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    wrapped = [_wrapped(caption, measure, font, width) for caption in captions]
+    text_height = _TEXT_HEIGHT * max(map(len, wrapped))
+    cell_width, cell_height = width + _MARGIN, height + text_height + _MARGIN
     canvas = Image.new("RGB", (columns * cell_width + _MARGIN, rows * cell_height + _MARGIN), "white")
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(_FONT_SIZE)
-    for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
+    for i, (tile, lines) in enumerate(zip(tiles, wrapped, strict=True)):
         left, top = _MARGIN + i % columns * cell_width, _MARGIN + i // columns * cell_height
         canvas.paste(Image.fromarray(tile), (left, top))
-        draw.text((left, top + height), _shortened(caption, draw, font, width), fill="black", font=font)
+        for number, line in enumerate(lines):
+            draw.text((left, top + height + number * _TEXT_HEIGHT), line, fill="black", font=font)
     return canvas
+
+
+def _wrapped(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> list[str]:
+    """Lines that fit; at most three, the last of which is shortened."""
+    words = text[: 40 * _MOST_LINES * _FONT_SIZE].split()
+    lines = [""]
+    for number, word in enumerate(words):
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font=font) <= width or not lines[-1]:
+            lines[-1] = longer
+        elif len(lines) < _MOST_LINES:
+            lines.append(word)
+        else:
+            lines[-1] = " ".join([lines[-1], *words[number:]])
+            break
+    return [_shortened(line, draw, font, width) for line in lines]
 
 
 def _shortened(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:

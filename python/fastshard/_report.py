@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["PackReport", "SkippedRow"]
+__all__ = ["PackReport", "SkippedRow", "counted"]
+
+
+def counted(number: int, what: str) -> str:
+    """How many there are: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 class SkippedRow(NamedTuple):
@@ -40,8 +45,7 @@ class PackReport:
 
     def __str__(self) -> str:
         rate = self.rows / max(self.seconds, 1e-9)
-        shards = f"{self.shards:,} shard{'s' * (self.shards != 1)}"
-        size = f"{self.rows:,} rows in {shards}, {self.bytes / 2**20:,.1f} MiB"
+        size = f"{counted(self.rows, 'row')} in {counted(self.shards, 'shard')}, {self.bytes / 2**20:,.1f} MiB"
         lines = [f"{self.path}: {size}, {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
         if self.resumed_shards:
             lines.append(
