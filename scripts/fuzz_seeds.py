@@ -25,6 +25,7 @@ CHAINS = (
         fs.Normalize(fs.IMAGENET_MEAN, fs.IMAGENET_STD),
     ],
     [fs.Decode("L", "uint16"), fs.ResizePad(64), fs.RandomCrop(32)],
+    [fs.RandomHorizontalFlip(), fs.Mosaic(64), fs.CenterCrop(48)],
     [
         fs.RandomRotation(30, expand=True),
         fs.RandomAffine(10, (0.1, 0.2), (0.5, 2), 15),
@@ -78,6 +79,13 @@ def annotations() -> list[bytes]:
     return [json.dumps(file).encode() for file in files]
 
 
+def segmentations() -> list[bytes]:
+    """Of an image's objects: polygons, one of them far outside, run lengths of both kinds, and none."""
+    polygons = [[[1, 2, 30.5, 4, 5, 26]], [[-1e9, 3, 1e9, 3, 5, 39.5], [0, 0, 40, 40, 40, 0]]]
+    runs = [{"size": [7, 9], "counts": counts} for counts in ([10, 3, 20, 5, 25], ":3d025", "032k0OK1")]
+    return [json.dumps(found).encode() for found in ([*polygons, None], runs, [*runs, *polygons])]
+
+
 def main(folder: Path) -> None:
     picture = Image.fromarray(skimage.data.astronaut()).resize((100, 76))
     files = jpegs(picture)
@@ -99,6 +107,7 @@ def main(folder: Path) -> None:
         ],
         "manifest": [manifest],
         "coco": annotations(),
+        "masks": segmentations(),
         "transforms": [json.dumps(json.loads(to_json(chain))).encode() for chain in CHAINS],
     }
     seeds["jpeg"] += [with_index(file, [], flags) for flags, file in zip(itertools.count(), files)]

@@ -390,6 +390,12 @@ def test_lists_that_do_not_fit(packed, transforms, fields, message):
         fs.Loader(packed, 1, transforms=transforms, fields=fields)
 
 
+def test_the_plan_says_so(packed):
+    plan = fs.Loader(packed, 2, transforms={"segmentation": fs.InstanceMasks()}).plan()
+    assert "segmentation: text -> uint8" in plan
+    assert "painted where the image's transforms take them" in plan
+
+
 def test_wrong_options():
     with pytest.raises(TypeError, match="boxes=3"):
         fs.InstanceMasks(3)

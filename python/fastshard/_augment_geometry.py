@@ -188,8 +188,9 @@ class Mosaic(Transform):
     an image stays alone, in the middle of the canvas, where ``CenterCrop(size)`` gives what ``ResizePad(size)`` does.
 
     The others are drawn anew for each sample and epoch from all rows that the loader runs over, with its weights if it
-    has some, and may be the same one twice. Boxes, and what runs along with them, come from all four, one image after
-    the other; a field that follows this one does as it does; every other field, such as a label, is the sample's own.
+    has some, and may be the same one twice; so ``shuffle="block"`` no longer reads only what lies together. Boxes, and
+    what runs along with them, come from all four, one image after the other; a field that follows this one does as it
+    does; every other field, such as a label, is the sample's own.
     Only ``Decode`` and what moves pixels may stand before it, and is done to each of the four, with draws of its own.
     Source: Bochkovskiy et al., "YOLOv4: Optimal Speed and Accuracy of Object Detection", 2020.
     """

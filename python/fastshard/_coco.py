@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,21 @@ def coco_source(
     return FileSource(
         root=root,
         fields=_fields(table, [category["name"] for category in described]),
-        table=table.set_column(0, "image", pa.array(images, pa.string())),
+        table=_placed(table.set_column(0, "image", pa.array(images, pa.string())), Path(path).name, numbers),
         provenance={"source": root, "kind": "coco", "annotations": path, "categories": described},
         unused_files=tuple(sorted(set(found.images).difference(matches.values()))),
         ignored_files=tuple(sorted(set(found.no_images).difference(images, [os.path.relpath(path, root)]))),
         missing_files=tuple(missing),
         row_numbers=tuple(numbers),
     )
+
+
+def _placed(table: pa.Table, file: str, numbers: list[int]) -> pa.Table:
+    """With where the sizes of images are declared, if they are, for messages."""
+    if "_declared_width" not in table.column_names:
+        return table
+    places = pa.array([f"image {number} of {file}" for number in numbers], pa.string())
+    return table.append_column("_declared_in", places)
 
 
 def _only(root: str, found: Found) -> str:
@@ -92,4 +101,4 @@ def _fields(table: pa.Table, class_names: list[str]) -> list[dict[str, Any]]:
     if "keypoints" in table.column_names:
         numbers = table.schema.field("keypoints").type.value_type.list_size
         known["keypoints"] = keypoints_field([numbers // 3, 3])
-    return [known[name] for name in table.column_names]
+    return [known[name] for name in table.column_names if not name.startswith("_")]

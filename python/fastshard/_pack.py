@@ -120,7 +120,7 @@ def pack(
     is taken from the left and upper edge; with ``zero_based`` nothing is. ``masks`` adds VOC's ``SegmentationClass`` as
     the image ``mask`` (stored as it is; ``Decode("P")`` loads its classes), and leaves out images without one.
     Images without a box stay, with empty lists, unless ``drop_unlabeled``. Labels that are wrong are always an error;
-    ``on_error="skip"`` leaves out labels without an image.
+    ``on_error="skip"`` leaves out labels without an image, and images whose size isn't the one that COCO or VOC says.
 
     **CSV.** ``file_column`` names the files; by default file, filename, path, image, audio, Image Index or
     file_name.

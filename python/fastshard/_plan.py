@@ -27,6 +27,9 @@ def describe(loader: Loader) -> str:
             continue  # comes with a list field
         field = loader.dataset.field(name)
         lines.append(f"{name}: {field.type} -> {dtype} {list(shape)}")
+        if "masks" in spec["lists"].get(name, {}):
+            lines.append("  each epoch: painted where the image's transforms take them; not cached")
+            continue
         if field.type == "audio":
             lines.append(f"  each epoch: {', '.join(_audio(spec['audio'].get(name, {})))}; not cached")
             continue

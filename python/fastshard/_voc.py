@@ -35,7 +35,8 @@ def voc_source(
     found = walk(root, follow_symlinks)
     found.check_links(root)
     xml, missing = _annotations(root, found, on_error)
-    objects = {path: read_voc_xml(f"{root}/{path}", zero_based=zero_based) for path in xml}
+    read = {path: read_voc_xml(f"{root}/{path}", zero_based=zero_based) for path in xml}
+    objects = {path: annotation.objects for path, annotation in read.items()}
     # Of all annotations: the numbers of classes don't depend on what is left out.
     names = sorted({one.name for several in objects.values() for one in several})
     files = [_by_stem(root, found, folder) for folder in ("JPEGImages", "SegmentationClass")[: 1 + masks]]
@@ -45,6 +46,9 @@ def voc_source(
         raise SourceError(f"{root}: none of {len(xml):,} annotations has an image{' with a mask' * masks} and a label")
     images = {name: [of[_stem(path)] for path in kept] for name, of in zip(("image", "mask"), files, strict=False)}
     columns, fields = _lists([objects[path] for path in kept], names)
+    for side, name in enumerate(("_declared_width", "_declared_height")):
+        columns[name] = pa.array([read[path].size[side] for path in kept], pa.uint32())
+    columns["_declared_in"] = pa.array(kept, pa.string())
     split_of = _splits(root, found)
     if split_of:
         columns["split"] = pa.array([split_of.get(_stem(path), "") for path in kept], pa.string())

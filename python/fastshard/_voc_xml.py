@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from xml.parsers import expat
 
 from ._fastshard import SourceError
 
-__all__ = ["FLAGS", "VocObject", "read_voc_xml"]
+__all__ = ["FLAGS", "VocAnnotation", "VocObject", "read_voc_xml"]
 
 FLAGS = ("difficult", "truncated", "occluded")
 
 _MAX_BYTES = 16 << 20
 _MAX_DEPTH = 32
 _OBJECT = ("annotation", "object")
+_SIZE = ("annotation", "size")
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 _KEPT = {
+    *((*_SIZE, name) for name in ("width", "height")),
     *((*_OBJECT, name) for name in ("name", "pose", *FLAGS)),
     *((*_OBJECT, "bndbox", name) for name in _BOX),
 }
@@ -37,8 +40,15 @@ class VocObject:
     flags: dict[str, int]
 
 
-def read_voc_xml(path: str, *, zero_based: bool) -> list[VocObject]:
-    """The objects of a file, in its order. SourceError names the file and the object, which count from 1."""
+class VocAnnotation(NamedTuple):
+    """The objects of a file, in its order, and the width and height that it says its image has, or 0."""
+
+    objects: list[VocObject]
+    size: tuple[int, int]
+
+
+def read_voc_xml(path: str, *, zero_based: bool) -> VocAnnotation:
+    """What a file says. SourceError names the file and the object, which count from 1."""
     size = Path(path).stat().st_size
     if size > _MAX_BYTES:
         raise SourceError(f"{path}: {size:,} bytes; expected an annotation in at most 16 MiB")
@@ -55,9 +65,15 @@ def read_voc_xml(path: str, *, zero_based: bool) -> list[VocObject]:
         raise SourceError(f"{path}: {error}") from None
     if not texts.is_annotation:
         raise SourceError(f"{path}: no annotation in it; expected Pascal VOC's XML")
-    return [
-        _object(f"{path}: object {number}", found, zero_based) for number, found in enumerate(texts.objects, start=1)
-    ]
+    numbered = enumerate(texts.objects, start=1)
+    objects = [_object(f"{path}: object {number}", found, zero_based) for number, found in numbered]
+    return VocAnnotation(objects, (_side(texts.size.get("width", "")), _side(texts.size.get("height", ""))))
+
+
+def _side(text: str) -> int:
+    """A number of pixels; what is none says nothing, since not every tool fills it in."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
 @dataclass
@@ -66,6 +82,7 @@ class _Texts:
 
     file: str
     objects: list[dict[str, str]] = field(default_factory=list)
+    size: dict[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
     is_annotation: bool = False
 
@@ -80,16 +97,22 @@ class _Texts:
         if self.path == _OBJECT:
             self.objects.append({})
         if self.path in _KEPT:
-            if name in self.objects[-1]:
-                raise SourceError(f"{self.file}: object {len(self.objects)}: several {name}")
-            self.objects[-1][name] = ""
+            if name in self._texts:
+                where = "" if self._texts is self.size else f" object {len(self.objects)}:"
+                raise SourceError(f"{self.file}:{where} several {name}")
+            self._texts[name] = ""
 
     def end(self, _: str) -> None:
         self.path = self.path[:-1]
 
     def characters(self, text: str) -> None:
         if self.path in _KEPT:
-            self.objects[-1][self.path[-1]] += text
+            self._texts[self.path[-1]] += text
+
+    @property
+    def _texts(self) -> dict[str, str]:
+        """Those that the present element belongs to."""
+        return self.size if self.path[:2] == _SIZE else self.objects[-1]
 
 
 def _object(where: str, found: dict[str, str], zero_based: bool) -> VocObject:

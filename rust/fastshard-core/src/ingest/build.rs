@@ -13,6 +13,7 @@ use arrow_schema::{DataType, SchemaRef};
 
 use super::audio_column::AudioColumn;
 use super::boxes::{check_lengths, moved};
+use super::declared::check_size;
 use super::image_column::{ImageColumn, MAX_ITEM, Stored, conform, tensor};
 use super::spec::{Check, Encode, Metadata, PackSpec, Seekable};
 use super::staging::SkippedRow;
@@ -319,6 +320,7 @@ impl Builder {
     ) -> Result<Stored> {
         let (bytes, path) = self.read(table, name, row)?;
         let header = tools.workers[0].decoder().header(&bytes)?;
+        check_size(table, row, &path, &header)?;
         if self.spec.encode == Encode::Original {
             tools.workers[0].check(&bytes, &header, self.spec.check == Check::Decode)?;
             return self.original(bytes, path, &header);

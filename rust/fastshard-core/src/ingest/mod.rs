@@ -12,6 +12,7 @@ mod audio_column;
 mod boxes;
 mod build;
 mod coco;
+mod declared;
 mod image_column;
 mod job;
 mod ordered;

@@ -2,11 +2,17 @@
 
 use super::moves::{Move, NEAR};
 
+/// Far beyond any image, and near enough to cut exactly.
+const FAR: f64 = 1e8;
+
 /// The corners of a polygon after moves, from an image of a width and height on. A cut polygon may touch itself along the
 /// image's border, where it covers nothing.
 #[must_use]
 pub fn moved_outline(corners: &[[f64; 2]], size: (u32, u32), moves: &[Move]) -> Vec<[f64; 2]> {
-    let mut corners = cut_to(corners.to_vec(), size);
+    let near = corners
+        .iter()
+        .map(|corner| corner.map(|at| at.clamp(-FAR, FAR)));
+    let mut corners = cut_to(near.collect(), size);
     for step in moves {
         let [g, h, i] = step.matrix.0[2];
         // A perspective looks behind its horizon: only what lies before it is seen.

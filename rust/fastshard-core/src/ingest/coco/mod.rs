@@ -31,6 +31,7 @@ pub struct Coco {
     /// `image` (its `file_name`, without `.` and doubled slashes) and `image_id`; then, where there are boxes or might
     /// be, the lists `boxes` (x1, y1, x2, y2), `labels` (from 0), `annotation_id`, `iscrowd`, and those that
     /// annotations have: `area`, `keypoints` and, as JSON, `segmentation`. Or `caption`, `captions` and `annotation_id`.
+    /// Last, where any image says how large it is, `_declared_width` and `_declared_height`, 0 for those that don't.
     pub table: RecordBatch,
     /// The categories in the order of the labels, sorted by id.
     pub categories: Vec<Value>,

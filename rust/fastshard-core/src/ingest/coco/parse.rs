@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::place::Place;
 use super::segmentation;
-use super::value::{Area, Corners, Crowd, Inside, Keypoints};
+use super::value::{Area, Corners, Crowd, Inside, Keypoints, Side};
 
 /// All that is kept of a file.
 #[derive(Debug, Default)]
@@ -26,6 +26,9 @@ pub(super) struct Parsed {
 pub(super) struct Images {
     pub(super) id: Vec<i64>,
     pub(super) name: Vec<String>,
+    /// 0 where none is given.
+    pub(super) width: Vec<u32>,
+    pub(super) height: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +83,8 @@ enum Key {
     Categories,
     Id,
     FileName,
+    Width,
+    Height,
     ImageId,
     CategoryId,
     Bbox,
@@ -264,16 +269,22 @@ impl Entries for Images {
         mut entry: Entry<'_, 'de, A>,
     ) -> Result<(), A::Error> {
         let (mut id, mut name) = (None, None);
+        let (mut width, mut height) = (None, None);
         while let Some(key) = entry.key()? {
             match key {
                 Key::Id => entry.id(&mut id)?,
                 Key::FileName => entry.value("file_name", &mut name)?,
+                Key::Width => entry.value("width", &mut width)?,
+                Key::Height => entry.value("height", &mut height)?,
                 _ => entry.skip()?,
             }
         }
         self.id.push(entry.given("id", id)?);
         let Inside(name) = entry.given("file_name", name)?;
         self.name.push(name);
+        let side = |found: Option<Side>| found.map_or(0, |side| side.0);
+        self.width.push(side(width));
+        self.height.push(side(height));
         Ok(())
     }
 }

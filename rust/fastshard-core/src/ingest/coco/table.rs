@@ -5,12 +5,14 @@ use std::sync::Arc;
 use arrow_array::types::{ArrowPrimitiveType, Float32Type, Int64Type, UInt8Type};
 use arrow_array::{
     ArrayRef, FixedSizeListArray, Int64Array, ListArray, PrimitiveArray, RecordBatch, StringArray,
+    UInt32Array,
 };
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::Field;
 
 use super::check::{Content, Rows};
 use super::parse::{Annotations, Parsed, Runs};
+use crate::ingest::declared::{HEIGHT, WIDTH};
 
 type Columns = Vec<(&'static str, ArrayRef)>;
 
@@ -32,6 +34,11 @@ pub(super) fn build(parsed: &Parsed, rows: &Rows) -> Result<RecordBatch, String>
         "annotation_id",
         along::<Int64Type>(rows, |at| annotations.id[at]),
     ));
+    if images.width.iter().any(|&side| side > 0) {
+        let sides = |sides: &Vec<u32>| Arc::new(UInt32Array::from(sides.clone()));
+        columns.push((WIDTH, sides(&images.width)));
+        columns.push((HEIGHT, sides(&images.height)));
+    }
     RecordBatch::try_from_iter(columns).map_err(|error| error.to_string())
 }
 

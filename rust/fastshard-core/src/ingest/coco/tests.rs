@@ -2,7 +2,7 @@ use std::io::Write;
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Int64Type};
+use arrow_array::types::{Float32Type, Int64Type, UInt32Type};
 use proptest::prelude::*;
 
 use super::segmentation::append_compact;
@@ -24,7 +24,8 @@ const SMALL: &str = r#"{
         {"id": 5, "image_id": 2, "category_id": 5, "bbox": [0, 0, 1, 1], "area": 1}
     ],
     "categories": [{"id": 90, "name": "b", "supercategory": null}, {"id": 5, "name": "a", "supercategory": "top"}],
-    "images": [{"id": 2, "file_name": "./x//b.jpg"}, {"id": 4, "file_name": "c.jpg"}, {"id": 1, "file_name": "a.jpg"}]
+    "images": [{"id": 2, "file_name": "./x//b.jpg", "width": 40, "height": 30.0},
+        {"id": 4, "file_name": "c.jpg", "width": null, "height": "30"}, {"id": 1, "file_name": "a.jpg", "width": 1.5, "height": -3}]
 }"#;
 
 #[test]
@@ -35,6 +36,12 @@ fn lists_go_along_with_their_images() {
         names.iter().flatten().collect::<Vec<_>>(),
         ["x/b.jpg", "c.jpg", "a.jpg"]
     );
+    for (name, sides) in [
+        ("_declared_width", [40, 0, 0]),
+        ("_declared_height", [30, 0, 0]),
+    ] {
+        assert_eq!(table[name].as_primitive::<UInt32Type>().values()[..], sides);
+    }
     let ids = table["annotation_id"].as_list::<i32>();
     assert_eq!(ids.value_offsets(), [0, 2, 2, 3]);
     assert_eq!(

@@ -67,6 +67,19 @@ impl TryFrom<i64> for Crowd {
     }
 }
 
+/// Of an image: a whole number of pixels. What is none says nothing, since not every tool fills it in.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(from = "serde_json::Value")]
+pub(super) struct Side(pub(super) u32);
+
+impl From<serde_json::Value> for Side {
+    fn from(value: serde_json::Value) -> Self {
+        let number = value.as_f64().filter(|number| number.fract().abs() <= 0.0);
+        let pixels = number.filter(|number| (1.0..=f64::from(u32::MAX)).contains(number));
+        Self(pixels.map_or(0, |pixels| pixels as u32))
+    }
+}
+
 /// x, y and visibility of each.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "Vec<f64>")]
