@@ -206,6 +206,23 @@ def test_alone_and_cropped_it_is_a_letterbox(packed, size):
     np.testing.assert_allclose(batch["boxes"], expected["boxes"], atol=1e-3)
 
 
+@pytest.mark.parametrize("encoded", ["png", "jpeg"])
+@pytest.mark.parametrize("warped", [False, True])
+def test_what_is_not_seen_is_not_missed(packed, photo_folder, encoded, warped, tmp_path):
+    """Parts of images that a crop will leave out are never decoded."""
+    if encoded == "jpeg":
+        fs.pack(photo_folder, tmp_path / "photos")
+        packed = fs.open(tmp_path / "photos")
+    turned = [fs.RandomRotation((20, 20), interpolation="bilinear")] if warped else []
+    options = {"seed": 3, "fields": ["image"]}
+    steps = [fs.Mosaic(64), *turned]
+    (whole,) = fs.Loader(packed, len(packed), transforms={"image": steps}, **options)
+    for size, left in ((64, 32), (20, 54)):
+        cut = [*steps, fs.CenterCrop(size)]
+        (part,) = fs.Loader(packed, len(packed), transforms={"image": cut}, **options)
+        np.testing.assert_array_equal(part["image"], whole["image"][:, left : left + size, left : left + size])
+
+
 YOLO = {
     "image": [
         fs.Mosaic(64, 0.8),

@@ -9,7 +9,7 @@ use crate::codec::{Header, MAX_PIXELS};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::format::Column;
-use crate::pixels::{Depth, PixelFormat};
+use crate::pixels::{Depth, PixelFormat, Rect};
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};
 use crate::transform::{
@@ -33,11 +33,17 @@ pub(crate) struct Job {
     pub(super) key: Key,
     /// Without: all of the list is done to it.
     pub(super) tile: Option<Tile>,
+    /// The part of the tile that is wanted.
+    pub(super) window: Option<Rect>,
 }
 
 impl From<Key> for Job {
     fn from(key: Key) -> Self {
-        Self { key, tile: None }
+        Self {
+            key,
+            tile: None,
+            window: None,
+        }
     }
 }
 
@@ -374,23 +380,18 @@ impl ImagePlan {
         place: &Place<'_>,
         index: usize,
     ) -> Result<(u32, u32)> {
-        match place.block.column(index) {
-            Column::Image {
-                width,
-                height,
-                orientation,
-                ..
-            } => {
-                let options = loaded.and_then(Self::decode_options).unwrap_or_default();
-                let (width, height) = (width.value(place.row), height.value(place.row));
-                let orientation = orientation.value(place.row);
-                let turned = options.exif_orientation && orientation > 1;
-                let [height, width] = upright_size(height, width, orientation, turned);
-                Ok((width, height))
-            }
-            _ => pixel_tensor(field)
-                .map(|(_, [height, width])| (width, height))
-                .ok_or_else(|| Error::option(format!("field {:?} holds no images", field.name))),
+        let options = loaded.and_then(Self::decode_options).unwrap_or_default();
+        let raw = || pixel_tensor(field).map(|(_, [height, width])| (width, height));
+        stored_size(place, index, &options)
+            .or_else(raw)
+            .ok_or_else(|| Error::option(format!("field {:?} holds no images", field.name)))
+    }
+
+    /// The same of a row of the field that it is for.
+    pub(super) fn size_of(&self, place: &Place<'_>) -> Option<(u32, u32)> {
+        match self.origin {
+            Origin::Raw { width, height } => Some((width, height)),
+            Origin::Encoded(options) => stored_size(place, self.index, &options),
         }
     }
 
@@ -432,6 +433,15 @@ impl ImagePlan {
         };
         apply(&self.steps[self.prefix..at], recipe, job.own_key())?;
         tile.cut(mosaic, recipe.canvas());
+        if let Some(Rect {
+            x,
+            y,
+            width,
+            height,
+        }) = job.window
+        {
+            recipe.canvas().crop(x.into(), y.into(), width, height);
+        }
         Ok(())
     }
 
@@ -450,6 +460,24 @@ impl ImagePlan {
     pub(super) fn is_kept(&self, row: u64) -> bool {
         self.kept.as_ref().is_some_and(|kept| kept.holds(row))
     }
+}
+
+/// Width and height of an encoded image, as it is decoded.
+fn stored_size(place: &Place<'_>, index: usize, options: &DecodeOptions) -> Option<(u32, u32)> {
+    let Column::Image {
+        width,
+        height,
+        orientation,
+        ..
+    } = place.block.column(index)
+    else {
+        return None;
+    };
+    let (width, height) = (width.value(place.row), height.value(place.row));
+    let orientation = orientation.value(place.row);
+    let turned = options.exif_orientation && orientation > 1;
+    let [height, width] = upright_size(height, width, orientation, turned);
+    Some((width, height))
 }
 
 fn apply(steps: &[(usize, Operation)], recipe: &mut Recipe, key: Key) -> Result<()> {

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use crate::dataset::Place;
 use crate::error::{Error, Result};
 use crate::order::Drawn;
-use crate::pixels::{PixelFormat, Rect, Scratch};
+use crate::pixels::{PixelFormat, Rect};
 use crate::random::{Draws, Key};
 use crate::transform::{Operation, Source, Tile, fill};
 
@@ -52,6 +52,7 @@ impl Plan {
             job: Job {
                 key,
                 tile: Some(tile),
+                window: None,
             },
         };
         tiles.map(piece).to_vec()
@@ -88,7 +89,7 @@ pub(super) fn check_mosaic(operations: &[Operation]) -> Result<()> {
 }
 
 impl ImageWorker {
-    /// Produces a mosaic, from samples in their places.
+    /// Produces a mosaic, from samples in their places. Of each, only what is seen of the canvas in the end is decoded.
     pub(super) fn join<'a>(
         &mut self,
         plan: &ImagePlan,
@@ -100,6 +101,11 @@ impl ImageWorker {
         let Some((_, mosaic)) = plan.mosaic() else {
             return Err(Error::decode("no mosaic was planned"));
         };
+        let Some(first) = pieces.first() else {
+            return Ok(());
+        };
+        let recipe = plan.joined(first.job.key)?;
+        let seen = recipe.needed();
         let [height, width] = mosaic.canvas();
         let area = Rect::of_size(width, height);
         // Taken out while the rest of the tools is at work; lost, and made anew, after an error.
@@ -109,17 +115,20 @@ impl ImageWorker {
         fill(pixels, background, plan.format);
         for piece in pieces {
             let place = place(piece)?;
-            let made = self.part(plan, piece, &place, &mut image);
-            let size = made.map_err(|error| blame(piece.row, &place, error))?;
-            if let Some(tile) = piece.job.tile {
-                let made = image.bytes(Rect::of_size(size.0, size.1).area() * plan.format.bytes());
-                paste(pixels, width, made, size, tile.corner(size), plan.format);
-            }
+            let mut draw = || -> Result<()> {
+                let Some((job, target)) = seen_part(plan, piece, &place, seen)? else {
+                    return Ok(());
+                };
+                let made = image.bytes(target.area() * plan.format.bytes());
+                self.run(plan, &place, job, |size| match size {
+                    size if size == [target.height, target.width] => Ok(&mut *made),
+                    _ => Err(Error::decode("is not as large as the dataset says")),
+                })?;
+                paste(pixels, width, made, target, plan.format);
+                Ok(())
+            };
+            draw().map_err(|error| blame(piece.row, &place, error))?;
         }
-        let Some(first) = pieces.first() else {
-            return Ok(());
-        };
-        let recipe = plan.joined(first.job.key)?;
         let source = Source {
             pixels,
             area,
@@ -131,37 +140,56 @@ impl ImageWorker {
         self.shrink();
         result
     }
-
-    /// One of its images; gives width and height.
-    fn part(
-        &mut self,
-        plan: &ImagePlan,
-        piece: &Piece,
-        place: &Place<'_>,
-        image: &mut Scratch,
-    ) -> Result<(u32, u32)> {
-        let mut size = (0, 0);
-        let found = &mut size;
-        self.run(plan, place, piece.job, move |[height, width]| {
-            *found = (width, height);
-            Ok(image.bytes(Rect::of_size(width, height).area() * plan.format.bytes()))
-        })?;
-        Ok(size)
-    }
 }
 
-/// Copies an image of a width and height onto a canvas.
-fn paste(
-    canvas: &mut [u8],
-    across: u32,
-    image: &[u8],
-    (width, _): (u32, u32),
-    [x, y]: [u32; 2],
-    format: PixelFormat,
-) {
+/// What has to be made of a piece so that all is there that is seen of the canvas, and where that lies on it; nothing if
+/// none of it is seen.
+fn seen_part(
+    plan: &ImagePlan,
+    piece: &Piece,
+    place: &Place<'_>,
+    seen: Option<Rect>,
+) -> Result<Option<(Job, Rect)>> {
+    let (Some(seen), Some(tile)) = (seen, piece.job.tile) else {
+        return Ok(None);
+    };
+    let (width, height) = (plan.size_of(place)).ok_or_else(|| Error::decode("is no image"))?;
+    let mut recipe = plan.start(width, height)?;
+    plan.go_on(&mut recipe, &piece.job)?;
+    let (width, height) = recipe.size();
+    let [left, top] = tile.corner((width, height));
+    let overlap = |start: u32, length: u32, from: u32, most: u32| {
+        let (low, high) = (start.max(from), (start + length).min(from + most));
+        (low < high).then(|| [low, high - low])
+    };
+    let across = overlap(left, width, seen.x, seen.width);
+    let down = overlap(top, height, seen.y, seen.height);
+    let (Some([x, width]), Some([y, height])) = (across, down) else {
+        return Ok(None);
+    };
+    let target = Rect {
+        x,
+        y,
+        width,
+        height,
+    };
+    let window = Rect {
+        x: x - left,
+        y: y - top,
+        ..target
+    };
+    let job = Job {
+        window: Some(window),
+        ..piece.job
+    };
+    Ok(Some((job, target)))
+}
+
+/// Copies an image to its place on a canvas.
+fn paste(canvas: &mut [u8], across: u32, image: &[u8], place: Rect, format: PixelFormat) {
     let size = format.bytes();
-    let (pitch, length) = (across as usize * size, width as usize * size);
-    let start = y as usize * pitch + x as usize * size;
+    let (pitch, length) = (across as usize * size, place.width as usize * size);
+    let start = place.y as usize * pitch + place.x as usize * size;
     for (row, line) in image.chunks_exact(length).enumerate() {
         canvas[start + row * pitch..][..length].copy_from_slice(line);
     }
