@@ -1,11 +1,12 @@
 //! Audio codecs: bytes in, the samples of a range of frames out.
 //!
-//! symphonia decodes all of them. Of MP3 it gets frames that [`mpeg`] finds, since the file in memory tells their places
-//! at once and a window can start at any of them, and of Ogg Vorbis packets that [`ogg`] finds; WAV and FLAC go through
-//! symphonia's readers and their seeking. Whatever range is asked for, its samples are those of decoding everything and
+//! MP3 is decoded by [`layer3`], from frames that [`mpeg`] finds, since the file in memory tells their places at once and a
+//! window can start at any of them. symphonia decodes the others: of Ogg Vorbis it gets packets that [`ogg`] finds; WAV and
+//! FLAC go through its readers and their seeking. Whatever range is asked for, its samples are those of decoding everything and
 //! cutting, to the bit: codecs that carry state from one packet to the next start early enough.
 
 mod container;
+mod layer3;
 mod mpeg;
 mod ogg;
 
@@ -237,7 +238,7 @@ impl<'a> AudioFile<'a> {
             out,
         };
         match &mut self.source {
-            Source::Mpeg(mpeg) => mpeg.read(&mut taker)?,
+            Source::Mpeg(mpeg) => mpeg.read(mono, &mut taker)?,
             Source::Ogg(ogg) => ogg.read(&mut taker)?,
             Source::Container(container) => container.read(&mut taker)?,
         }

@@ -7,13 +7,7 @@
 //! Encoders add silence at the start. Where a tag of LAME's or libav's tells how much, it is left out together with the
 //! 529 frames that every decoder adds, and what fills up the end goes too. That is what mpg123 does.
 
-use symphonia::core::audio::{Audio, GenericAudioBufferRef};
-use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
-use symphonia::core::packet::PacketRef;
-use symphonia::core::units::{Duration, Timestamp};
-use symphonia::default::codecs::MpaDecoder;
-
+use super::layer3::Decoder;
 use super::{AudioFormat, AudioHeader, Taker};
 use crate::error::{Error, Result};
 
@@ -55,19 +49,25 @@ fn behind_one_id3(bytes: &[u8]) -> Option<&[u8]> {
 
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
+pub(super) struct Head {
     /// MPEG 1, and not 2 or 2.5.
-    first: bool,
+    pub(super) first: bool,
     sample_rate: u32,
-    channels: u16,
+    /// Which of the nine rates that is, from MPEG 1 to 2.5.
+    pub(super) rate: usize,
+    pub(super) channels: u16,
+    /// Whether channels are a middle and a side.
+    pub(super) middle: bool,
+    /// Whether bands may be one channel and its direction.
+    pub(super) intensity: bool,
     crc: bool,
     /// Bytes, header included.
-    length: usize,
+    pub(super) length: usize,
 }
 
 impl Head {
     /// The header at the start of these bytes, if it is one of layer III.
-    fn of(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let &[0xFF, b, c, d] = bytes.first_chunk::<HEADER>()? else {
             return None;
         };
@@ -77,18 +77,22 @@ impl Head {
         }
         let first = version == 3;
         let bitrate = *BITRATES[usize::from(!first)].get(usize::from(c >> 4))?;
-        let sample_rate = *SAMPLE_RATES.get(usize::from(c >> 2 & 3))?;
-        let sample_rate = match version {
-            3 => sample_rate,
-            2 => sample_rate / 2,
-            _ => sample_rate / 4,
+        let number = usize::from(c >> 2 & 3);
+        let sample_rate = *SAMPLE_RATES.get(number)?;
+        let (sample_rate, row) = match version {
+            3 => (sample_rate, 0),
+            2 => (sample_rate / 2, 1),
+            _ => (sample_rate / 4, 2),
         };
         let slots = if first { 144_000 } else { 72_000 };
         let length = slots * bitrate / sample_rate + usize::from(c >> 1 & 1);
         let head = Self {
             first,
             sample_rate: sample_rate as u32,
+            rate: 3 * row + number,
             channels: if d >> 6 == 3 { 1 } else { 2 },
+            middle: d >> 6 == 1 && d & 0x20 != 0,
+            intensity: d >> 6 == 1 && d & 0x10 != 0,
             crc: b & 1 == 0,
             length,
         };
@@ -102,10 +106,14 @@ impl Head {
     }
 
     fn frames(&self) -> u64 {
-        if self.first { 1152 } else { 576 }
+        576 * self.granules() as u64
     }
 
-    fn side_info(&self) -> usize {
+    pub(super) fn granules(&self) -> usize {
+        if self.first { 2 } else { 1 }
+    }
+
+    pub(super) fn side_info(&self) -> usize {
         match (self.first, self.channels) {
             (true, 1) => 17,
             (true, _) => 32,
@@ -115,7 +123,7 @@ impl Head {
     }
 
     /// Where the encoded samples start.
-    fn data(&self) -> usize {
+    pub(super) fn data(&self) -> usize {
         HEADER + if self.crc { 2 } else { 0 } + self.side_info()
     }
 
@@ -243,48 +251,46 @@ impl<'a> Mpeg<'a> {
         }
     }
 
-    fn frame(&self, at: usize) -> &'a [u8] {
+    fn frame(&self, at: usize) -> (Head, &'a [u8]) {
         let rest = &self.bytes[self.starts[at]..];
-        let length = Head::of(rest).map_or(0, |head| head.length);
-        &rest[..length]
+        let head = Head::of(rest).unwrap_or(self.head);
+        (head, &rest[..head.length.min(rest.len())])
     }
 
     /// The frame to start with, for this one to come out as after all others.
     fn before(&self, frame: usize) -> usize {
         let mut first = frame.saturating_sub(BEFORE);
-        let bytes = self.frame(first);
-        let mut missing = self.head.reservoir(bytes);
+        let (head, bytes) = self.frame(first);
+        let mut missing = head.reservoir(bytes);
         while missing > 0 && first > 0 {
             first -= 1;
-            missing =
-                missing.saturating_sub(self.frame(first).len().saturating_sub(self.head.data()));
+            let (head, bytes) = self.frame(first);
+            missing = missing.saturating_sub(bytes.len().saturating_sub(head.data()));
         }
         first
     }
 
-    pub(super) fn read(&mut self, taker: &mut Taker<'_>) -> Result<()> {
-        let mut parameters = AudioCodecParameters::new();
-        parameters.for_codec(CODEC_ID_MP3);
-        let options = AudioDecoderOptions::default().gapless(false);
-        let failed = |error| Error::decode(format!("mp3: {error}"));
-        let mut decoder = MpaDecoder::try_new(&parameters, &options).map_err(failed)?;
+    pub(super) fn read(&mut self, mono: bool, taker: &mut Taker<'_>) -> Result<()> {
+        let mut decoder = Decoder::new(mono);
+        if mono {
+            taker.channels = 1;
+        }
         let length = self.head.frames();
         let wanted = ((taker.next + self.delay) / length) as usize;
         for at in self.before(wanted)..self.starts.len() {
             if taker.is_done() {
                 break;
             }
-            let packet = PacketRef::new(0, Timestamp::ZERO, Duration::from(length), self.frame(at));
-            match decoder.decode_ref(&packet) {
-                Ok(GenericAudioBufferRef::F32(decoded)) if at >= wanted => {
+            let (head, bytes) = self.frame(at);
+            match decoder.decode(&head, bytes) {
+                Ok(()) if at >= wanted => {
                     let first = (at as u64 * length) as i64 - self.delay as i64;
-                    let planes: Vec<&[f32]> = decoded.iter_planes().collect();
-                    taker.take(first, &planes)?;
+                    let planes = [0, 1].map(|channel| decoder.plane(channel, &head));
+                    taker.take(first, &planes[..taker.channels])?;
                 }
                 // What comes before is decoded for what it leaves behind.
-                Ok(_) => {}
-                Err(_) if at < wanted => {}
-                Err(error) => return Err(failed(error)),
+                Err(error) if at >= wanted => return Err(Error::decode(format!("mp3: {error}"))),
+                _ => {}
             }
         }
         Ok(())
