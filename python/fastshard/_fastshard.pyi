@@ -197,6 +197,10 @@ def image_format(data: bytes) -> str | None:
 def audio_format(data: bytes) -> str | None:
     """``"wav"``, ``"flac"``, ``"ogg"`` or ``"mp3"`` by the first bytes, ID3 tags passed over; else None."""
 
+def usual_features(data: bytes, start: int, end: int) -> list[tuple[str, str, int, int]] | None:
+    """Name, kind (``"bytes"``, ``"float"`` or ``"int64"``), and where the values start and end, of each feature of a
+    ``tf.train.Example``; None if it isn't written as all writers do (one value, or packed ones, each) or is damaged."""
+
 def replace_folder(new: str, old: str) -> None:
     """Puts a folder in the place of another, in one step where the file system can, and deletes the other."""
 

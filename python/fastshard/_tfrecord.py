@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,7 +151,7 @@ def _bytes_value(record: _Record, name: str, wanted: str, start: int, stop: int)
         return text_of(f"feature {name!r}", record.data[start:stop])
     if wanted == "bytes":
         return record.data[start:stop]
-    path = f"{Path(record.path).name}/{record.number}"
+    path = f"{record.path.rpartition('/')[2]}/{record.number}"
     if record.places:
         return Encoded(path, b"", record.path, record.offset + _PREFIX + start, stop - start)
     return Encoded(path, record.data[start:stop])

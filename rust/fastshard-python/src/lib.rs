@@ -5,6 +5,7 @@ mod cache;
 mod coco;
 mod dataset;
 mod error;
+mod example;
 mod files;
 mod loader;
 mod pack;
@@ -102,6 +103,8 @@ mod _fastshard {
     use crate::dataset::PyDataset;
     #[pymodule_export]
     use crate::error::{CorruptionError, DecodeError, FastshardError, FormatError};
+    #[pymodule_export]
+    use crate::example::usual_features;
     #[pymodule_export]
     use crate::files::{replace_folder, sync_file_system};
     #[pymodule_export]

@@ -12,7 +12,7 @@ use crate::format::{AudioRanges, file_children};
 /// The audio of one field of a unit.
 #[derive(Default)]
 pub(super) struct AudioColumn {
-    bytes: BinaryBuilder,
+    pub(super) bytes: BinaryBuilder,
     path: StringBuilder,
     sample_rate: Vec<u32>,
     channels: Vec<u16>,

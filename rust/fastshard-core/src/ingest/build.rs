@@ -2,10 +2,12 @@
 //! audio; copying the rest.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use arrow_array::builder::BinaryBuilder;
 use arrow_array::{
     Array, ArrayRef, RecordBatch, StringArray, StructArray, UInt8Array, UInt32Array, UInt64Array,
 };
@@ -82,7 +84,14 @@ pub(super) struct Built {
 pub(super) struct Tools {
     workers: [ImageWorker; 2],
     waves: Waves,
+    /// What the next file is read into: fresh memory takes as long as reading.
+    spare: Vec<u8>,
 }
+
+/// Buffers beyond this are given back.
+const KEEP_BYTES: usize = 4 << 20;
+/// Room that is made for a column before its files are read.
+const MAX_ROOM: u64 = 64 << 20;
 
 /// The file of a row's field, as it will be stored.
 enum File {
@@ -104,13 +113,27 @@ impl FileColumn {
         }
     }
 
-    fn push(&mut self, file: File, raw: bool) {
+    /// Takes a file, and gives its buffer back.
+    fn push(&mut self, file: File, raw: bool) -> Vec<u8> {
         match (self, file) {
-            (Self::Image(column), File::Image(image)) => column.push(&image, raw),
+            (Self::Image(column), File::Image(image)) => {
+                column.push(&image, raw);
+                image.bytes
+            }
             (Self::Audio(column), File::Audio(bytes, path, header)) => {
                 column.push(&bytes, &path, &header);
+                bytes
             }
             _ => unreachable!("columns are made for their fields"),
+        }
+    }
+
+    /// Makes room for so many rows, and bytes of files.
+    fn reserve(&mut self, rows: usize, bytes: usize) {
+        let room = BinaryBuilder::with_capacity(rows, bytes);
+        match self {
+            Self::Image(column) => column.bytes = room,
+            Self::Audio(column) => column.bytes = room,
         }
     }
 }
@@ -146,6 +169,7 @@ impl Builder {
                 ImageWorker::new(&self.plans[1])?,
             ],
             waves: Waves::default(),
+            spare: Vec::new(),
         })
     }
 
@@ -159,6 +183,9 @@ impl Builder {
     ) -> Result<Built> {
         let fields: Vec<&Field> = self.spec.fields.iter().filter(|f| f.is_file()).collect();
         let mut files: Vec<FileColumn> = fields.iter().map(|field| FileColumn::of(field)).collect();
+        for (field, column) in fields.iter().zip(&mut files) {
+            column.reserve(rows.len(), self.room(table, field, rows)?);
+        }
         let (mut kept, mut skipped) = (Vec::with_capacity(rows.len()), Vec::new());
         for &row in rows {
             self.counters.check()?;
@@ -171,7 +198,10 @@ impl Builder {
             match read() {
                 Ok(stored) => {
                     for (column, stored) in files.iter_mut().zip(stored) {
-                        column.push(stored, self.spec.encode == Encode::Raw);
+                        let buffer = column.push(stored, self.spec.encode == Encode::Raw);
+                        if buffer.capacity() <= KEEP_BYTES {
+                            tools.spare = buffer;
+                        }
                     }
                     kept.push(row);
                 }
@@ -252,8 +282,33 @@ impl Builder {
         })
     }
 
-    fn read(&self, table: &RecordBatch, name: &str, row: usize) -> Result<(Vec<u8>, String)> {
-        let (bytes, path) = if let Some(root) = &self.root {
+    /// Bytes that a column will have, where that is known; a column that grows is copied as it does.
+    fn room(&self, table: &RecordBatch, field: &Field, rows: &[u64]) -> Result<usize> {
+        let kept = field.kind == Kind::Audio || self.spec.encode == Encode::Original;
+        if self.root.is_some() || !kept {
+            return Ok(0);
+        }
+        let mut bytes = 0;
+        for &row in rows {
+            bytes += streamed_file(table, &field.name, row as usize)?.size();
+        }
+        if self.spec.seekable != Seekable::No {
+            // Restart markers take two in a hundred.
+            bytes += bytes / 32;
+        }
+        Ok(bytes.min(MAX_ROOM) as usize)
+    }
+
+    fn read(
+        &self,
+        tools: &mut Tools,
+        table: &RecordBatch,
+        name: &str,
+        row: usize,
+    ) -> Result<(Vec<u8>, String)> {
+        let mut bytes = std::mem::take(&mut tools.spare);
+        bytes.clear();
+        let path = if let Some(root) = &self.root {
             let relative = paths(table, name)?.value(row);
             let path = join(root, relative, row)?;
             let length = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
@@ -262,13 +317,15 @@ impl Builder {
                     "{length} bytes: one item holds at most 2 GiB"
                 )));
             }
-            (
-                std::fs::read(&path).map_err(Error::io(&path))?,
-                relative.to_owned(),
-            )
+            bytes.reserve(length as usize);
+            std::fs::File::open(&path)
+                .and_then(|mut file| file.read_to_end(&mut bytes))
+                .map_err(Error::io(&path))?;
+            relative.to_owned()
         } else {
             let file = streamed_file(table, name, row)?;
-            (file.read(&self.files)?, file.path.to_owned())
+            file.read(&self.files, &mut bytes)?;
+            file.path.to_owned()
         };
         self.counters
             .bytes
@@ -298,7 +355,7 @@ impl Builder {
         name: &str,
         row: usize,
     ) -> Result<File> {
-        let (bytes, path) = self.read(table, name, row)?;
+        let (bytes, path) = self.read(tools, table, name, row)?;
         let limits = AudioLimits::default();
         let waves = &mut tools.waves;
         let decode = self.spec.check == Check::Decode;
@@ -318,7 +375,7 @@ impl Builder {
         name: &str,
         row: usize,
     ) -> Result<Stored> {
-        let (bytes, path) = self.read(table, name, row)?;
+        let (bytes, path) = self.read(tools, table, name, row)?;
         let header = tools.workers[0].decoder().header(&bytes)?;
         check_size(table, row, &path, &header)?;
         if self.spec.encode == Encode::Original {

@@ -386,7 +386,8 @@ fn stored_bytes(batch: &RecordBatch) -> u64 {
 fn first_streamed_size(spec: &PackSpec, batch: &RecordBatch) -> Result<[u32; 2]> {
     let image = spec.fields.iter().find(|field| field.kind == Kind::Image);
     let image = image.ok_or_else(|| Error::option("raw pixels need an image field"))?;
-    let bytes = streamed_file(batch, &image.name, 0)?.read(&OpenFiles::default())?;
+    let mut bytes = Vec::new();
+    streamed_file(batch, &image.name, 0)?.read(&OpenFiles::default(), &mut bytes)?;
     let header = Decoder::new(spec.max_pixels)?.header(&bytes)?;
     Ok([header.height, header.width])
 }

@@ -13,6 +13,7 @@ mod boxes;
 mod build;
 mod coco;
 mod declared;
+mod example;
 mod image_column;
 mod job;
 mod ordered;
@@ -23,6 +24,7 @@ mod streamed;
 mod units;
 
 pub use coco::{Coco, parse_coco, read_coco};
+pub use example::{Feature, FeatureKind, usual_example};
 pub use job::{Job, Progress};
 pub use shards::Report;
 pub use spec::{Check, Encode, Metadata, PackSpec, Seekable};

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
+use rustix::buffer::spare_capacity;
 
 use super::image_column::MAX_ITEM;
 use crate::error::{Error, Result};
@@ -75,14 +75,26 @@ pub(super) fn streamed_file<'a>(
 }
 
 impl Streamed<'_> {
-    pub(super) fn read(&self, files: &OpenFiles) -> Result<Vec<u8>> {
+    /// Bytes that it says it has.
+    pub(super) fn size(&self) -> u64 {
         match self.content {
-            Content::Bytes(bytes) => Ok(bytes.to_vec()),
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Place { length, .. } => length,
+        }
+    }
+
+    /// Reads it into a buffer, which is empty.
+    pub(super) fn read(&self, files: &OpenFiles, bytes: &mut Vec<u8>) -> Result<()> {
+        match self.content {
+            Content::Bytes(given) => {
+                bytes.extend_from_slice(given);
+                Ok(())
+            }
             Content::Place {
                 file,
                 offset,
                 length,
-            } => files.read(file, offset, length),
+            } => files.read(file, offset, length, bytes),
         }
     }
 }
@@ -92,7 +104,7 @@ impl Streamed<'_> {
 pub(super) struct OpenFiles(Mutex<BTreeMap<String, Arc<File>>>);
 
 impl OpenFiles {
-    fn read(&self, path: &str, offset: u64, length: u64) -> Result<Vec<u8>> {
+    fn read(&self, path: &str, offset: u64, length: u64, bytes: &mut Vec<u8>) -> Result<()> {
         let file = self.open(path)?;
         let end = offset.checked_add(length);
         let size = file.metadata().map_err(Error::io(path))?.len();
@@ -101,9 +113,20 @@ impl OpenFiles {
                 "{path}: {length} bytes at {offset} of {size}: truncated while it was being packed"
             )));
         }
-        let mut bytes = vec![0; length as usize];
-        (file.read_exact_at(&mut bytes, offset)).map_err(Error::io(path))?;
-        Ok(bytes)
+        bytes.reserve_exact(length as usize);
+        let io = |error: std::io::Error| Error::io(path)(error);
+        // Straight into memory that nobody has filled with zeros before.
+        while (bytes.len() as u64) < length {
+            let at = offset + bytes.len() as u64;
+            match rustix::io::pread(&file, spare_capacity(bytes), at) {
+                Ok(0) => return Err(io(std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(io(error.into())),
+            }
+        }
+        // A buffer may have had room for more.
+        bytes.truncate(length as usize);
+        Ok(())
     }
 
     fn open(&self, path: &str) -> Result<Arc<File>> {
@@ -131,14 +154,18 @@ mod tests {
         std::fs::write(&path, b"0123456789").unwrap();
         let path = path.to_str().unwrap();
         let files = OpenFiles::default();
-        assert_eq!(files.read(path, 3, 4).unwrap(), b"3456");
-        assert_eq!(files.read(path, 10, 0).unwrap(), b"");
+        let read = |path: &str, offset, length| {
+            let mut bytes = Vec::new();
+            files.read(path, offset, length, &mut bytes).map(|()| bytes)
+        };
+        assert_eq!(read(path, 3, 4).unwrap(), b"3456");
+        assert_eq!(read(path, 10, 0).unwrap(), b"");
         for (offset, length) in [(3, 8), (11, 0), (u64::MAX, 2), (0, 1 << 40)] {
-            let error = files.read(path, offset, length).unwrap_err();
+            let error = read(path, offset, length).unwrap_err();
             assert!(matches!(error, Error::Source { .. }), "{error}");
         }
         let gone = folder.path().join("gone");
-        let error = files.read(gone.to_str().unwrap(), 0, 1).unwrap_err();
+        let error = read(gone.to_str().unwrap(), 0, 1).unwrap_err();
         assert!(matches!(error, Error::Io { .. }), "{error}");
     }
 }
