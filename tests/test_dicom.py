@@ -1,6 +1,7 @@
 """DICOM files as a source, against what pydicom makes of them; all files are those that it ships, or made of these."""
 
 import io
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -277,6 +278,18 @@ def test_what_can_not_be_packed_is_named(scans, tmp_path, spoil, message):
     with pytest.raises(fs.SourceError, match=f"1.DCM: .*({message})"):
         fs.pack(scans, tmp_path / "ds")
     assert not (tmp_path / "ds").exists()
+    report = fs.pack(scans, tmp_path / "ds", on_error="skip")
+    assert [(skipped.row, skipped.path) for skipped in report.skipped] == [(1, "deep/1.DCM")]
+    assert re.search(message, report.skipped[0].error)
+    assert fs.open(tmp_path / "ds").column("file").tolist() == ["deep/0.DCM", "deep/2.DCM", "last.dicom"]
+    assert report.rows == 3
+
+
+def test_a_folder_of_nothing_that_can_be_packed(tmp_path):
+    (tmp_path / "scans").mkdir()
+    no_dicom(tmp_path / "scans" / "only.dcm")
+    with pytest.raises(fs.SourceError, match=r"the first that was skipped: only\.dcm"):
+        fs.pack(tmp_path / "scans", tmp_path / "ds", on_error="skip")
 
 
 def test_declared_sizes_are_bounded():

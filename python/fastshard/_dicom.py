@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import _check
 from ._fastshard import SourceError
+from ._report import SkippedRow
+from ._source import Sample
 from ._transforms import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -85,13 +87,26 @@ class DicomFiles:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for name in self._names:
-            path = self._root / name
+            yield from self._file(name)
+
+    def readable(self, skipped: list[SkippedRow]) -> Iterator[Sample]:
+        """The samples of files that can be read; the others are noted."""
+        for row, name in enumerate(self._names):
             try:
-                yield from self._samples(path, name)
-            except (SourceError, OSError):
-                raise
-            except Exception as error:  # noqa: BLE001 # pydicom lets through whatever its parsers run into
-                raise SourceError(f"{path}: can't be read as DICOM: {type(error).__name__}: {error}") from None
+                samples = list(self._file(name))
+            except (SourceError, OSError) as error:
+                skipped.append(SkippedRow(row, name, str(error)))
+                continue
+            yield from (Sample(str(self._root / name), row, sample) for sample in samples)
+
+    def _file(self, name: str) -> Iterator[dict[str, Any]]:
+        path = self._root / name
+        try:
+            yield from self._samples(path, name)
+        except (SourceError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 # pydicom lets through whatever its parsers run into
+            raise SourceError(f"{path}: can't be read as DICOM: {type(error).__name__}: {error}") from None
 
     def _samples(self, path: Path, name: str) -> Iterator[dict[str, Any]]:
         from pydicom.pixels.utils import pixel_array

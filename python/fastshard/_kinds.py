@@ -18,6 +18,7 @@ from . import _check
 from ._dataset import Dataset
 from ._look import MAX_INDEX, Look
 from ._pack_options import SourceOptions, check_apart, check_inside, check_root
+from ._report import SkippedRow
 from ._table_names import is_frame, table_kind
 
 if TYPE_CHECKING:
@@ -271,7 +272,11 @@ def _open_dicom(look: Look, options: SourceOptions, target: str) -> StreamSource
         check_root(look.folder, target)
     window = "file" if options.window is None else options.window
     samples = DicomFiles(look.folder or files, window=window)
-    return RowSource(samples, {}, options.shard_size)
+    if options.on_error != "skip":
+        return RowSource(samples, {}, options.shard_size)
+    skipped: list[SkippedRow] = []
+    provenance = {"source": "DicomFiles", "kind": "iterable"}
+    return RowSource(samples.readable(skipped), {}, options.shard_size, provenance=provenance, skipped=skipped)
 
 
 def _open_indexed(look: Look, options: SourceOptions, _target: str) -> StreamSource:
