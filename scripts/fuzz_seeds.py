@@ -11,7 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import skimage.data
+import soundfile
 from PIL import Image
 
 import fastshard as fs
@@ -86,6 +88,21 @@ def segmentations() -> list[bytes]:
     return [json.dumps(found).encode() for found in ([*polygons, None], runs, [*runs, *polygons])]
 
 
+def sounds() -> list[bytes]:
+    """The inputs of the target `audio`: where a part starts, and a file."""
+    random = np.random.default_rng(0)
+    files = []
+    for rate, channels in itertools.product((8000, 22050, 44100), (1, 2)):
+        time = np.arange(rate // 4) / rate
+        tones = [np.sin(2 * np.pi * pitch * time) * np.exp(-9 * (time % 0.1)) for pitch in (330, 470)[:channels]]
+        samples = np.stack(tones, axis=1) * 0.4 + random.normal(0, 0.02, (len(time), channels))
+        for kind in ("WAV", "FLAC", "OGG", "MP3"):
+            stream = io.BytesIO()
+            soundfile.write(stream, samples, rate, format=kind)
+            files.append(struct.pack(">H", 20000 + 900 * len(files)) + stream.getvalue())
+    return files
+
+
 def main(folder: Path) -> None:
     picture = Image.fromarray(skimage.data.astronaut()).resize((100, 76))
     files = jpegs(picture)
@@ -105,6 +122,7 @@ def main(folder: Path) -> None:
             *(encode(picture, kind) for kind in ("PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")),
             *(encode(picture.convert(mode), "PNG") for mode in ("L", "LA", "P", "1", "RGBA")),
         ],
+        "audio": sounds(),
         "manifest": [manifest],
         "coco": annotations(),
         "masks": segmentations(),
