@@ -1,8 +1,8 @@
 //! MP3: where the frames of a file are, and decoding from any of them on.
 //!
 //! A frame's length follows from its header, so walking over a file reads four bytes a frame. To be decoded as after all
-//! frames before it, a frame needs the two before it (overlapping transforms, and the memory of the filter bank), and
-//! these need the bits that they left in even earlier ones, whose number each says.
+//! frames before it, a frame needs the two granules before it (overlapping transforms, and the memory of the filter bank):
+//! one frame or two. These need the bits that they left in even earlier ones, whose number each says.
 //!
 //! Encoders add silence at the start. Where a tag of LAME's or libav's tells how much, it is left out together with the
 //! 529 frames that every decoder adds, and what fills up the end goes too. That is what mpg123 does.
@@ -11,7 +11,7 @@ use super::layer3::Decoder;
 use super::{AudioFormat, AudioHeader, Taker};
 use crate::error::{Error, Result};
 
-/// Frames whose decoding a frame depends on.
+/// Granules whose decoding a frame depends on.
 const BEFORE: usize = 2;
 /// What a decoder adds at the start.
 const DECODER_DELAY: u64 = 529;
@@ -257,9 +257,10 @@ impl<'a> Mpeg<'a> {
         (head, &rest[..head.length.min(rest.len())])
     }
 
-    /// The frame to start with, for this one to come out as after all others.
-    fn before(&self, frame: usize) -> usize {
-        let mut first = frame.saturating_sub(BEFORE);
+    /// The frame to decode first, for this one to come out as after all others, and the frame whose data that needs.
+    fn before(&self, frame: usize) -> (usize, usize) {
+        let decoded = frame.saturating_sub(BEFORE / self.head.granules());
+        let mut first = decoded;
         let (head, bytes) = self.frame(first);
         let mut missing = head.reservoir(bytes);
         while missing > 0 && first > 0 {
@@ -267,7 +268,7 @@ impl<'a> Mpeg<'a> {
             let (head, bytes) = self.frame(first);
             missing = missing.saturating_sub(bytes.len().saturating_sub(head.data()));
         }
-        first
+        (decoded, first)
     }
 
     pub(super) fn read(&mut self, mono: bool, taker: &mut Taker<'_>) -> Result<()> {
@@ -277,11 +278,16 @@ impl<'a> Mpeg<'a> {
         }
         let length = self.head.frames();
         let wanted = ((taker.next + self.delay) / length) as usize;
-        for at in self.before(wanted)..self.starts.len() {
+        let (decoded, first) = self.before(wanted);
+        for at in first..self.starts.len() {
             if taker.is_done() {
                 break;
             }
             let (head, bytes) = self.frame(at);
+            if at < decoded {
+                decoder.skip(&head, bytes);
+                continue;
+            }
             match decoder.decode(&head, bytes) {
                 Ok(()) if at >= wanted => {
                     let first = (at as u64 * length) as i64 - self.delay as i64;

@@ -81,7 +81,8 @@ impl Table {
             let within: Vec<_> = all
                 .iter()
                 .filter(|(code, _, length)| {
-                    u64::from(*code) < end && u64::from(*code) + (1 << (32 - length)) > u64::from(start)
+                    u64::from(*code) < end
+                        && u64::from(*code) + (1 << (32 - length)) > u64::from(start)
                 })
                 .collect();
             table.first[prefix as usize] = match within[..] {
@@ -97,9 +98,13 @@ impl Table {
         let longest = codes.iter().map(|code| code.2).max().unwrap_or(FIRST);
         let (bits, offset) = (longest - FIRST, self.second.len() as u32);
         for (code, value, length) in codes {
-            debug_assert_eq!(self.second.len() as u32 - offset, (code - prefix) >> (32 - longest));
+            debug_assert_eq!(
+                self.second.len() as u32 - offset,
+                (code - prefix) >> (32 - longest)
+            );
             let copies = 1usize << (longest - length);
-            self.second.extend(std::iter::repeat_n(length << 8 | value, copies));
+            self.second
+                .extend(std::iter::repeat_n(length << 8 | value, copies));
         }
         LINK | bits << 16 | offset
     }
@@ -122,6 +127,8 @@ struct Tables {
     quads: Table,
     /// Values raised to 4/3.
     powers: Box<[f32]>,
+    /// Four lines, by which of them are ones, and by the next four bits, which begin with the ones' signs.
+    fours: [[[f32; 4]; 16]; 16],
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
@@ -148,7 +155,18 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
     powers: (0..=MAX_VALUE)
         .map(|value| (value as f64).powf(4.0 / 3.0) as f32)
         .collect(),
+    fours: std::array::from_fn(|ones| std::array::from_fn(|signs| four(ones, signs))),
 });
+
+fn four(ones: usize, mut signs: usize) -> [f32; 4] {
+    [3, 2, 1, 0].map(|place| {
+        if ones >> place & 1 == 0 {
+            return 0.0;
+        }
+        signs <<= 1;
+        if signs & 16 == 0 { 1.0 } else { -1.0 }
+    })
+}
 
 /// A channel's spectral lines as they are written, of which those from the returned one on are zero. `regions`: where each
 /// ends, and its table. `limit`: the place of the first bit that is another's.
@@ -266,12 +284,8 @@ fn quads<const N: usize>(
         };
         word <<= length;
         bits.at += length as usize;
-        for (shift, out) in [3, 2, 1, 0].into_iter().zip(out) {
-            let one = (ones >> shift & 1) as u32;
-            *out = signed(one as f32, word, one);
-            word <<= one;
-            bits.at += one as usize;
-        }
+        *out = tables.fours[ones & 15][(word >> 60) as usize];
+        bits.at += (ones & 15).count_ones() as usize;
         if bits.at > limit {
             // What is left behind the last code isn't one.
             return at;

@@ -63,7 +63,9 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
         tables.windows[1][at] = start;
         tables.windows[2][35 - at] = start;
     }
-    let leaks = [-0.6, -0.535, -0.33, -0.185, -0.095, -0.041, -0.0142, -0.0037];
+    let leaks = [
+        -0.6, -0.535, -0.33, -0.185, -0.095, -0.041, -0.0142, -0.0037,
+    ];
     for (at, leak) in leaks.into_iter().enumerate() {
         let length = f64::hypot(1.0, leak);
         tables.own[at] = (1.0 / length) as f32;
@@ -146,7 +148,14 @@ pub(super) fn transform(
     }
     if block == Block::Mixed {
         let (mut long_now, mut long_later) = ([[0.0; SUBBANDS]; LENGTH], [[0.0; SUBBANDS]; LENGTH]);
-        long(tables, &tables.windows[0], &turned, 0, &mut long_now, &mut long_later);
+        long(
+            tables,
+            &tables.windows[0],
+            &turned,
+            0,
+            &mut long_now,
+            &mut long_later,
+        );
         for at in 0..LENGTH {
             now[at][..MIXED / LENGTH].copy_from_slice(&long_now[at][..MIXED / LENGTH]);
             later[at][..MIXED / LENGTH].copy_from_slice(&long_later[at][..MIXED / LENGTH]);

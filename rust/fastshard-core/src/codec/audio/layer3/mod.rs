@@ -92,6 +92,22 @@ impl Decoder {
         decoded
     }
 
+    /// Passes over a frame of which only the end of its data may be needed.
+    pub(super) fn skip(&mut self, head: &Head, frame: &[u8]) {
+        let side = Side::read(head, frame);
+        let filled =
+            side.and_then(|side| Ok((side, self.fill(&frame[head.data()..], side.reservoir)?)));
+        (self.filled, self.used) = match filled {
+            Ok((side, missing)) => {
+                let parts = side.parts[..head.granules()].iter().flatten();
+                let bits: usize = parts.map(|part| part.length).sum();
+                let used = bits.div_ceil(8).saturating_sub(missing);
+                (self.filled, used.min(self.filled))
+            }
+            Err(_) => (0, 0),
+        };
+    }
+
     /// [`Self::granules`], compiled for AVX2 where the processor has it.
     fn widest(&mut self, head: &Head, side: &Side, missing: usize) -> Result<()> {
         #[cfg(target_arch = "x86_64")]
@@ -126,7 +142,11 @@ impl Decoder {
 
     /// Channels that are transformed.
     fn outputs(&self, head: &Head) -> usize {
-        if self.mono { 1 } else { usize::from(head.channels) }
+        if self.mono {
+            1
+        } else {
+            usize::from(head.channels)
+        }
     }
 
     #[inline(always)]
@@ -164,7 +184,11 @@ impl Decoder {
         self.used = at.div_ceil(8).min(self.filled);
         for channel in 0..self.outputs(head) {
             let bank = &mut self.channels[channel].bank;
-            bank.run(&self.rows[channel], head.granules() * LENGTH, &mut self.planes[channel]);
+            bank.run(
+                &self.rows[channel],
+                head.granules() * LENGTH,
+                &mut self.planes[channel],
+            );
         }
         Ok(())
     }
@@ -224,7 +248,9 @@ impl Decoder {
         let mut read = if both { 2 } else { 1 };
         if add && alike {
             let [left, right] = &mut self.lines;
-            left.iter_mut().zip(right).for_each(|(left, right)| *left += *right);
+            left.iter_mut()
+                .zip(right)
+                .for_each(|(left, right)| *left += *right);
             ends[0] = ends[0].max(ends[1]);
             read = 1;
         }
@@ -238,7 +264,8 @@ impl Decoder {
             }
             let used = hybrid::leaks(block, lines, ends[channel]);
             if add && channel > 0 {
-                let (mut more, mut more_later) = ([[0.0; SUBBANDS]; LENGTH], [[0.0; SUBBANDS]; LENGTH]);
+                let (mut more, mut more_later) =
+                    ([[0.0; SUBBANDS]; LENGTH], [[0.0; SUBBANDS]; LENGTH]);
                 hybrid::transform(block, lines, used, &mut more, &mut more_later);
                 sum(&mut now, &more);
                 sum(&mut later, &more_later);

@@ -91,7 +91,10 @@ pub(super) fn read_second<const N: usize>(
         }
     } else {
         match code {
-            0..400 => (0, [(code >> 4) / 5, (code >> 4) % 5, code % 16 >> 2, code % 4]),
+            0..400 => (
+                0,
+                [(code >> 4) / 5, (code >> 4) % 5, code % 16 >> 2, code % 4],
+            ),
             400..500 => {
                 let rest = code - 400;
                 (1, [(rest >> 2) / 5, (rest >> 2) % 5, rest % 4, 0])

@@ -24,7 +24,11 @@ static DIRECTIONS: LazyLock<Directions> = LazyLock::new(|| {
         let mut steps = [(1.0, 1.0); 31];
         for (at, direction) in steps.iter_mut().enumerate() {
             let quiet = (octaves * at.div_ceil(2) as f64).exp2() as f32;
-            *direction = if at % 2 == 1 { (quiet, 1.0) } else { (1.0, quiet) };
+            *direction = if at % 2 == 1 {
+                (quiet, 1.0)
+            } else {
+                (1.0, quiet)
+            };
         }
         steps
     });

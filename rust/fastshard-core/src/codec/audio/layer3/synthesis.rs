@@ -58,7 +58,11 @@ static TAPS: LazyLock<[[f32; 16]; SUBBANDS]> = LazyLock::new(|| {
         };
         std::array::from_fn(|tap| {
             let at = tap / 2 * 64 + phase;
-            if tap % 2 == 0 { sign * window(at) } else { -window(at + 32) }
+            if tap % 2 == 0 {
+                sign * window(at)
+            } else {
+                -window(at + 32)
+            }
         })
     })
 });
@@ -95,13 +99,17 @@ impl Bank {
         for phase in 0..=SUBBANDS / 2 {
             self.filter(phase, count, &mut phases);
         }
-        for (at, out) in out.as_chunks_mut::<SUBBANDS>().0[..count].iter_mut().enumerate() {
+        for (at, out) in out.as_chunks_mut::<SUBBANDS>().0[..count]
+            .iter_mut()
+            .enumerate()
+        {
             for (out, phase) in out.iter_mut().zip(&phases) {
                 *out = phase[at];
             }
         }
         for row in &mut self.past {
-            row.copy_within(count..count + PAST, 0);
+            let last: [f32; PAST] = row[count..].first_chunk().copied().unwrap_or_default();
+            row[..PAST].copy_from_slice(&last);
         }
     }
 
@@ -109,7 +117,10 @@ impl Bank {
     #[inline(always)]
     fn filter(&self, phase: usize, count: usize, phases: &mut Rows) {
         let half = SUBBANDS / 2;
-        let (even, odd) = (&self.past[(half + phase) % SUBBANDS], &self.past[half - phase]);
+        let (even, odd) = (
+            &self.past[(half + phase) % SUBBANDS],
+            &self.past[half - phase],
+        );
         let mirrored = (SUBBANDS - phase) % SUBBANDS;
         let (taps, mirrored_taps) = (&TAPS[phase], &TAPS[mirrored]);
         for at in (0..count).step_by(LANES) {

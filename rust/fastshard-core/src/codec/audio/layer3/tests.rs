@@ -67,14 +67,19 @@ fn frame(kind: Kind, extension: usize, key: u64) -> Vec<u8> {
         (extension, 2),
         (0, 4),
     ];
-    header.iter().for_each(|&(value, bits)| out.put(value, bits));
+    header
+        .iter()
+        .for_each(|&(value, bits)| out.put(value, bits));
     let length = Head::of(&out.bytes).unwrap().length;
     out.put(0, if first { 9 } else { 8 });
-    out.put(0, match (first, channels) {
-        (true, 1) => 5,
-        (true, _) => 3,
-        (false, channels) => channels,
-    });
+    out.put(
+        0,
+        match (first, channels) {
+            (true, 1) => 5,
+            (true, _) => 3,
+            (false, channels) => channels,
+        },
+    );
     if first {
         out.put(below(1 << (4 * channels)), 4 * channels);
     }
@@ -86,7 +91,10 @@ fn frame(kind: Kind, extension: usize, key: u64) -> Vec<u8> {
             out.put(below((length * 8 / 5).min(4000)).max(200), 12);
             out.put(below(289), 9);
             out.put(120 + below(60), 8);
-            out.put(below(if first { 16 } else { 512 }), if first { 4 } else { 9 });
+            out.put(
+                below(if first { 16 } else { 512 }),
+                if first { 4 } else { 9 },
+            );
             out.put(usize::from(block.0), 1);
             let tables = if block.0 { 2 } else { 3 };
             if block.0 {
@@ -144,10 +152,15 @@ fn ours(frames: &[Vec<u8>], mono: bool) -> Vec<Option<Vec<Vec<f32>>>> {
 /// As much as single precision leaves open of sums of such values.
 fn assert_close(ours: &[f32], theirs: &[f32], what: &str) {
     assert_eq!(ours.len(), theirs.len(), "{what}");
-    let loudest = theirs.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let loudest = theirs
+        .iter()
+        .fold(0.0f32, |most, value| most.max(value.abs()));
     for (at, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
         let difference = (ours - theirs).abs();
-        assert!(difference <= 5e-4 * loudest, "{what}, {at}: {ours}, {theirs}, of {loudest}");
+        assert!(
+            difference <= 5e-4 * loudest,
+            "{what}, {at}: {ours}, {theirs}, of {loudest}"
+        );
     }
 }
 
@@ -178,6 +191,83 @@ proptest! {
             let loudest = all.iter().flatten().fold(0.0f32, |most, value| most.max(value.abs()));
             for (ours, theirs) in mono[0].iter().zip(&mean) {
                 prop_assert!((ours - theirs).abs() <= 5e-4 * loudest, "mean of {}", what);
+            }
+        }
+    }
+}
+
+/// A subband's 36 samples, straight from the standard's formula.
+fn plain(block: Block, lines: &[f32]) -> Vec<f64> {
+    use std::f64::consts::PI;
+    let cosine = |points: f64, at: usize, line: usize| {
+        (PI / (2.0 * points) * (2.0 * at as f64 + 1.0 + points / 2.0) * (2.0 * line as f64 + 1.0))
+            .cos()
+    };
+    let sine = |points: f64, at: f64| (PI / points * (at + 0.5)).sin();
+    let mut out = vec![0.0; 36];
+    if block == Block::Short {
+        for (window, at) in (0..3).flat_map(|window| (0..12).map(move |at| (window, at))) {
+            let sum: f64 = (0..6)
+                .map(|line| f64::from(lines[3 * line + window]) * cosine(12.0, at, line))
+                .sum();
+            out[6 + 6 * window + at] += sum * sine(12.0, at as f64);
+        }
+        return out;
+    }
+    let start = |at: usize| match at {
+        0..18 => sine(36.0, at as f64),
+        18..24 => 1.0,
+        24..30 => sine(12.0, at as f64 - 18.0),
+        _ => 0.0,
+    };
+    for (at, out) in out.iter_mut().enumerate() {
+        let window = match block {
+            Block::Start => start(at),
+            Block::Stop => start(35 - at),
+            _ => sine(36.0, at as f64),
+        };
+        let each = lines.iter().enumerate();
+        let sum: f64 = each
+            .map(|(line, value)| f64::from(*value) * cosine(36.0, at, line))
+            .sum();
+        *out = sum * window;
+    }
+    out
+}
+
+#[test]
+fn transforms_are_those_of_the_formula() {
+    let lines: [f32; 576] = std::array::from_fn(|at| (at * at * 31 % 619) as f32 / 309.5 - 1.0);
+    for block in [
+        Block::Long,
+        Block::Start,
+        Block::Short,
+        Block::Mixed,
+        Block::Stop,
+    ] {
+        let (mut now, mut later) = ([[9.0; SUBBANDS]; LENGTH], [[9.0; SUBBANDS]; LENGTH]);
+        let used = 21;
+        hybrid::transform(block, &lines, used, &mut now, &mut later);
+        for subband in 0..SUBBANDS {
+            let own = match block {
+                Block::Mixed if subband < 2 => Block::Long,
+                Block::Mixed => Block::Short,
+                other => other,
+            };
+            let expected = if subband < used {
+                plain(own, &lines[subband * LENGTH..][..LENGTH])
+            } else {
+                vec![0.0; 36]
+            };
+            let found = now
+                .iter()
+                .chain(&later)
+                .map(|sample| f64::from(sample[subband]));
+            for (at, (found, expected)) in found.zip(expected).enumerate() {
+                assert!(
+                    (found - expected).abs() < 1e-5,
+                    "{block:?}, {subband}, {at}: {found}, {expected}"
+                );
             }
         }
     }
