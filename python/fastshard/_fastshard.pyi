@@ -32,6 +32,7 @@ __all__ = [
     "read_coco",
     "replace_folder",
     "sync_file_system",
+    "usual_features",
 ]
 
 __version__: str

@@ -55,6 +55,8 @@ pub(super) struct Decoder {
     factors: [Factors; 2],
     lines: [[f32; 576]; 2],
     channels: Box<[Channel; 2]>,
+    /// What a granule adds to itself and to the next one; of its second channel too, where they are added up.
+    halves: Box<[[Samples; 2]; 2]>,
     rows: Box<[Rows; 2]>,
     planes: Box<[[f32; MOST * SUBBANDS]; 2]>,
 }
@@ -69,6 +71,7 @@ impl Decoder {
             factors: [[0; 40]; 2],
             lines: [[0.0; 576]; 2],
             channels: Box::default(),
+            halves: Box::default(),
             rows: Box::new([SILENCE; 2]),
             planes: Box::new([[0.0; MOST * SUBBANDS]; 2]),
         }
@@ -254,7 +257,7 @@ impl Decoder {
             ends[0] = ends[0].max(ends[1]);
             read = 1;
         }
-        let (mut now, mut later) = ([[0.0; SUBBANDS]; LENGTH], [[0.0; SUBBANDS]; LENGTH]);
+        let [[now, later], [more, more_later]] = &mut *self.halves;
         for channel in 0..read {
             let (block, lines) = (parts[channel].block, &mut self.lines[channel]);
             if block.is_short() {
@@ -264,20 +267,18 @@ impl Decoder {
             }
             let used = hybrid::leaks(block, lines, ends[channel]);
             if add && channel > 0 {
-                let (mut more, mut more_later) =
-                    ([[0.0; SUBBANDS]; LENGTH], [[0.0; SUBBANDS]; LENGTH]);
-                hybrid::transform(block, lines, used, &mut more, &mut more_later);
-                sum(&mut now, &more);
-                sum(&mut later, &more_later);
+                hybrid::transform(block, lines, used, more, more_later);
+                sum(now, more);
+                sum(later, more_later);
             } else {
-                hybrid::transform(block, lines, used, &mut now, &mut later);
+                hybrid::transform(block, lines, used, now, later);
             }
             if !add || channel + 1 == read {
                 let channel = if add { 0 } else { channel };
                 let overlap = &mut self.channels[channel].overlap;
-                sum(&mut now, overlap);
-                *overlap = later;
-                turn(&now, granule * LENGTH, &mut self.rows[channel]);
+                sum(now, overlap);
+                *overlap = *later;
+                turn(now, granule * LENGTH, &mut self.rows[channel]);
             }
         }
     }

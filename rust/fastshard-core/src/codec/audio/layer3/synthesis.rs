@@ -3,6 +3,7 @@
 //! A cosine transform across the subbands (B. G. Lee's, 1984), and of what it gives a filter of sixteen taps along the time
 //! for each of the 32 phases of the output.
 
+use std::f64::consts::PI;
 use std::sync::LazyLock;
 
 use super::hybrid::SUBBANDS;
@@ -71,12 +72,15 @@ static TAPS: LazyLock<[[f32; 16]; SUBBANDS]> = LazyLock::new(|| {
 #[derive(Debug)]
 pub(super) struct Bank {
     past: [[f32; PAST + ROOM]; SUBBANDS],
+    /// Of the output: sample after sample of each phase.
+    phases: Rows,
 }
 
 impl Default for Bank {
     fn default() -> Self {
         Self {
             past: [[0.0; PAST + ROOM]; SUBBANDS],
+            phases: SILENCE,
         }
     }
 }
@@ -85,25 +89,25 @@ impl Bank {
     /// Takes so many samples of each subband, and gives 32 times as many.
     #[inline(always)]
     pub(super) fn run(&mut self, rows: &Rows, count: usize, out: &mut [f32; MOST * SUBBANDS]) {
+        let (taps, reciprocals) = (&*TAPS, &*RECIPROCALS);
         for at in (0..count).step_by(LANES) {
             let mut column = [Lanes::ZERO; SUBBANDS];
             for (value, row) in column.iter_mut().zip(rows) {
                 *value = Lanes::load(row, at);
             }
-            cosines32(&mut column);
+            cosines32(&mut column, reciprocals);
             for (value, row) in column.into_iter().zip(&mut self.past) {
                 value.store(row, PAST + at);
             }
         }
-        let mut phases = SILENCE;
         for phase in 0..=SUBBANDS / 2 {
-            self.filter(phase, count, &mut phases);
+            self.filter(taps, phase, count);
         }
         for (at, out) in out.as_chunks_mut::<SUBBANDS>().0[..count]
             .iter_mut()
             .enumerate()
         {
-            for (out, phase) in out.iter_mut().zip(&phases) {
+            for (out, phase) in out.iter_mut().zip(&self.phases) {
                 *out = phase[at];
             }
         }
@@ -115,14 +119,14 @@ impl Bank {
 
     /// One phase and the one that uses the same rows.
     #[inline(always)]
-    fn filter(&self, phase: usize, count: usize, phases: &mut Rows) {
+    fn filter(&mut self, taps: &[[f32; 16]; SUBBANDS], phase: usize, count: usize) {
         let half = SUBBANDS / 2;
         let (even, odd) = (
             &self.past[(half + phase) % SUBBANDS],
             &self.past[half - phase],
         );
         let mirrored = (SUBBANDS - phase) % SUBBANDS;
-        let (taps, mirrored_taps) = (&TAPS[phase], &TAPS[mirrored]);
+        let (taps, mirrored_taps) = (&taps[phase], &taps[mirrored]);
         for at in (0..count).step_by(LANES) {
             let mut sums = [Lanes::ZERO; 2];
             for tap in 0..8 {
@@ -133,44 +137,37 @@ impl Bank {
                     *sum = *sum + odd * Lanes::all(taps[2 * tap + 1]);
                 }
             }
-            sums[1].store(&mut phases[mirrored], at);
-            sums[0].store(&mut phases[phase], at);
+            sums[1].store(&mut self.phases[mirrored], at);
+            sums[0].store(&mut self.phases[phase], at);
         }
     }
 }
 
-/// Half the reciprocals of the cosines by which a transform of so many points becomes two of half as many.
-macro_rules! reciprocals {
-    ($name:ident, $half:literal) => {
-        static $name: LazyLock<[f32; $half]> = LazyLock::new(|| {
-            std::array::from_fn(|at| {
-                let turn = (2 * at + 1) as f64 * std::f64::consts::PI / f64::from(4 * $half);
-                (0.5 / turn.cos()) as f32
-            })
-        });
-    };
-}
+/// Half the reciprocals of the cosines by which a transform becomes two of half as many points: of 32 points, 16 and so on.
+struct Reciprocals([[f32; SUBBANDS / 2]; 5]);
 
-reciprocals!(BY_1, 1);
-reciprocals!(BY_2, 2);
-reciprocals!(BY_4, 4);
-reciprocals!(BY_8, 8);
-reciprocals!(BY_16, 16);
+static RECIPROCALS: LazyLock<Reciprocals> = LazyLock::new(|| {
+    Reciprocals(std::array::from_fn(|step| {
+        std::array::from_fn(|at| {
+            let turn = (2 * at + 1) as f64 * PI / f64::from(64 >> step);
+            (0.5 / turn.cos()) as f32
+        })
+    }))
+});
 
 macro_rules! cosines {
-    ($name:ident, $below:ident, $half:literal, $reciprocals:ident) => {
+    ($name:ident, $below:ident, $half:literal, $step:literal) => {
         /// The cosine transform of so many points.
         #[inline(always)]
-        fn $name(values: &mut [Lanes; 2 * $half]) {
-            let reciprocals = &*$reciprocals;
+        fn $name(values: &mut [Lanes; 2 * $half], by: &Reciprocals) {
             let (mut sums, mut differences) = ([Lanes::ZERO; $half], [Lanes::ZERO; $half]);
             for at in 0..$half {
                 let (low, high) = (values[at], values[2 * $half - 1 - at]);
                 sums[at] = low + high;
-                differences[at] = (low - high) * Lanes::all(reciprocals[at]);
+                differences[at] = (low - high) * Lanes::all(by.0[$step][at]);
             }
-            $below(&mut sums);
-            $below(&mut differences);
+            $below(&mut sums, by);
+            $below(&mut differences, by);
             for at in 0..$half {
                 values[2 * at] = sums[at];
                 values[2 * at + 1] = match differences.get(at + 1) {
@@ -184,10 +181,10 @@ macro_rules! cosines {
 
 /// Of one point.
 #[inline(always)]
-fn cosines1(_: &mut [Lanes; 1]) {}
+fn cosines1(_: &mut [Lanes; 1], _: &Reciprocals) {}
 
-cosines!(cosines2, cosines1, 1, BY_1);
-cosines!(cosines4, cosines2, 2, BY_2);
-cosines!(cosines8, cosines4, 4, BY_4);
-cosines!(cosines16, cosines8, 8, BY_8);
-cosines!(cosines32, cosines16, 16, BY_16);
+cosines!(cosines2, cosines1, 1, 4);
+cosines!(cosines4, cosines2, 2, 3);
+cosines!(cosines8, cosines4, 4, 2);
+cosines!(cosines16, cosines8, 8, 1);
+cosines!(cosines32, cosines16, 16, 0);
