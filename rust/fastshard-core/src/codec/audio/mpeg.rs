@@ -49,6 +49,10 @@ fn behind_one_id3(bytes: &[u8]) -> Option<&[u8]> {
 
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "bits of a header, in any combination"
+)]
 pub(super) struct Head {
     /// MPEG 1, and not 2 or 2.5.
     pub(super) first: bool,

@@ -35,7 +35,7 @@ macro_rules! each {
             #[inline(always)]
             fn $name(mut self, other: Self) -> Self {
                 for at in 0..LANES {
-                    self.0[at] = self.0[at] $sign other.0[at];
+                    self.0[at] $sign other.0[at];
                 }
                 self
             }
@@ -43,6 +43,6 @@ macro_rules! each {
     };
 }
 
-each!(Add, add, +);
-each!(Sub, sub, -);
-each!(Mul, mul, *);
+each!(Add, add, +=);
+each!(Sub, sub, -=);
+each!(Mul, mul, *=);

@@ -7,6 +7,11 @@
 //! Subbands are transformed eight at a time, and joined for eight samples of time at a time; all loops are compiled a
 //! second time for AVX2, and give the same.
 
+#![expect(
+    clippy::inline_always,
+    reason = "what isn't inlined into the copy for AVX2 is compiled without it"
+)]
+
 mod bands;
 mod bits;
 mod codes;
@@ -208,7 +213,7 @@ impl Decoder {
     ) -> Result<usize> {
         let part = &side.parts[granule][channel];
         let limit = start + part.length;
-        let mut bits = Bits::new(&*self.data, start);
+        let mut bits = Bits::new(&self.data, start);
         let factors = &mut self.factors[channel];
         if head.first {
             let shared = side.shared[channel].map(|shared| shared && granule > 0);

@@ -85,7 +85,7 @@ pub(super) fn read_second<const N: usize>(
             half @ 0..180 => (3, [half / 36, half % 36 / 6, half % 6, 0]),
             half @ 180..244 => {
                 let rest = half - 180;
-                (4, [rest % 64 >> 4, rest % 16 >> 2, rest % 4, 0])
+                (4, [(rest % 64) >> 4, (rest % 16) >> 2, rest % 4, 0])
             }
             half => (5, [(half - 244) / 3, (half - 244) % 3, 0, 0]),
         }
@@ -93,7 +93,7 @@ pub(super) fn read_second<const N: usize>(
         match code {
             0..400 => (
                 0,
-                [(code >> 4) / 5, (code >> 4) % 5, code % 16 >> 2, code % 4],
+                [(code >> 4) / 5, (code >> 4) % 5, (code % 16) >> 2, code % 4],
             ),
             400..500 => {
                 let rest = code - 400;

@@ -144,12 +144,11 @@ impl Part {
         let tables = [0; 2].map(|_: u8| bits.take(5) as u8);
         self.window_gain = [0; 3].map(|_: u8| 8 * bits.take(3) as i32);
         // As decoders have it; the standard leaves MPEG 2.5 open.
+        let bands = &LONG[head.rate];
         let end = match self.block {
-            _ if head.first => 36,
-            Block::Short if head.rate < 6 => 36,
-            Block::Mixed if head.rate < 6 => 36,
-            Block::Short => LONG[head.rate][6],
-            _ => LONG[head.rate][8],
+            _ if head.first || (head.rate < 6 && self.block.is_short()) => 36,
+            Block::Short => bands[6],
+            _ => bands[8],
         };
         Ok([(end, tables[0]), (576, tables[1]), (576, 0)])
     }

@@ -47,7 +47,7 @@ static TAPS: LazyLock<[[f32; 16]; SUBBANDS]> = LazyLock::new(|| {
         let (mirrored, sign) = if at <= 256 {
             (at, 1)
         } else {
-            (512 - at, if at % 64 == 0 { 1 } else { -1 })
+            (512 - at, if at.is_multiple_of(64) { 1 } else { -1 })
         };
         (sign * WINDOW[mirrored]) as f32 / 65_536.0
     };

@@ -21,7 +21,7 @@ struct Writer {
 impl Writer {
     fn put(&mut self, value: usize, bits: usize) {
         for at in (0..bits).rev() {
-            if self.count % 8 == 0 {
+            if self.count.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             let bit = (value >> at & 1) as u8;
@@ -67,9 +67,9 @@ fn frame(kind: Kind, extension: usize, key: u64) -> Vec<u8> {
         (extension, 2),
         (0, 4),
     ];
-    header
-        .iter()
-        .for_each(|&(value, bits)| out.put(value, bits));
+    for (value, bits) in header {
+        out.put(value, bits);
+    }
     let length = Head::of(&out.bytes).unwrap().length;
     out.put(0, if first { 9 } else { 8 });
     out.put(
