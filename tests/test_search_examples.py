@@ -9,7 +9,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -60,6 +62,12 @@ def check_report(out, names):
     assert [row["search"] for row in rows_of(out / "searches.csv")] == names
     trials = rows_of(out / "trials.csv")
     return {name: [trial for trial in trials if trial["search"] == name] for name in names}
+
+
+def test_choices_are_typed_as_lists_too():
+    assert get_type_hints(fs.tune.Choice.__init__)["values"] == Sequence[str | int | float | bool]
+    assert fs.tune.Choice([1, 2]) == fs.tune.Choice((1, 2))
+    assert repr(fs.tune.Choice(["a"])) == "Choice(values=('a',))"
 
 
 # Seed 004's protocol, by Keras Tuner.

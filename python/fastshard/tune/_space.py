@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,8 +113,8 @@ class Choice:
 
     values: tuple[str | int | float | bool, ...]
 
-    def __post_init__(self) -> None:
-        values = _check.items(self.values)
+    def __init__(self, values: Sequence[str | int | float | bool]) -> None:
+        values = _check.items(values)
         if not values:
             raise ValueError("values=(): expected at least one to choose from")
         for value in values:
