@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import io
 import json
+import logging
 import math
 import os
 import sys
@@ -52,7 +53,8 @@ def make_coco(folder: Path, count: int, seed: int) -> Path:
     coin = np.repeat(data.coins()[20:90, 15:85, None], 3, axis=2)
     cutouts = [Image.fromarray(pixels) for pixels in (coin, data.chelsea()[:, 60:400])]
     (folder / "images").mkdir(parents=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(count):
         picture = Image.fromarray(backgrounds[number % 3]).resize((320, 240))
         images.append({"id": number, "file_name": f"{number:05}.jpg", "width": 320, "height": 240})
@@ -318,7 +320,7 @@ def main() -> None:
                 print(fs.pack(coco, path, annotations="instances.json"))
             # One cluster for all searches: the processes of the first one train the trials of the next.
             cores = max(len(os.sched_getaffinity(0)), options.max_concurrent)
-            ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+            ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
             found = search(options, str(path.absolute()))
             ray.shutdown()
     except (OSError, ValueError, fs.FastshardError) as error:

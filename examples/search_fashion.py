@@ -62,8 +62,7 @@ def pack_digits(folder: Path) -> Data:
     digits = load_digits()
     images = (digits.images * (255 / 16)).round().astype(np.uint8)
     packed = pack(images, digits.target, tuple("0123456789"), folder / "digits")
-    train, test = packed.split([0.8, 0.2], stratify="label", seed=SEED)
-    return Data(train, test)
+    return Data(*packed.split([0.8, 0.2], stratify="label", seed=SEED))
 
 
 def pack_idx(source: Path, folder: Path) -> Data:
