@@ -305,7 +305,8 @@ def main() -> None:
             found = [one for model in options.model for one in search(model, data, options)]
     except (OSError, ValueError, fs.FastshardError) as error:
         sys.exit(f"search_fashion: {error}")
-    print(f"\n{table(found)}\n\nbaseline, best: share of {len(data.test):,} test images that no search saw")
+    count = len(data.test)
+    print(f"\n{table(found)}\n\n{count:,} test images, which no search saw: one of them is {100 / count:.2f} points")
     results = {f"{one.model} {one.tuner}": one.results for one in found}
     print(f"report: {fs.tune.report(results, options.out)}")
 
