@@ -234,11 +234,14 @@ def test_search_detector_compares_methods(tmp_path):
     pytest.importorskip("ray.tune", exc_type=ImportError)
     pytest.importorskip("pycocotools")
     out = tmp_path / "out"
-    sizes = ["--images", 100, "--epochs", 4, "--rounds", 2, "--population", 2, "--max-trials", 2]
+    # Neither the target nor the time is reached.
+    limits = ["--target", 0.99, "--time-limit", 500, "--data-fraction", 0.9]
+    sizes = ["--images", 110, "--epochs", 4, "--rounds", 2, "--population", 2, "--max-trials", 2]
     methods = ["random", "bayes", "evolution"]
-    done = run_example("search_detector.py", "--out", out, "--initial-points", 1, *sizes, "--method", *methods)
+    done = run_example("search_detector.py", "--out", out, "--initial-points", 1, *sizes, *limits, "--method", *methods)
     assert done.returncode == 0, done.stderr
     assert "Warning:" not in done.stderr
+    assert "A new study" not in done.stderr  # of Optuna's
     rows = table(done.stdout)
     assert [row["method"] for row in rows] == methods
     trials = check_report(out, methods)
@@ -246,7 +249,9 @@ def test_search_detector_compares_methods(tmp_path):
         results = fs.tune.Results(out / row["method"])
         assert row["stopped by"] == "all trials done"
         assert int(row["trials"]) == len(results) == len(trials[row["method"]]) == 2
-        assert [trial.epochs for trial in results.trials] == [4, 4]
+        assert [(trial.epochs, trial.data_fraction) for trial in results.trials] == [(4, 0.9)] * 2
+        told = results.options
+        assert (told["target"], told["time_limit"], told["epochs"]) == (0.99, 500, 4)
         check_detector(row, results, trials[row["method"]])
 
 

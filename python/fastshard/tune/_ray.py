@@ -221,6 +221,7 @@ def _bayes(search: Search) -> Any:
         raise ImportError(f"bayes with engine='ray' needs optuna: pip install 'fastshard[optuna]' ({error})") from None
     from ray.tune.search.optuna import OptunaSearch
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(n_startup_trials=search.method.initial_points, seed=search.options.seed)
     return OptunaSearch(_DefineByRun(search.space), metric="best", mode=search.options.mode, sampler=sampler)
 
