@@ -256,8 +256,7 @@ def search(options: argparse.Namespace, path: str) -> dict[str, fs.tune.Results]
     for name in options.method:
         folder = options.out / name
         print(f"{name}: {folder}", flush=True)
-        resume = options.resume and (folder / "search.json").exists()
-        found[name] = methods[name](path=folder, resume=resume, **common)
+        found[name] = methods[name](path=folder, resume=options.resume, **common)
     return found
 
 
@@ -271,8 +270,7 @@ def table(found: dict[str, fs.tune.Results]) -> str:
             rows.append([name, *[""] * (2 + len(SPACE)), *counts])
             continue
         # Chosen by the validation part, which makes it look better than it is; the test part had no say in it.
-        report = next(report for report in best.reports if report.metrics["mAP"] == best.value)
-        quality = [f"{report.metrics[name]:.1%}" for name in ("mAP", "test_mAP")]
+        quality = [f"{best.best_report.metrics[name]:.1%}" for name in ("mAP", "test_mAP")]
         rows.append([name, *quality, *(f"{best.config[key]:.3g}" for key in SPACE), *counts])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -266,8 +266,7 @@ def table(found: list[Found]) -> str:
     rows = [head]
     for one in found:
         trials = one.results.trials
-        stall = 100 * sum(trial.stall_seconds for trial in trials) / sum(trial.seconds for trial in trials)
-        cost = [str(len(trials)), f"{one.results.seconds:.1f}", f"{stall:.1f}"]
+        cost = [str(len(trials)), f"{one.results.seconds:.1f}", f"{one.results.stall_percent:.1f}"]
         quality = [f"{one.baseline:.1%}", f"{one.best:.1%}", f"{100 * (one.best - one.baseline):+.1f}"]
         rows.append([one.model, one.tuner, *cost, *quality, ", ".join(f"{k}={v}" for k, v in one.config.items())])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -67,10 +67,10 @@ def ray_searches(data, out):
     population = {"rounds": 3, "population": 4, "exchange_ratio": 0.5, **common}
     return {
         "random": lambda path: tune.random(
-            train, space(data, crash=1, die=2), max_trials=4, epochs=2, path=path, **common
+            train, space(data, crash=1, die=2), first=[{"lr": 0.25}], max_trials=4, epochs=2, path=path, **common
         ),
         "bayes": lambda path: tune.bayes(
-            train, space(data), initial_points=2, max_trials=4, epochs=1, path=path, **common
+            train, space(data), initial_points=2, first=[{"lr": 0.25}], max_trials=4, epochs=1, path=path, **common
         ),
         "hyperband": lambda path: tune.hyperband(
             train,
@@ -109,7 +109,7 @@ def main():
             max_concurrent=2,
             epochs=4,
             path=f"{out}/killed",
-            resume=Path(out, "killed", "search.json").exists(),
+            resume=True,
             progress=False,
         )
         return

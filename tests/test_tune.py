@@ -304,6 +304,9 @@ def nothing(trial):
         ({"metric": "a", "data_fraction": 0}, ValueError, "data_fraction=0"),
         ({"metric": "a", "engine": "spark"}, ValueError, "engine='spark': expected one of 'ray', 'optuna'"),
         ({"metric": "a", "storage": "sqlite:///a.db"}, ValueError, "only engine='optuna' keeps trials in a database"),
+        ({"metric": "a", "first": {"lr": 0.5}}, TypeError, "expected a list of dicts"),
+        ({"metric": "a", "first": [{"rate": 0.5}]}, ValueError, "'rate' isn't searched; expected names among 'lr'"),
+        ({"metric": "a", "first": [{"lr": 2}]}, ValueError, r"lr=2 isn't in Float\(low=0, high=1"),
         ({"metric": "a", "resume": True}, ValueError, "expected the folder of the search"),
         ({"metric": "a", "data_fraction": tune.FractionSchedule([0.1, 1])}, ValueError, "has no rungs to go by"),
     ],
@@ -411,6 +414,18 @@ def test_bayes_learns_from_what_ended(digits, tmp_path):
     same = [a.config == b.config for a, b in zip(results.trials, random.trials, strict=True)]
     assert same[:3] == [True] * 3
     assert not any(same[3:])
+
+
+def test_begins_with_what_one_uses_today(digits, tmp_path):
+    options = {"max_trials": 3, "epochs": 1, "first": [{"lr": 0.25}, {"lr": 0.5}], "path": tmp_path / "s"}
+    results = tune.bayes(searches.train, searches.space(digits), resume=True, **options, **COMMON)
+    assert [trial.config["lr"] for trial in results.trials[:2]] == [0.25, 0.5]
+    assert len(results) == 3
+    best = results.best
+    assert best.best_report == best.reports[0]
+    assert np.load(best.checkpoint / "weights.npy").shape == (64, 10)
+    again = tune.bayes(searches.train, searches.space(digits), resume=True, **options, **COMMON)
+    assert again.trials == results.trials
 
 
 def test_hyperband_gives_more_data_to_those_that_go_on(digits, tmp_path):

@@ -97,8 +97,10 @@ def test_hyperband_gives_more_data_to_those_that_go_on(digits, tmp_path):
     begun = {0: 0.1, 1: 1.0}
     stages = set()
     for trial, loader in zip(results.trials, data.orders, strict=True):
-        first, last = trial.config["tuner/initial_epoch"], trial.config["tuner/epochs"]
+        first, last = trial.reports[0].epoch - 1, trial.epochs
         stages.add(first)
+        assert len(trial.copied_from) == (first > 0)
+        assert set(trial.config) == set(SPACE)
         assert [report.epoch for report in trial.reports] == list(range(first + 1, last + 1))
         assert len(loader.dataset) == SIZES[schedule.at(loader.epoch)]
         # The order goes on with the epoch that the model is at.

@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastshard as fs
@@ -58,6 +59,7 @@ def test_random_search_goes_on_after_a_crash(search):
     results = search("random")
     assert results.stopped == "all trials done"
     assert [trial.state for trial in results.trials] == ["finished", "failed", "failed", "finished"]
+    assert results.trials[0].config["lr"] == 0.25
     assert results.trials[1].error == "RuntimeError: out of luck"
     assert "its process died" in results.trials[2].error
     assert results.best.value > 0.8
@@ -82,6 +84,7 @@ def test_bayes(search):
     assert len(results) == 4
     assert {trial.state for trial in results.trials} == {"finished"}
     assert len({trial.config["lr"] for trial in results.trials}) == 4
+    assert results.trials[0].config["lr"] == 0.25
     assert results.options["own"]["initial_points"] == 2
 
 
@@ -113,6 +116,7 @@ def check_population(results, rounds):
 def test_evolution_takes_the_state_of_loaders_along(search):
     results = search("continue")
     check_population(results, 3)
+    assert all(np.load(trial.checkpoint / "weights.npy").shape == (64, 10) for trial in results.trials)
     assert results.stopped == "all trials done"
     assert all(
         report.metrics["loader_epoch"] == report.epoch - 1 for trial in results.trials for report in trial.reports

@@ -158,7 +158,7 @@ def test_names_and_values_are_text(tmp_path):
 
 def test_axes():
     numbers = _page._Axis([1.0, 5.0, 3.0])
-    assert [numbers.place(value) for value in (1.0, 3.0, 5.0, None)] == [0, 0.5, 1, 0]
+    assert [numbers.place(value) for value in (1.0, 3.0, 5.0, None)] == [0, 0.5, 1, None]
     logs = _page._Axis([1e-4, 1e-2, 1.0])
     assert [logs.place(value) for value in (1e-4, 1e-2, 1.0)] == pytest.approx([0, 0.5, 1])
     names = _page._Axis(["relu", "tanh", True])

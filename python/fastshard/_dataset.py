@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from ._opened import Field, Opened
 
@@ -226,6 +226,14 @@ class Dataset:
             raise ValueError(f"field={field!r}: expected images or audio, this one is {self.field(field).type}")
         return self._opened.native.encoded(self._row(index), field)
 
+    @overload
+    def split(
+        self, parts: Sequence[float], stratify: str | None = None, seed: int = 0, group: str | None = None
+    ) -> tuple[Dataset, ...]: ...
+    @overload
+    def split(
+        self, parts: Mapping[str, float], stratify: str | None = None, seed: int = 0, group: str | None = None
+    ) -> dict[str, Dataset]: ...
     def split(
         self,
         parts: Sequence[float] | Mapping[str, float],

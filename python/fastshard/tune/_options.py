@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -29,10 +29,12 @@ class Options:
     - ``data_fraction``: the part of the training data that trials see, more than 0 and at most 1, or a
       ``FractionSchedule``.
     - ``epochs``: what ``trial.epochs()`` counts to.
+    - ``first``: configurations to begin with, such as what you use today: dicts of names of the space, each of them
+      with some or all; what they leave out is drawn. They count as trials.
     - ``engine``: ``"ray"`` or ``"optuna"``.
     - ``path``: the folder for everything that the search leaves; by default a new one in ``searches/``.
-    - ``resume``: goes on with the search in ``path``: finished trials count, the others start again at their last
-      checkpoint.
+    - ``resume``: goes on with the search in ``path``, if there is one: trials that ended count, the others start again
+      at their last checkpoint.
     - ``cpus``, ``gpus``: for each trial; by default an equal share of the cores, and none.
     - ``storage``: for Optuna, the URL of a database, such as ``"sqlite:///search.db"``; a journal file in ``path`` by
       default.
@@ -48,6 +50,7 @@ class Options:
     target: float | None = None
     data_fraction: float | FractionSchedule = 1.0
     epochs: int | None = None
+    first: Sequence[Mapping[str, Any]] = ()
     engine: str = "ray"
     path: str | os.PathLike[str] | None = None
     resume: bool = False
@@ -68,6 +71,8 @@ class Options:
                 _check.integer(name, value, 1)
         _check.integer("seed", self.seed, 0, 2**31 - 1)
         _check.boolean("resume", self.resume)
+        if isinstance(self.first, Mapping) or not all(isinstance(config, Mapping) for config in self.first):
+            raise TypeError(f"first={self.first!r}: expected a list of dicts")
         self._check_numbers()
         if self.resume and self.path is None:
             raise ValueError("path=None with resume=True: expected the folder of the search that is to go on")

@@ -47,13 +47,17 @@ def run(search: Search) -> str:
 
 def _study(search: Search) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=_storage(search),
         study_name=_STUDY,
         direction="maximize" if search.options.mode == "max" else "minimize",
         pruner=_pruner(search),
         load_if_exists=search.options.resume,
     )
+    if not study.get_trials(deepcopy=False):
+        for config in search.options.first:
+            study.enqueue_trial(dict(config))
+    return study
 
 
 def _storage(search: Search) -> Any:
@@ -121,7 +125,8 @@ class _Pool:
     def _next(self) -> optuna.Trial | None:
         if self._left:
             return self._left.pop(0)
-        if len(self._study.get_trials(deepcopy=False)) >= self._search.options.max_trials:
+        begun = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state is not TrialState.WAITING]
+        if len(begun) >= self._search.options.max_trials:
             return None
         return self._study.ask()
 

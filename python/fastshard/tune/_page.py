@@ -11,7 +11,6 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from ._report import summary
 from ._results import Results, TrialResult
 
 __all__ = ["render"]
@@ -71,7 +70,7 @@ def _cell(value: Any) -> str:
 
 
 def _summaries(searches: Mapping[str, Results]) -> str:
-    rows = [summary(name, found) for name, found in searches.items()]
+    rows = [{"search": name} | found.summary() for name, found in searches.items()]
     return f"<h2>Searches</h2>{_table(rows, [''] * len(rows))}"
 
 
@@ -164,32 +163,46 @@ def _coordinates(searches: Mapping[str, Results]) -> go.Figure:
     value = _Axis([trial.value for trial in trials])
     figure = go.Figure()
     for number, (name, found) in enumerate(searches.items()):
-        valued = [trial for trial in found.trials if trial.value is not None]
-        for trial in valued:
-            places = [axis.place(trial.config.get(key)) for key, axis in axes.items()] + [value.place(trial.value)]
-            good = places[-1] if found.mode == "max" else 1 - places[-1]
-            figure.add_scatter(
-                x=list(range(len(places))),
-                y=places,
-                name=name,
-                legendgroup=name,
-                showlegend=trial is valued[0],
-                mode="lines",
-                opacity=0.12 + 0.88 * good**2,
-                line={"color": _color(number), "width": 1 + 1.5 * good},
-                text=_hover(trial),
-                hovertemplate=f"%{{text}}<br>{_text(found.metric)}: {_text(trial.value)}<extra></extra>",
-            )
-    titles = [*axes, _metric(searches)]
-    for at, axis in enumerate([*axes.values(), value]):
-        figure.add_vline(x=at, line={"color": "#9aa5b1", "width": 1})
-        for place, tick in axis.ticks:
-            figure.add_annotation(
-                x=at, y=place, text=_text(tick), showarrow=False, xanchor="left", xshift=4, font={"size": 10}
-            )
-    figure.update_xaxes(tickvals=list(range(len(titles))), ticktext=[_text(title) for title in titles], showgrid=False)
+        color = _color(number)
+        # Of the legend, whose lines would otherwise be as pale as the first trial's.
+        figure.add_scatter(x=[None], y=[None], name=name, legendgroup=name, mode="lines", line={"color": color})
+        for trial in found.trials:
+            if trial.value is not None:
+                places = [axis.place(trial.config.get(key)) for key, axis in axes.items()] + [value.place(trial.value)]
+                _add_line(figure, places, name, color, found, trial)
+    for at, (title, axis) in enumerate([*axes.items(), (_metric(searches), value)]):
+        _add_axis(figure, at, title, axis)
+    figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return figure
+
+
+def _add_line(
+    figure: go.Figure, places: list[float | None], name: str, color: str, found: Results, trial: TrialResult
+) -> None:
+    height = places[-1] or 0.0
+    good = height if found.mode == "max" else 1 - height
+    figure.add_scatter(
+        x=list(range(len(places))),
+        y=places,  # a trial without a value is no line there
+        name=name,
+        legendgroup=name,
+        showlegend=False,
+        mode="lines+markers",
+        marker={"size": 3},
+        opacity=0.12 + 0.88 * good**2,
+        line={"color": color, "width": 1 + 1.5 * good},
+        text=_hover(trial),
+        hovertemplate=f"%{{text}}<br>{_text(found.metric)}: {_text(trial.value)}<extra></extra>",
+    )
+
+
+def _add_axis(figure: go.Figure, at: int, title: str, axis: _Axis) -> None:
+    figure.add_vline(x=at, line={"color": "#9aa5b1", "width": 1})
+    small = {"showarrow": False, "font": {"size": 10}, "bgcolor": "rgba(255,255,255,0.75)"}
+    for place, tick in axis.ticks:
+        figure.add_annotation(x=at, y=place, text=_text(tick), xanchor="left", xshift=4, **small)
+    figure.add_annotation(x=at, y=-0.12, text=_text(title), showarrow=False)
 
 
 class _Axis:
@@ -207,7 +220,7 @@ class _Axis:
         self._log = low > 0 and high / low > 30
         self._low, self._high = self._scaled(low), self._scaled(high)
         marks = sorted(set(known)) if len(set(known)) < 7 else [self._unscaled(at / 4) for at in range(5)]
-        self.ticks = [(self.place(mark), mark) for mark in marks]
+        self.ticks = [(self.place(mark) or 0.0, mark) for mark in marks]
 
     def _scaled(self, value: float) -> float:
         return math.log(value) if self._log else float(value)
@@ -216,10 +229,10 @@ class _Axis:
         value = self._low + place * (self._high - self._low)
         return math.exp(value) if self._log else value
 
-    def place(self, value: Any) -> float:
-        """Where it lies; 0 for what isn't there."""
+    def place(self, value: Any) -> float | None:
+        """Where it lies, or None for what isn't there."""
         if value is None:
-            return 0.0
+            return None
         if self._categories is not None:
             return self._categories.index(value) / max(1, len(self._categories) - 1)
         spread = self._high - self._low

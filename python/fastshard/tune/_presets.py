@@ -32,7 +32,8 @@ def random(train: Train, space: Space, **options: Any) -> Results:
 
     - ``train``: a function that takes a ``Trial``. It runs in another process, which is given paths and no data.
     - ``space``: a dict of ``Float``, ``Int`` and ``Choice``, and of plain values that are the same for all trials.
-    - ``options``: ``metric``, and more: see ``Options``.
+    - ``options``: ``metric``, and more: see ``Options``. Searches with Ray use the cluster that ``ray.init`` has
+      started; several of them then needn't each start one.
 
     A trial that fails ends alone, and the report says why. At the time limit, the target or Ctrl-C the search ends with
     what there is. Raises TypeError and ValueError for impossible options, and ImportError where an engine is missing.
@@ -95,7 +96,8 @@ def evolution(
 
     ``max_trials`` counts configurations: the population, and each copy; by default there is no end to copies. ``train``
     has to call ``trial.report(..., checkpoint=save)`` and to begin from ``trial.restored``. Ray alone has this method
-    (``engine="ray"``). The source: Jaderberg et al., Population Based Training of Neural Networks, 2017.
+    (``engine="ray"``). Between rounds Ray starts members one after another, each in a process, so a round should last
+    longer than starting one. The source: Jaderberg et al., Population Based Training of Neural Networks, 2017.
     """
     members = _check.integer("population", population, 2)
     interval = _check.integer("perturbation_interval", perturbation_interval, 1)

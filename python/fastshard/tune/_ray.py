@@ -130,6 +130,9 @@ class _Callback(tune.Callback):
         said = "its process died" if error is None else str(error).strip().splitlines()[-1]
         self._ended(trial, _log.FAILED, said)
 
+    def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:  # noqa: ARG002
+        _log.TrialLog(_driver().search.folder, _number(str(trial))).add("checkpoint", path=checkpoint.path)
+
     def _ended(self, trial: Any, state: str, error: str | None = None) -> None:
         driver, number = _driver(), _number(str(trial))
         _log.TrialLog(driver.search.folder, number).end(state, error)
@@ -211,7 +214,8 @@ def _variants(options: Options, method: Method) -> Any:
 
     # Of a population all live at once, and those that are paused make room for others.
     live = 0 if method.population else options.max_concurrent
-    return BasicVariantGenerator(max_concurrent=live, random_state=options.seed)
+    first = [dict(config) for config in options.first]
+    return BasicVariantGenerator(points_to_evaluate=first, max_concurrent=live, random_state=options.seed)
 
 
 def _bayes(search: Search) -> Any:
@@ -223,7 +227,14 @@ def _bayes(search: Search) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(n_startup_trials=search.method.initial_points, seed=search.options.seed)
-    return OptunaSearch(_DefineByRun(search.space), metric="best", mode=search.options.mode, sampler=sampler)
+    first = [dict(config) for config in search.options.first] or None
+    return OptunaSearch(
+        _DefineByRun(search.space),
+        metric="best",
+        mode=search.options.mode,
+        points_to_evaluate=first,
+        sampler=sampler,
+    )
 
 
 def _fifo(search: Search) -> Any:  # noqa: ARG001

@@ -10,7 +10,7 @@ from typing import Any
 
 from ._results import Results
 
-__all__ = ["report", "summary"]
+__all__ = ["report"]
 
 Given = Results | str | os.PathLike[str]
 
@@ -33,7 +33,7 @@ def report(results: Given | Iterable[Given] | Mapping[str, Given], path: str | o
     folder.mkdir(parents=True, exist_ok=True)
     trials = [{"search": name} | row for name, found in searches.items() for row in found.rows()]
     _write_csv(folder / "trials.csv", trials)
-    _write_csv(folder / "searches.csv", [summary(name, found) for name, found in searches.items()])
+    _write_csv(folder / "searches.csv", [{"search": name} | found.summary() for name, found in searches.items()])
     page = folder / "report.html"
     page.write_text(html, encoding="utf-8")
     return page
@@ -67,27 +67,6 @@ def _searches(results: Given | Iterable[Given] | Mapping[str, Given]) -> dict[st
 def _opened(given: Given) -> Results:
     # Read anew: a search may have gone on.
     return Results(given.path if isinstance(given, Results) else given)
-
-
-def summary(name: str, results: Results) -> dict[str, Any]:
-    """A row about a search: what it tried, what it found, and where its time went."""
-    trials, best = results.trials, results.best
-    states = [trial.state for trial in trials]
-    running = sum(trial.seconds for trial in trials)
-    return {
-        "search": name,
-        "method": results.method,
-        "engine": results.options.get("engine"),
-        "trials": len(trials),
-        "stopped early": states.count("stopped"),
-        "failed": states.count("failed"),
-        f"best {results.metric}": None if best is None else best.value,
-        **({} if best is None else {f"config/{key}": value for key, value in best.config.items()}),
-        "data_fraction": results.options.get("data_fraction"),
-        "seconds": round(results.seconds, 1),
-        "stall_percent": round(100 * sum(trial.stall_seconds for trial in trials) / running, 2) if running else 0.0,
-        "ended": results.stopped,
-    }
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

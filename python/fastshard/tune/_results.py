@@ -41,6 +41,8 @@ class TrialResult:
       outside of passes over loaders; ``stall_seconds``: waiting for batches; ``train_seconds``: the rest.
     - ``samples_per_second``: while it loaded. ``first_batch_ms``: from asking its first loader to having a batch.
     - ``copied_from``: numbers of the trials whose checkpoints it took over.
+    - ``checkpoint``: the folder of its last one, with the files that ``trial.report(..., checkpoint=)`` wrote, or None.
+    - ``best_report``: the one that ``value`` comes from.
     """
 
     number: int
@@ -56,6 +58,8 @@ class TrialResult:
     samples_per_second: float
     first_batch_ms: float | None
     copied_from: list[int]
+    checkpoint: Path | None
+    best_report: Report | None
     fatal: bool = field(default=False, repr=False)
 
     @property
@@ -113,13 +117,35 @@ class Results:
         sign = 1 if self.mode == "max" else -1
         return max(valued, key=lambda trial: sign * (trial.value or 0), default=None)
 
+    @property
+    def stall_percent(self) -> float:
+        """The share of all trials' time that they waited for batches."""
+        seconds = sum(trial.seconds for trial in self.trials)
+        return 100 * sum(trial.stall_seconds for trial in self.trials) / seconds if seconds else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """A row about the search: what it tried, what it found, where its time went."""
+        best, states = self.best, [trial.state for trial in self.trials]
+        return {
+            "method": self.method,
+            "engine": self.options.get("engine"),
+            "trials": len(states),
+            "stopped early": states.count(_log.STOPPED),
+            "failed": states.count(_log.FAILED),
+            f"best {self.metric}": None if best is None else best.value,
+            "seconds": round(self.seconds, 1),
+            "stall_percent": round(self.stall_percent, 2),
+            "ended": self.stopped,
+            "data_fraction": self.options.get("data_fraction"),
+            **({} if best is None else _columns(best.config)),
+        }
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row for each trial, with plain values: for ``pandas.DataFrame(results.rows())``."""
         for trial in self.trials:
             yield {
                 "trial": trial.number,
                 "state": trial.state,
-                **{f"config/{name}": value for name, value in trial.config.items()},
                 self.metric: trial.value,
                 "epochs": trial.epochs,
                 "data_fraction": trial.data_fraction,
@@ -128,6 +154,7 @@ class Results:
                 "stall_percent": round(trial.stall_percent, 2),
                 "first_batch_ms": None if trial.first_batch_ms is None else round(trial.first_batch_ms, 1),
                 "copied_from": " ".join(map(str, trial.copied_from)),
+                **_columns(trial.config),
                 "error": trial.error,
             }
 
@@ -138,6 +165,10 @@ class Results:
         best = self.best
         found = "none finished" if best is None else f"best {self.metric}={best.value:g} with {best.config}"
         return f"<fastshard.tune.Results {self.method}, {len(self):,} trials, {self.stopped or 'running'}, {found}>"
+
+
+def _columns(config: dict[str, Any]) -> dict[str, Any]:
+    return {f"config/{name}": value for name, value in config.items()}
 
 
 def _trial(number: int, path: Path, results: Results) -> TrialResult | None:
@@ -164,6 +195,8 @@ def _trial(number: int, path: Path, results: Results) -> TrialResult | None:
         samples=int(samples),
         samples_per_second=samples / loading if loading else 0.0,
         first_batch_ms=next((run.loader["first_batch_ms"] for run in runs if run.loader.get("samples")), None),
+        checkpoint=next((run.checkpoint for run in runs[::-1] if run.checkpoint is not None), None),
+        best_report=best,
         copied_from=[run.origin for run in runs if run.origin not in (None, number)],
         fatal=bool(last.end.get("fatal")),
     )
@@ -187,6 +220,7 @@ class _Run:
     loader: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     startup: float = 0.0
+    checkpoint: Path | None = None
     end: dict[str, Any] = field(default_factory=dict)
 
 
@@ -210,6 +244,8 @@ def _add(runs: list[_Run], event: dict[str, Any]) -> None:
         runs.append(_Run(dict(event["config"]), event.get("restored_from"), before))
     elif event["event"] == "report":
         _add_report(runs[-1], event)
+    elif event["event"] == "checkpoint":
+        runs[-1].checkpoint = Path(event["path"])
     elif event["event"] == "end":
         if not runs:  # a trial that couldn't even begin
             runs.append(_Run({}, None, 0.0))

@@ -53,7 +53,9 @@ def run(train: Train, space: _space.Space, options: Options, method: Method) -> 
     if not callable(train):
         raise TypeError(f"train={train!r}: expected a function that takes a fastshard.tune.Trial")
     options = dataclasses.replace(options, data_fraction=method.schedule(options.data_fraction))
-    search = Search(train, _space.checked(space), options, method, _folder(options, method))
+    checked = _space.checked(space)
+    _space.check_configs(checked, options.first)
+    search = Search(train, checked, options, method, _folder(options, method))
     engine = _engine(options.engine)
     _begin(search)
     stopped = engine.run(search)
@@ -85,8 +87,6 @@ def _begin(search: Search) -> None:
     path = search.folder / _log.SEARCH
     told = _told(search)
     if not path.exists():
-        if search.options.resume:
-            raise FileNotFoundError(f"{search.folder}: no search to resume, {_log.SEARCH} isn't there")
         _log.write_json(path, told | {"started": time.time(), "seconds": 0.0, "stopped": None})
         return
     if not search.options.resume:
@@ -102,6 +102,7 @@ def _told(search: Search) -> dict[str, Any]:
     options = {field.name: getattr(search.options, field.name) for field in dataclasses.fields(search.options)}
     for name in ("path", "resume", "progress"):
         del options[name]
+    options["first"] = [dict(config) for config in options["first"]]
     if isinstance(options["data_fraction"], FractionSchedule):
         options["data_fraction"] = str(options["data_fraction"])
     shown = {name: _words(value) for name, value in search.space.items()}

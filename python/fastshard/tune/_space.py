@@ -53,6 +53,11 @@ class Float:
             return self.nearest(math.exp(random.uniform(math.log(self.low), math.log(self.high))))  # noqa: S311
         return self.nearest(random.uniform(self.low, self.high))  # noqa: S311 - no secret
 
+    def holds(self, value: Any) -> bool:
+        """Whether a trial may have this value."""
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and math.isclose(self.nearest(value), value, rel_tol=1e-9, abs_tol=1e-12)
+
     def nearest(self, value: Any) -> float:
         """``value`` moved into the range, and onto the grid."""
         inside = min(max(float(value), self.low), self.high)
@@ -101,6 +106,10 @@ class Int:
             return self.nearest(math.exp(random.uniform(low, high)))  # noqa: S311
         return random.randrange(self.low, self.high + 1, self.step)  # noqa: S311
 
+    def holds(self, value: Any) -> bool:
+        """Whether a trial may have this value."""
+        return isinstance(value, int) and not isinstance(value, bool) and self.nearest(value) == value
+
     def nearest(self, value: Any) -> int:
         """``value`` moved into the range, and onto the grid."""
         steps = round((min(max(value, self.low), self.high) - self.low) / self.step)
@@ -138,6 +147,10 @@ class Choice:
 
         return tune.choice(self.values)
 
+    def holds(self, value: Any) -> bool:
+        """Whether a trial may have this value."""
+        return value in self.values
+
     def nearest(self, value: Any) -> Any:
         """``value``, which is one of them."""
         return value
@@ -166,6 +179,18 @@ def checked(space: Space) -> dict[str, Any]:
     if not any(isinstance(value, Domain) for value in space.values()):
         raise ValueError(f"space={dict(space)!r}: nothing to search; expected at least one Float, Int or Choice")
     return dict(space)
+
+
+def check_configs(space: Space, configs: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ValueError for names that are not searched, and for values outside of the space."""
+    for config in configs:
+        for name, value in config.items():
+            domain = space.get(name)
+            if not isinstance(domain, Domain):
+                searched = ", ".join(repr(name) for name in space if isinstance(space[name], Domain))
+                raise ValueError(f"first={config!r}: {name!r} isn't searched; expected names among {searched}")
+            if not domain.holds(value):
+                raise ValueError(f"first={config!r}: {name}={value!r} isn't in {domain!r}")
 
 
 def constants(space: Space) -> dict[str, Any]:

@@ -72,6 +72,7 @@ class Trial:
         restored: Path | None = None,
         num_threads: int | None = None,
         epoch: int = 0,
+        origin: int | None = None,
     ) -> None:
         self.number, self.config, self.restored, self.num_threads = number, dict(config), restored, num_threads
         self._rules, self._engine = rules, engine
@@ -82,7 +83,7 @@ class Trial:
         self._best: float | None = self._state.get("best")
         self._first_batch: float | None = None
         self._began = time.perf_counter()
-        self._log.add("start", config=self.config, epoch=self.epoch, restored_from=self._state.get("trial"))
+        self._log.add("start", config=self.config, epoch=self.epoch, restored_from=self._state.get("trial", origin))
 
     @property
     def data_fraction(self) -> float:

@@ -96,8 +96,7 @@ def _part(
             raise ValueError(f"split={split!r}: no row of {dataset._opened.name} has that in its field 'split'")
         return found
     _check.one_of("split", split, list(parts))
-    named = cast("dict[str, Dataset]", dataset.split(dict(parts), stratify=stratify, seed=seed))
-    return named[split]
+    return dataset.split(dict(parts), stratify=stratify, seed=seed)[split]
 
 
 def _subset(dataset: Dataset, fraction: float, stratify: str | None) -> Dataset:

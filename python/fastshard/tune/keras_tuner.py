@@ -46,8 +46,10 @@ class TunerMixin:
       with the fraction of its first epoch.
     - ``time_limit``, ``target``: seconds after which, and a value of the objective at which, the search ends.
 
-    ``results()`` is what ``fs.tune.report`` takes. The others are options of the tuner that it is mixed into, and to
-    resume is Keras Tuner's: the same ``directory`` and ``project_name``.
+    ``results()`` is what ``fs.tune.report`` takes; they lie in ``DIRECTORY/PROJECT/fastshard``. BayesianOptimization
+    draws three trials for each hyperparameter at random, unless ``num_initial_points`` says otherwise. The others are
+    options of the tuner that it is mixed into, and to resume is Keras Tuner's: the same ``directory`` and
+    ``project_name``.
     """
 
     def __init__(
@@ -112,8 +114,12 @@ class TunerMixin:
 
     def _build_and_fit_model(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Keras Tuner's hook for data of one's own: called for every training of a trial."""
-        values, begin = trial.hyperparameters.values, kwargs.get("initial_epoch", 0)
-        running = Trial(self._folder, self._number(trial), values, self._rules, _Nobody(), epoch=begin)
+        begin = kwargs.get("initial_epoch", 0)
+        number, values = self._number(trial), dict(trial.hyperparameters.values)
+        # What Hyperband keeps there for itself; the trial whose weights this one goes on with is worth a column.
+        own = {name: values.pop(name) for name in list(values) if name.startswith("tuner/")}
+        origin = self._numbers.get(own.get("tuner/trial_id", ""))
+        running = Trial(self._folder, number, values, self._rules, _Nobody(), epoch=begin, origin=origin)
         fitted: list[Any] = []
 
         def train(running: Trial) -> None:
