@@ -6,6 +6,8 @@ PHOTOS ?= build/photos
 COUNT  ?= 3000
 # Options of `make bench-peers`, such as PEERS="--short --tracks train".
 PEERS  ?=
+# Options of `make bench-short`, such as BENCH=--repeats=1.
+BENCH  ?=
 # Seconds for each target of `make fuzz`.
 FUZZ   ?= 60
 
@@ -65,7 +67,7 @@ bench: $(EXTENSION) ## Measure against every peer; writes a table, JSON and a pl
 	python benches/compare.py
 
 bench-short: $(EXTENSION) ## The same in a few minutes, with fewer rounds
-	python benches/compare.py --short
+	python benches/compare.py --short $(BENCH)
 
 bench-peers: $(EXTENSION) ## The same against every other loader, each really installed (.venv-peers, several gigabytes)
 	python benches/peers/install.py

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from . import _check
 from ._fastshard import SourceError
 from ._report import SkippedRow
-from ._source import Sample
 from ._transforms import MAX_PIXELS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from ._source import Sample
 
 __all__ = ["DicomFiles", "holds_dicom", "is_dicom_name"]
 
@@ -91,6 +92,8 @@ class DicomFiles:
 
     def readable(self, skipped: list[SkippedRow]) -> Iterator[Sample]:
         """The samples of files that can be read; the others are noted."""
+        from ._source import Sample  # which needs pyarrow
+
         for row, name in enumerate(self._names):
             try:
                 samples = list(self._file(name))

@@ -197,7 +197,7 @@ def _trial(number: int, path: Path, results: Results) -> TrialResult | None:
         first_batch_ms=next((run.loader["first_batch_ms"] for run in runs if run.loader.get("samples")), None),
         checkpoint=next((run.checkpoint for run in runs[::-1] if run.checkpoint is not None), None),
         best_report=best,
-        copied_from=[run.origin for run in runs if run.origin not in (None, number)],
+        copied_from=[run.origin for run in runs if run.reports and run.origin not in (None, number)],
         fatal=bool(last.end.get("fatal")),
     )
 
