@@ -75,7 +75,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure a hyperparameter search, fed in three ways.")
-    parser.add_argument("--count", type=int, default=1000, help="photos")
+    parser.add_argument("--count", type=int, default=3000, help="photos")
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--concurrent", type=int, default=2, help="trials at once")
