@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from fastshard._progress import progress_bar
 
-from ._results import Results, TrialResult
+from ._log import TrialLog
+from ._results import Results, TrialResult, read_trial
 from ._search import Search
 
 __all__ = ["Monitor", "monitor"]
@@ -20,17 +21,22 @@ class Monitor:
     def __init__(self, search: Search, update: object, speaks: bool) -> None:
         self._search, self._update, self._speaks = search, update, speaks
         self._ended = 0
+        self._results = Results(search.folder)
+        self._best = self._results.best
 
     def ended(self, number: int) -> None:
         """Counts a trial, and says how it went."""
         self._ended += 1
         assert callable(self._update)
         self._update(self._ended, max(self._ended, self._search.method.population or self._search.options.max_trials))
-        if self._speaks:
-            results = Results(self._search.folder)
-            trial = next((trial for trial in results.trials if trial.number == number), None)
-            if trial is not None:
-                print(_line(trial, results), file=sys.stderr, flush=True)
+        trial = read_trial(number, TrialLog(self._search.folder, number).path, self._results)
+        if trial is None or not self._speaks:
+            return
+        better = trial.value is not None and (
+            self._best is None or self._search.options.better(trial.value, self._best.value or 0.0)
+        )
+        self._best = trial if better else self._best
+        print(_line(trial, self._results.metric, better), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -42,15 +48,12 @@ def monitor(search: Search) -> Iterator[Monitor]:
         yield Monitor(search, update, speaks)
 
 
-def _line(trial: TrialResult, results: Results) -> str:
+def _line(trial: TrialResult, metric: str, leads: bool) -> str:
     config = ", ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.config.items()
     )
     if trial.error is not None:
         return f"trial {trial.number} {trial.state}: {trial.error.splitlines()[0]} ({config})"
-    value = "no value" if trial.value is None else f"{results.metric} {trial.value:.4g}"
-    best = results.best
-    leads = " (best)" if best is not None and best.number == trial.number else ""
-    return (
-        f"trial {trial.number} {trial.state}: {value}{leads}, {trial.epochs} epochs, {trial.seconds:.1f} s ({config})"
-    )
+    value = "no value" if trial.value is None else f"{metric} {trial.value:.4g}"
+    best = " (best)" if leads else ""
+    return f"trial {trial.number} {trial.state}: {value}{best}, {trial.epochs} epochs, {trial.seconds:.1f} s ({config})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -135,10 +136,10 @@ class _Callback(tune.Callback):
 
     def _ended(self, trial: Any, state: str, error: str | None = None) -> None:
         driver, number = _driver(), _number(str(trial))
-        _log.TrialLog(driver.search.folder, number).end(state, error)
+        log = _log.TrialLog(driver.search.folder, number)
+        log.end(state, error)
         driver.watching.ended(number)
-        result = next((found for found in Results(driver.search.folder).trials if found.number == number), None)
-        if result is not None and result.fatal:
+        if list(_log.read_lines(log.path))[-1].get("fatal"):
             driver.reason = "failed"
 
 
@@ -291,7 +292,12 @@ def _number(name: str) -> int:
 
 
 def _trainable(search: Search) -> Callable[[dict[str, Any]], None]:
+    here = Path.cwd()
+
     def fastshard_trial(config: dict[str, Any]) -> None:
+        # Ray puts each trial into a folder of its own, where "pets/" would be somewhere else.
+        with contextlib.suppress(FileNotFoundError):  # on a machine that has no such folder
+            os.chdir(here)
         number = _number(tune.get_context().get_trial_name())
         checkpoint = tune.get_checkpoint()
         with nullcontext() if checkpoint is None else checkpoint.as_directory() as folder:

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import _log
 
-__all__ = ["Report", "Results", "TrialResult"]
+__all__ = ["Report", "Results", "TrialResult", "read_trial"]
 
 UNFINISHED = "unfinished"
 
@@ -106,7 +106,7 @@ class Results:
         self.metric: str = self.options["metric"]
         self.mode: str = self.options["mode"]
         self.stopped: str | None = self.options.get("stopped")
-        found = (_trial(number, path, self) for number, path in _log.trial_logs(self.path))
+        found = (read_trial(number, path, self) for number, path in _log.trial_logs(self.path))
         self.trials: list[TrialResult] = [trial for trial in found if trial is not None]
         self.seconds: float = self.options.get("seconds") or sum(trial.seconds for trial in self.trials)
 
@@ -171,7 +171,8 @@ def _columns(config: dict[str, Any]) -> dict[str, Any]:
     return {f"config/{name}": value for name, value in config.items()}
 
 
-def _trial(number: int, path: Path, results: Results) -> TrialResult | None:
+def read_trial(number: int, path: Path, results: Results) -> TrialResult | None:
+    """A trial from its file, or None if it has not begun."""
     runs = _runs(path)
     if not runs:
         return None

@@ -61,9 +61,8 @@ def run(train: Train, space: _space.Space, options: Options, method: Method) -> 
     stopped = engine.run(search)
     _end(search, stopped)
     results = Results(search.folder)
-    for trial in results.trials:
-        if trial.fatal:
-            raise ValueError(trial.error)
+    if stopped == "failed":  # now, and not in what a resumed search left
+        raise ValueError(next(trial.error for trial in reversed(results.trials) if trial.fatal))
     return results
 
 
