@@ -2,8 +2,8 @@
 
 ``search.json`` holds the options. ``trials/00003.jsonl`` has a line for each event of trial 3, added when it happens,
 so that a killed process loses nothing but a line: ``start`` (configuration, epoch, which trial it goes on from),
-``report`` (metrics, and what the loaders did), ``checkpoint`` (where) and ``end`` (how). A trial that is paused or
-copied starts more than once.
+``report`` (metrics, and what the loaders did) and ``end`` (how). A trial that is paused or copied starts more than
+once.
 """
 
 from __future__ import annotations

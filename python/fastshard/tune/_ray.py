@@ -131,9 +131,6 @@ class _Callback(tune.Callback):
         said = "its process died" if error is None else str(error).strip().splitlines()[-1]
         self._ended(trial, _log.FAILED, said)
 
-    def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:  # noqa: ARG002
-        _log.TrialLog(_driver().search.folder, _number(str(trial))).add("checkpoint", path=checkpoint.path)
-
     def _ended(self, trial: Any, state: str, error: str | None = None) -> None:
         driver, number = _driver(), _number(str(trial))
         log = _log.TrialLog(driver.search.folder, number)

@@ -196,11 +196,19 @@ def read_trial(number: int, path: Path, results: Results) -> TrialResult | None:
         samples=int(samples),
         samples_per_second=samples / loading if loading else 0.0,
         first_batch_ms=next((run.loader["first_batch_ms"] for run in runs if run.loader.get("samples")), None),
-        checkpoint=next((run.checkpoint for run in runs[::-1] if run.checkpoint is not None), None),
+        checkpoint=_checkpoint(results.path, number),
         best_report=best,
         copied_from=[run.origin for run in runs if run.reports and run.origin not in (None, number)],
         fatal=bool(last.end.get("fatal")),
     )
+
+
+def _checkpoint(folder: Path, number: int) -> Path | None:
+    """A trial's last one, where Optuna's workers keep it, or Ray."""
+    kept = folder / "checkpoints" / f"{number:05}"
+    if kept.exists():
+        return kept
+    return max((folder / "ray" / "search").glob(f"trial_{number:05}_*/checkpoint_*"), default=None)
 
 
 def _state(last: _Run, results: Results) -> str:
@@ -221,7 +229,6 @@ class _Run:
     loader: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     startup: float = 0.0
-    checkpoint: Path | None = None
     end: dict[str, Any] = field(default_factory=dict)
 
 
@@ -245,8 +252,6 @@ def _add(runs: list[_Run], event: dict[str, Any]) -> None:
         runs.append(_Run(dict(event["config"]), event.get("restored_from"), before))
     elif event["event"] == "report":
         _add_report(runs[-1], event)
-    elif event["event"] == "checkpoint":
-        runs[-1].checkpoint = Path(event["path"])
     elif event["event"] == "end":
         if not runs:  # a trial that couldn't even begin
             runs.append(_Run({}, None, 0.0))

@@ -59,10 +59,9 @@ class _Reports:
     def __init__(self, connection: Connection, kept: Path) -> None:
         self._connection, self._kept = connection, kept
 
-    def report(self, trial: Trial, metrics: dict[str, Any], save: Saver | None) -> None:
+    def report(self, trial: Trial, metrics: dict[str, Any], save: Saver | None) -> None:  # noqa: ARG002
         if save is not None:
             self._keep(save)
-            trial._log.add("checkpoint", path=str(self._kept))
         try:
             self._connection.send_bytes(json.dumps({"report": metrics}).encode())
             answer = json.loads(self._connection.recv_bytes())
