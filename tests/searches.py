@@ -34,6 +34,15 @@ def train(trial):
     loader = fs.tune.trial_loader(config["data"], 64, split="train", shuffle=True, **options)
     val = fs.tune.trial_loader(config["data"], 512, split="val", **options)
     weights = np.zeros((64, 10)) if trial.restored is None else np.load(trial.restored / "weights.npy")
+    try:
+        epochs(trial, loader, val, weights)
+    except BaseException:
+        time.sleep(config.get("linger", 0))  # as trainers do that clean up when a trial is stopped
+        raise
+
+
+def epochs(trial, loader, val, weights):
+    config = trial.config
     for _ in trial.epochs():
         begun, ids = loader.epoch, []
         for batch in loader:
@@ -74,7 +83,7 @@ def ray_searches(data, out):
         ),
         "hyperband": lambda path: tune.hyperband(
             train,
-            space(data),
+            space(data, linger=2.2),
             max_epochs=4,
             reduction_factor=2,
             max_trials=6,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,37 @@ def test_unknown_metric_ends_the_search(found, search):
     assert len(search("metric")) <= 2
 
 
+def test_a_checkpoint_that_was_deleted_or_cut_off_is_not_gone_on_from(tmp_path, caplog):
+    from fastshard.tune import _ray_resume, _trial
+
+    class Engine:
+        def report(self, trial, metrics, save):
+            folder = tmp_path / f"checkpoint_{trial.epoch:06}"
+            folder.mkdir()
+            save(folder)
+
+    trial = _trial.Trial(tmp_path, 0, {}, _trial.Rules("loss", "min"), Engine())
+    for epoch in range(3):
+        trial.report({"loss": 1.0}, checkpoint=lambda folder: np.save(folder / "weights.npy", np.arange(epoch)))  # noqa: B023
+
+    def restored(number):
+        noted = ray_tune.Checkpoint.from_directory(tmp_path / f"checkpoint_{number:06}")
+        with _ray_resume.restored_checkpoint(noted) as folder:
+            return folder and int(folder.name[-1])
+
+    ray_tune = pytest.importorskip("ray.tune", exc_type=ImportError)
+    assert [restored(1), restored(2), restored(3)] == [1, 2, 3]
+    assert not caplog.messages
+    shutil.rmtree(tmp_path / "checkpoint_000001")
+    weights = tmp_path / "checkpoint_000003" / "weights.npy"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert [restored(1), restored(3)] == [2, 2]
+    assert "checkpoint_000001 isn't there: going on from checkpoint_000002" in caplog.messages[0]
+    shutil.rmtree(tmp_path / "checkpoint_000002")
+    assert restored(1) is None
+    assert "going on from the start" in caplog.messages[-1]
+
+
 def reports(folder):
     return sum(log.read_text().count('"report"') for log in folder.glob("trials/*.jsonl"))
 
@@ -179,8 +211,7 @@ def test_ctrl_c_gives_what_there_is_and_a_killed_search_goes_on(digits, tmp_path
         assert process.returncode == 0, said
         assert tune.Results(folder).stopped == "interrupted"
         assert tune.Results(folder).best is not None
-        process = start(until=6)
-        time.sleep(2.5)  # what Ray notes every two seconds
+        process = start(until=9)  # two are done, and Ray may not have noted yet that others began
         process.kill()
         process.communicate()
         before = tune.Results(folder)
@@ -189,7 +220,7 @@ def test_ctrl_c_gives_what_there_is_and_a_killed_search_goes_on(digits, tmp_path
         assert done.returncode == 0, done.stderr
     results = tune.Results(folder)
     assert results.stopped == "all trials done"
-    assert [trial.state for trial in results.trials] == ["finished"] * 4
+    assert [(trial.state, trial.error) for trial in results.trials] == [("finished", None)] * 4
     assert results.trials[0].reports[0] == before.trials[0].reports[0]
     for trial in results.trials:
         assert {report.epoch: report.metrics["loader_epoch"] for report in trial.reports} == {1: 0, 2: 1, 3: 2, 4: 3}

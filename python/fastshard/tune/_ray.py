@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ray import tune
 from . import _log, _space
 from ._monitor import Monitor, monitor
 from ._options import Method, Options
+from ._ray_resume import forgotten_trials, number_of, restored_checkpoint
 from ._results import Results
 from ._search import Search
 from ._trial import Saver, Trial, TrialStoppedError, run_trial
@@ -87,6 +88,7 @@ class _Driver:
         self.search, self.watching = search, watching
         self.reason: str | None = None
         self.configurations = search.method.population
+        self.forgotten: list[int] = []
 
 
 _running: list[_Driver] = []
@@ -132,7 +134,7 @@ class _Callback(tune.Callback):
         self._ended(trial, _log.FAILED, said)
 
     def _ended(self, trial: Any, state: str, error: str | None = None) -> None:
-        driver, number = _driver(), _number(str(trial))
+        driver, number = _driver(), number_of(trial)
         log = _log.TrialLog(driver.search.folder, number)
         log.end(state, error)
         driver.watching.ended(number)
@@ -167,10 +169,10 @@ class _DefineByRun:
 def _tuner(search: Search) -> tune.Tuner:
     trainable = tune.with_resources(_trainable(search), {"cpu": search.cpus, "gpu": search.options.gpus})
     storage = search.folder / "ray"
-    if search.options.resume and tune.Tuner.can_restore(str(storage / _NAME)):
-        return tune.Tuner.restore(
-            str(storage / _NAME), trainable, resume_unfinished=True, param_space=_param_space(search)
-        )
+    experiment = storage / _NAME
+    _driver().forgotten = forgotten_trials(search.folder, experiment)
+    if search.options.resume and tune.Tuner.can_restore(str(experiment)):
+        return tune.Tuner.restore(str(experiment), trainable, resume_unfinished=True, param_space=_param_space(search))
     return tune.Tuner(
         trainable,
         param_space=_param_space(search),
@@ -281,24 +283,22 @@ _SCHEDULERS: dict[str, Callable[[Search], Any]] = {
 
 
 def _name(trial: Any) -> str:  # noqa: ARG001
-    return f"trial_{_log.TrialLog.next(_driver().search.folder):05}"
-
-
-def _number(name: str) -> int:
-    return int(name.rpartition("_")[2])
+    driver = _driver()
+    number = driver.forgotten.pop(0) if driver.forgotten else _log.TrialLog.next(driver.search.folder)
+    return f"trial_{number:05}"
 
 
 def _trainable(search: Search) -> Callable[[dict[str, Any]], None]:
     here = Path.cwd()
 
     def fastshard_trial(config: dict[str, Any]) -> None:
+        # The next trial in this process waits until this one has cleaned up; by default it fails after two seconds.
+        os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
         # Ray puts each trial into a folder of its own, where "pets/" would be somewhere else.
         with contextlib.suppress(FileNotFoundError):  # on a machine that has no such folder
             os.chdir(here)
-        number = _number(tune.get_context().get_trial_name())
-        checkpoint = tune.get_checkpoint()
-        with nullcontext() if checkpoint is None else checkpoint.as_directory() as folder:
-            restored = None if folder is None else Path(folder)
+        number = number_of(tune.get_context().get_trial_name())
+        with restored_checkpoint(tune.get_checkpoint()) as restored:
             trial = Trial(search.folder, number, config, search.rules, _Reports(), restored, search.cpus)
             try:
                 run_trial(search.train, trial)

@@ -20,7 +20,7 @@ from ._fraction import FractionSchedule
 if TYPE_CHECKING:
     from fastshard._loader import Loader
 
-__all__ = ["Rules", "Saver", "Trial", "TrialStoppedError", "current_trial", "run_trial"]
+__all__ = ["Rules", "Saver", "Trial", "TrialStoppedError", "current_trial", "is_complete", "run_trial"]
 
 STATE = "fastshard.json"
 Saver = Callable[[Path], object]
@@ -130,7 +130,8 @@ class Trial:
 
         def save(folder: Path) -> None:
             checkpoint(folder)
-            _log.write_json(folder / STATE, state)
+            sizes = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
+            _log.write_json(folder / STATE, state | {"files": sizes})
 
         return save
 
@@ -159,6 +160,19 @@ class Trial:
     def _adopt(self, loader: Loader) -> None:
         """Counts a loader as one of this trial."""
         self._loaders.append(loader)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint has all its files: whoever copied it may have been killed, and files come in any order."""
+    try:
+        sizes = _log.read_json(checkpoint / STATE)["files"]
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # whatever stands there
+        return False
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
 
 
 def _numbers(metrics: Mapping[str, Any], wanted: str) -> dict[str, float]:
