@@ -33,6 +33,7 @@ __all__ = [
     "replace_folder",
     "sync_file_system",
     "usual_features",
+    "usual_member",
 ]
 
 __version__: str
@@ -201,6 +202,10 @@ def audio_format(data: bytes) -> str | None:
 def usual_features(data: bytes, start: int, end: int) -> list[tuple[str, str, int, int]] | None:
     """Name, kind (``"bytes"``, ``"float"`` or ``"int64"``), and where the values start and end, of each feature of a
     ``tf.train.Example``; None if it isn't written as all writers do (one value, or packed ones, each) or is damaged."""
+
+def usual_member(data: bytes) -> tuple[str, int, int] | None:
+    """Name, bytes, and bytes of the headers before them, of the plain file that a part of a tar archive begins with;
+    None if it isn't written as all writers do, or the headers aren't all there."""
 
 def replace_folder(new: str, old: str) -> None:
     """Puts a folder in the place of another, in one step where the file system can, and deletes the other."""

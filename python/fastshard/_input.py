@@ -79,6 +79,13 @@ class FileInput:
         self.position += len(data)
         return data
 
+    def peek(self, size: int) -> bytes:
+        """The next bytes, fewer at the end, which stay the next ones."""
+        start = self.position
+        data = self.take(size)
+        self.position = start
+        return data
+
     def skip(self, size: int) -> int:
         """Passes over bytes and says how many there were."""
         passed = max(0, min(size, self.size - self.position))

@@ -51,7 +51,7 @@ impl Hashing {
             let hashing = std::thread::Builder::new().spawn_scoped(scope, || {
                 hash.update(bytes);
             })?;
-            let written = file.write_all(bytes);
+            let written = write_in_pieces(file, bytes);
             hashing
                 .join()
                 .map_err(|_| std::io::Error::other("hashing panicked"))?;
@@ -60,8 +60,19 @@ impl Hashing {
     }
 }
 
+/// Bytes of one call. The kernel keeps what one call writes in pages as large, and looks for those among memory that it has
+/// not used for long; where it runs in a virtual machine, the host may have taken that away.
+const PIECE: usize = 256 << 10;
+
+fn write_in_pieces(file: &mut BufWriter<File>, bytes: &[u8]) -> std::io::Result<()> {
+    file.flush()?;
+    bytes
+        .chunks(PIECE)
+        .try_for_each(|piece| file.get_mut().write_all(piece))
+}
+
 /// Bytes that may wait in memory before the disk gets them.
-const SYNC_BYTES: u64 = 64 << 20;
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// Brings what was written to disk while more is being written, so that little is left to wait for in the end. A thread
 /// and `fdatasync`, where `sync_file_range` would do, because that tells of no errors.
@@ -256,7 +267,6 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Brings a folder's entries to disk.
 /// Puts a folder in the place of another, in one step where the file system can, and deletes the other.
 pub fn replace_folder(new: &Path, old: &Path) -> Result<()> {
     #[cfg(target_os = "linux")]
@@ -287,6 +297,7 @@ pub fn sync_file_system(folder: &Path) -> Result<()> {
     }
 }
 
+/// Brings a folder's entries to disk.
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|folder| folder.sync_all())

@@ -3,9 +3,9 @@
 mod array;
 mod cache;
 mod coco;
+mod containers;
 mod dataset;
 mod error;
-mod example;
 mod files;
 mod loader;
 mod pack;
@@ -100,11 +100,11 @@ mod _fastshard {
     #[pymodule_export]
     use crate::coco::read_coco;
     #[pymodule_export]
+    use crate::containers::{usual_features, usual_member};
+    #[pymodule_export]
     use crate::dataset::PyDataset;
     #[pymodule_export]
     use crate::error::{CorruptionError, DecodeError, FastshardError, FormatError};
-    #[pymodule_export]
-    use crate::example::usual_features;
     #[pymodule_export]
     use crate::files::{replace_folder, sync_file_system};
     #[pymodule_export]

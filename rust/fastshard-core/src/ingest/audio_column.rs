@@ -2,34 +2,32 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryBuilder, StringBuilder};
+use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, StructArray, UInt16Array, UInt32Array, UInt64Array};
 
-use super::image_column::MAX_ITEM;
+use super::byte_column::ByteColumn;
 use crate::codec::AudioHeader;
+use crate::error::Result;
 use crate::format::{AudioRanges, file_children};
 
 /// The audio of one field of a unit.
 #[derive(Default)]
 pub(super) struct AudioColumn {
-    pub(super) bytes: BinaryBuilder,
+    pub(super) bytes: ByteColumn,
     path: StringBuilder,
     sample_rate: Vec<u32>,
     channels: Vec<u16>,
     frames: Vec<u64>,
-    total: u64,
 }
 
 impl AudioColumn {
-    pub(super) fn push(&mut self, bytes: &[u8], path: &str, header: &AudioHeader) {
-        self.total += bytes.len() as u64;
-        if self.total <= MAX_ITEM {
-            self.bytes.append_value(bytes);
-        }
+    pub(super) fn push(&mut self, bytes: &[u8], path: &str, header: &AudioHeader) -> Result<()> {
+        self.bytes.push(bytes)?;
         self.path.append_value(path);
         self.sample_rate.push(header.sample_rate);
         self.channels.push(header.channels);
         self.frames.push(header.frames);
+        Ok(())
     }
 
     pub(super) fn ranges(&self) -> Option<AudioRanges> {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arrow_array::builder::BinaryBuilder;
 use arrow_array::{
     Array, ArrayRef, RecordBatch, StringArray, StructArray, UInt8Array, UInt32Array, UInt64Array,
 };
@@ -15,12 +14,13 @@ use arrow_schema::{DataType, SchemaRef};
 
 use super::audio_column::AudioColumn;
 use super::boxes::{check_lengths, moved};
+use super::byte_column::{ByteColumn, SpareRoom};
 use super::declared::check_size;
 use super::image_column::{ImageColumn, MAX_ITEM, Stored, conform, tensor};
 use super::spec::{Check, Encode, Metadata, PackSpec, Seekable};
 use super::staging::SkippedRow;
 use super::streamed::{OpenFiles, streamed_file};
-use super::units::{join, paths};
+use super::units::{BLOCK_BYTES, join, paths};
 use crate::codec::{
     AudioFile, AudioHeader, AudioLimits, Header, Transcoding, Waves, encode_jpeg, encode_png,
     seekable_jpeg,
@@ -49,6 +49,8 @@ pub(super) struct Builder {
     /// One plan for colour, one for gray.
     plans: [ImagePlan; 2],
     pub(super) counters: Arc<Counters>,
+    /// What the files of the next block are gathered in.
+    pub(super) room: SpareRoom,
 }
 
 /// What a progress bar shows.
@@ -114,26 +116,25 @@ impl FileColumn {
     }
 
     /// Takes a file, and gives its buffer back.
-    fn push(&mut self, file: File, raw: bool) -> Vec<u8> {
+    fn push(&mut self, file: File, raw: bool) -> Result<Vec<u8>> {
         match (self, file) {
             (Self::Image(column), File::Image(image)) => {
-                column.push(&image, raw);
-                image.bytes
+                column.push(&image, raw)?;
+                Ok(image.bytes)
             }
             (Self::Audio(column), File::Audio(bytes, path, header)) => {
-                column.push(&bytes, &path, &header);
-                bytes
+                column.push(&bytes, &path, &header)?;
+                Ok(bytes)
             }
             _ => unreachable!("columns are made for their fields"),
         }
     }
 
-    /// Makes room for so many rows, and bytes of files.
-    fn reserve(&mut self, rows: usize, bytes: usize) {
-        let room = BinaryBuilder::with_capacity(rows, bytes);
+    /// Gathers the bytes of files in a buffer.
+    fn gather_in(&mut self, room: Vec<u8>) {
         match self {
-            Self::Image(column) => column.bytes = room,
-            Self::Audio(column) => column.bytes = room,
+            Self::Image(column) => column.bytes = ByteColumn::within(room),
+            Self::Audio(column) => column.bytes = ByteColumn::within(room),
         }
     }
 }
@@ -159,6 +160,7 @@ impl Builder {
             files: OpenFiles::default(),
             source_paths,
             counters,
+            room: SpareRoom::default(),
         })
     }
 
@@ -184,7 +186,7 @@ impl Builder {
         let fields: Vec<&Field> = self.spec.fields.iter().filter(|f| f.is_file()).collect();
         let mut files: Vec<FileColumn> = fields.iter().map(|field| FileColumn::of(field)).collect();
         for (field, column) in fields.iter().zip(&mut files) {
-            column.reserve(rows.len(), self.room(table, field, rows)?);
+            column.gather_in(self.room.take(self.room_for(table, field, rows)?));
         }
         let (mut kept, mut skipped) = (Vec::with_capacity(rows.len()), Vec::new());
         for &row in rows {
@@ -198,7 +200,7 @@ impl Builder {
             match read() {
                 Ok(stored) => {
                     for (column, stored) in files.iter_mut().zip(stored) {
-                        let buffer = column.push(stored, self.spec.encode == Encode::Raw);
+                        let buffer = column.push(stored, self.spec.encode == Encode::Raw)?;
                         if buffer.capacity() <= KEEP_BYTES {
                             tools.spare = buffer;
                         }
@@ -282,15 +284,19 @@ impl Builder {
         })
     }
 
-    /// Bytes that a column will have, where that is known; a column that grows is copied as it does.
-    fn room(&self, table: &RecordBatch, field: &Field, rows: &[u64]) -> Result<usize> {
+    /// Bytes that a column will have, more or less, where that is known; a column that grows is copied as it does.
+    fn room_for(&self, table: &RecordBatch, field: &Field, rows: &[u64]) -> Result<usize> {
         let kept = field.kind == Kind::Audio || self.spec.encode == Encode::Original;
-        if self.root.is_some() || !kept {
+        if !kept {
             return Ok(0);
         }
         let mut bytes = 0;
-        for &row in rows {
-            bytes += streamed_file(table, &field.name, row as usize)?.size();
+        if self.root.is_some() {
+            bytes = BLOCK_BYTES.min(self.spec.shard_size);
+        } else {
+            for &row in rows {
+                bytes += streamed_file(table, &field.name, row as usize)?.size();
+            }
         }
         if self.spec.seekable != Seekable::No {
             // Restart markers take two in a hundred.

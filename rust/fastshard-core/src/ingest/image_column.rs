@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryBuilder, StringBuilder};
+use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, FixedSizeListArray, ListArray, UInt32Array, make_array};
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
 
+use super::byte_column::ByteColumn;
 use crate::error::{Error, Result};
 use crate::format::{ImageSizes, tiles_item};
 use crate::pipeline::Moves;
@@ -32,7 +33,7 @@ pub(super) struct Stored {
 /// The images of one field of a unit.
 #[derive(Default)]
 pub(super) struct ImageColumn {
-    pub(super) bytes: BinaryBuilder,
+    pub(super) bytes: ByteColumn,
     pub(super) pixels: Vec<u8>,
     pub(super) path: StringBuilder,
     pub(super) width: Vec<u32>,
@@ -41,16 +42,14 @@ pub(super) struct ImageColumn {
     tiles: Vec<u32>,
     tile_counts: Vec<usize>,
     pub(super) moves: Vec<Moves>,
-    pub(super) total: u64,
 }
 
 impl ImageColumn {
-    pub(super) fn push(&mut self, image: &Stored, raw: bool) {
-        self.total += image.bytes.len() as u64;
+    pub(super) fn push(&mut self, image: &Stored, raw: bool) -> Result<()> {
         if raw {
             self.pixels.extend_from_slice(&image.bytes);
-        } else if self.total <= MAX_ITEM {
-            self.bytes.append_value(&image.bytes);
+        } else {
+            self.bytes.push(&image.bytes)?;
         }
         self.path.append_value(&image.path);
         self.width.push(image.width);
@@ -59,6 +58,7 @@ impl ImageColumn {
         self.tiles.extend_from_slice(&image.tiles);
         self.tile_counts.push(image.tiles.len());
         self.moves.extend(image.moves.clone());
+        Ok(())
     }
 
     pub(super) fn sizes(&self) -> Option<ImageSizes> {

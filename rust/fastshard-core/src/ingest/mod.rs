@@ -11,6 +11,7 @@
 mod audio_column;
 mod boxes;
 mod build;
+mod byte_column;
 mod coco;
 mod declared;
 mod example;
@@ -21,6 +22,7 @@ mod shards;
 mod spec;
 mod staging;
 mod streamed;
+mod tar;
 mod units;
 
 pub use coco::{Coco, parse_coco, read_coco};
@@ -29,3 +31,4 @@ pub use job::{Job, Progress};
 pub use shards::Report;
 pub use spec::{Check, Encode, Metadata, PackSpec, Seekable};
 pub use staging::SkippedRow;
+pub use tar::{TarMember, usual_tar_member};

@@ -93,7 +93,9 @@ impl<'a> Shards<'a> {
                 &self.builder.schema,
             )?);
         }
-        self.writer.as_mut().expect("just made").write(&batch)
+        self.writer.as_mut().expect("just made").write(&batch)?;
+        self.builder.room.give_back(batch);
+        Ok(())
     }
 
     pub(super) fn finish(mut self) -> Result<(Manifest, Report)> {

@@ -13,7 +13,7 @@ use crate::order::Permutation;
 use crate::schema::{Field, Kind};
 
 /// Aimed at for blocks that hold variable-length values.
-const BLOCK_BYTES: u64 = 16 << 20;
+pub(super) const BLOCK_BYTES: u64 = 16 << 20;
 /// Aimed at for blocks of fixed-size rows, which are best long, as views end where blocks do.
 const FIXED_BLOCK_BYTES: u64 = 32 << 20;
 const BLOCK_ROWS: u64 = 1 << 18;

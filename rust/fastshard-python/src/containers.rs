@@ -1,8 +1,8 @@
-//! `tf.train.Example`s.
+//! What containers hold, as far as it is as usual.
 
 use pyo3::prelude::*;
 
-use fastshard_core::ingest::{FeatureKind, usual_example};
+use fastshard_core::ingest::{FeatureKind, usual_example, usual_tar_member};
 
 #[pyfunction]
 pub(crate) fn usual_features(
@@ -21,4 +21,10 @@ pub(crate) fn usual_features(
         (feature.name, kind, start + from, start + to)
     });
     Some(each.collect())
+}
+
+#[pyfunction]
+pub(crate) fn usual_member(data: &[u8]) -> Option<(&str, u64, usize)> {
+    let member = usual_tar_member(data)?;
+    Some((member.name, member.size, member.headers))
 }
