@@ -332,7 +332,12 @@ def test_exif_turns_them_too(tmp_path, photos):
     Image.fromarray(photo).save(stream, "jpeg", exif=exif)
     height, width = photo.shape[:2]
     whole = np.array([[0, 0, height, width]], np.float32)  # of the upright image
-    fs.pack([{"image": stream.getvalue(), "boxes": whole}], tmp_path / "ds", types={"boxes": "boxes[xyxy]"})
+    fs.pack(
+        [{"image": stream.getvalue(), "boxes": whole}],
+        tmp_path / "ds",
+        types={"boxes": "boxes[xyxy]"},
+        annotated="upright",
+    )
     upright = [fs.Decode(exif_orientation=True), fs.Resize((60, 40))]
     (batch,) = fs.Loader(tmp_path / "ds", 1, transforms={"image": upright}, matrices=True)
     np.testing.assert_allclose(batch["boxes"], [[0, 0, 40, 60]])

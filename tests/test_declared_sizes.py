@@ -62,8 +62,11 @@ def test_a_wrong_one_is_named(changed, tmp_path):
 
 
 def test_an_image_that_its_camera_turned(tmp_path):
-    root = coco(tmp_path / "coco", {"width": 40, "height": 60}, orientation=6)
-    with pytest.raises(fs.SourceError, match=r"says 40 x 60, as it is once its EXIF orientation has turned it"):
+    root = coco(tmp_path / "coco", {"width": 50, "height": 60}, orientation=6)
+    message = (
+        r"^1\.jpg: 60 x 40 \(width x height\), upright by its EXIF orientation 40 x 60, but image 1 of .* says 50 x 60$"
+    )
+    with pytest.raises(fs.SourceError, match=message):
         pack(root)
 
 

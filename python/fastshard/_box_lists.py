@@ -64,15 +64,23 @@ def has_elements(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.list_value_length(column).to_numpy()) > 0
 
 
-def image_size(path: Path) -> tuple[float, float]:
-    """Width and height of an image from its header; NaN for what is none, since packing says what is wrong with it."""
+# EXIF's orientation, and those that turn an image by a quarter.
+_ORIENTATION, _QUARTERS = 0x0112, (5, 6, 7, 8)
+
+
+def image_size(path: Path, upright: bool = False) -> tuple[float, float]:
+    """Width and height of an image from its header; NaN for what is none, since packing says what is wrong with it.
+
+    ``upright``: once it is turned as its EXIF data says.
+    """
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                return image.size
+                turned = upright and image.getexif().get(_ORIENTATION) in _QUARTERS
+                return image.size[::-1] if turned else image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return float("nan"), float("nan")
 

@@ -108,6 +108,8 @@ def box_type(name: str, kind: str) -> dict[str, Any] | None:
 def unmap_boxes(boxes: ArrayLike, matrix: ArrayLike) -> NDArray[Any]:
     """Boxes of a batch's image in the pixels of its source: ``xyxy``, absolute, ``[..., 4]``.
 
+    The source is upright if ``Decode(exif_orientation=True)`` turned it.
+
     ``matrix`` is ``batch["image_matrix"]`` of a ``Loader(..., matrices=True)``, ``[3, 3]``, or ``[..., 1, 3, 3]`` for
     several images' boxes at once. Of a box that was turned, it is the box around it that comes back.
     """

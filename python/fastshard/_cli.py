@@ -179,6 +179,10 @@ def pack(
     ] = False,
     zero_based: Annotated[bool, typer.Option("--zero-based", help="VOC and MOT whose pixels count from 0.")] = False,
     drop_unlabeled: Annotated[bool, typer.Option("--drop-unlabeled", help="Leave out images without a box.")] = False,
+    annotated: Annotated[
+        str,
+        typer.Option(help="Boxes in images that EXIF data turns lie in the upright or the stored one; auto: see docs."),
+    ] = "auto",
     csv: Annotated[str | None, typer.Option(help="CSV file with a row for each file.")] = None,
     file_column: Annotated[str | None, typer.Option(help="Its column of file names.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Column of labels; can be given several times.")] = None,
@@ -243,6 +247,7 @@ def pack(
         masks=masks,
         zero_based=zero_based,
         drop_unlabeled=drop_unlabeled,
+        annotated=annotated,
         csv=csv,
         file_column=file_column,
         label=_columns(label, header),

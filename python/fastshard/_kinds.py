@@ -42,6 +42,7 @@ _NEEDS = {
     "masks": "a folder of Pascal VOC's",
     "zero_based": "a folder of Pascal VOC's or MOT's",
     "drop_unlabeled": "a folder of COCO's, YOLO's, Pascal VOC's or MOT's",
+    "annotated": "a folder of images with boxes, or samples with types=",
 }
 
 
@@ -56,6 +57,8 @@ class Kind:
     takes: frozenset[str] = frozenset()
     # Whether all of it is known beforehand, so that it is stored in random order.
     shuffles: bool = False
+    # Which way round its images lay for their annotations, unless something says it.
+    annotated: str = "auto"
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Refuses options that say nothing to this kind."""
@@ -165,7 +168,7 @@ def _open_csv(look: Look, options: SourceOptions, target: str) -> FileSource:
     return table_source(root, table, follow_symlinks=options.follow_symlinks, on_error=options.on_error)
 
 
-def _layout(name: str, title: str, *takes: str) -> Kind:
+def _layout(name: str, title: str, *takes: str, annotated: str = "auto") -> Kind:
     """A folder that images lie in with their boxes."""
 
     def matches(look: Look) -> bool:
@@ -178,8 +181,8 @@ def _layout(name: str, title: str, *takes: str) -> Kind:
 
         return layout_source(name, _root(look, target), options)
 
-    takes = ("follow_symlinks", "drop_unlabeled", *takes)
-    return Kind(name, title, matches, open_layout, frozenset(takes), shuffles=True)
+    takes = ("follow_symlinks", "drop_unlabeled", "annotated", *takes)
+    return Kind(name, title, matches, open_layout, frozenset(takes), shuffles=True, annotated=annotated)
 
 
 def _open_folder(look: Look, options: SourceOptions, target: str) -> FileSource:
@@ -318,7 +321,7 @@ def _files(look: Look, name: str, target: str) -> Sequence[str]:
 
 
 _FOLDER = frozenset({"csv", "follow_symlinks"})
-_SAMPLES = frozenset({"types", "class_names"})
+_SAMPLES = frozenset({"types", "class_names", "annotated"})
 
 # Asked in this order; the last takes all.
 KINDS = (
@@ -332,7 +335,7 @@ KINDS = (
         shuffles=True,
     ),
     _layout("coco", "folder of COCO's", "annotations"),
-    _layout("yolo", "folder of YOLO's"),
+    _layout("yolo", "folder of YOLO's", annotated="upright"),
     _layout("voc", "folder of Pascal VOC's", "masks", "zero_based"),
     _layout("mot", "folder of MOT's", "zero_based"),
     Kind(

@@ -78,7 +78,7 @@ def _source(kind: str, root: str, options: SourceOptions) -> FileSource:
     if kind == "yolo":
         from ._yolo import yolo_source
 
-        return yolo_source(root, **common)
+        return yolo_source(root, upright=options.annotated == "upright", **common)
     if kind == "voc":
         from ._voc import voc_source
 

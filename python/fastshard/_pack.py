@@ -35,6 +35,7 @@ def pack(
     masks: bool = False,
     zero_based: bool = False,
     drop_unlabeled: bool = False,
+    annotated: str = "auto",
     csv: str | os.PathLike[str] | None = None,
     file_column: str | None = None,
     label: str | int | Sequence[str | int] | None = None,
@@ -122,6 +123,14 @@ def pack(
     Images without a box stay, with empty lists, unless ``drop_unlabeled``. Labels that are wrong are always an error;
     ``on_error="skip"`` leaves out labels without an image, and images whose size isn't the one that COCO or VOC says.
 
+    **Images that EXIF data turns.** Boxes of a dataset lie in the image as it is stored, and go with it when
+    ``Decode(exif_orientation=True)`` turns it. Some sets were annotated on what programs show upright (CVAT, labelme,
+    browsers, OpenCV), others on what is stored (PIL, torchvision). Where the size that COCO or VOC says tells which,
+    that decides for each image, and what was annotated upright is turned back: boxes, keypoints, ``segmentation``; or
+    the pixels are turned, if images are encoded anew. Where no size tells (half turns and mirrorings, squares, sources
+    without sizes), ``annotated`` says it: ``"upright"`` or ``"stored"``. By default it is ``"upright"`` for YOLO, as
+    Ultralytics reads it, and else ``"stored"``; that is an error if sizes say that others of the set are upright.
+
     **CSV.** ``file_column`` names the files; by default file, filename, path, image, audio, Image Index or
     file_name.
     ``label`` names one or several columns (by default one called label): text becomes a class, numbers stay numbers.
@@ -186,6 +195,7 @@ def pack(
         "masks": _check.boolean("masks", masks),
         "zero_based": _check.boolean("zero_based", zero_based),
         "drop_unlabeled": _check.boolean("drop_unlabeled", drop_unlabeled),
+        "annotated": _annotated(annotated),
     }
     look, kind = recognise(src, has_csv=csv is not None, has_annotations=annotations is not None, source=source)
     kind.check({**asked, "pickles": None if pickles == "refuse" else pickles})
@@ -193,6 +203,7 @@ def pack(
         **image_spec(resize, resize_pad, gray, encode, quality, max_pixels),
         "seekable": seekable_spec(seekable),
         "metadata": _check.one_of("metadata", metadata, ("keep", "drop")),
+        "annotated": asked["annotated"] or kind.annotated,
         "check": _check.one_of("check", check, ("header", "decode")),
         "shard_size": _check.byte_size("shard_size", shard_size),
         "num_threads": 0 if num_threads is None else _check.integer("num_threads", num_threads, 1),
@@ -203,7 +214,7 @@ def pack(
     if masks and spec["encode"] != "original":
         raise ValueError("masks=True: masks are stored as they are; expected no resize, resize_pad, gray or encode")
     options = SourceOptions(
-        **{**asked, "types": types or {}, "class_names": class_names or {}},
+        **{**asked, "types": types or {}, "class_names": class_names or {}, "annotated": spec["annotated"]},
         dtype=dtype,
         missing=missing,
         header=_check.boolean("header", header),
@@ -230,6 +241,11 @@ def _run(
         return pack_files(opened, said, target, spec, progress, started)
     # The order of a stream is its own.
     return pack_stream(opened, said, target, {**spec, "shuffle_seed": None}, progress, started)
+
+
+def _annotated(value: str) -> str | None:
+    """None for what the source decides."""
+    return None if _check.one_of("annotated", value, ("auto", "stored", "upright")) == "auto" else value
 
 
 def _shuffle_seed(can_shuffle: bool, shuffle: bool | None, seed: int) -> int | None:

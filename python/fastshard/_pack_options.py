@@ -47,6 +47,7 @@ class SourceOptions:
     masks: bool = False
     zero_based: bool = False
     drop_unlabeled: bool = False
+    annotated: str = "auto"
     resized: bool = False
     follow_symlinks: bool = False
     on_error: str = "raise"

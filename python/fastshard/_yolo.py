@@ -27,13 +27,15 @@ _OUTSIDE = 0.01
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-def yolo_source(root: str, *, drop_unlabeled: bool, follow_symlinks: bool, on_error: str) -> FileSource:
+def yolo_source(
+    root: str, *, drop_unlabeled: bool, follow_symlinks: bool, on_error: str, upright: bool = True
+) -> FileSource:
     """Every image in a folder ``images``, with the lines of the text file that lies at its place below ``labels``.
 
     Boxes stay what they are: centre, width and height as shares of the image. A line with corners of a polygon is the
-    box around it, and the polygon. Keypoints (``kpt_shape`` in the YAML file) become pixels. Raises SourceError for
-    lines that are none of it, with file, line and value; and for label files without an image (left out with
-    ``on_error="skip"``).
+    box around it, and the polygon. Keypoints (``kpt_shape`` in the YAML file) become pixels, of images that are turned
+    as their EXIF data says if they are ``upright``. Raises SourceError for lines that are none of it, with file, line
+    and value; and for label files without an image (left out with ``on_error="skip"``).
     """
     found = walk(root, follow_symlinks)
     found.check_links(root)
@@ -41,7 +43,7 @@ def yolo_source(root: str, *, drop_unlabeled: bool, follow_symlinks: bool, on_er
     label_of = _label_files(root, found.images)
     texts = {path for path in found.others if path.endswith(".txt") and path not in found.special}
     missing = _without_image(root, texts, set(label_of.values()), on_error)
-    boxes = _Boxes(names)
+    boxes = _Boxes(names, upright)
     images = []
     for image, path in label_of.items():
         count = boxes.add(root, path, image) if path in texts else boxes.none()
@@ -113,6 +115,7 @@ class _Boxes:
     """The boxes of all images, one after the other."""
 
     names: YoloNames
+    upright: bool
     counts: list[int] = field(default_factory=list)
     boxes: list[tuple[float, ...]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -131,7 +134,7 @@ class _Boxes:
         self.polygons.pop()
 
     def add(self, root: str, path: str, image: str) -> int:
-        self.scale = image_size(Path(root, image)) if self.names.keypoints else (1.0, 1.0)
+        self.scale = image_size(Path(root, image), self.upright) if self.names.keypoints else (1.0, 1.0)
         polygons: list[list[list[float]] | None] = []
         for number, line in enumerate(small_text(Path(root, path), _MAX_BYTES).split("\n"), start=1):
             items = line.split()

@@ -82,8 +82,9 @@ pub(super) fn moved(
         return Ok(column);
     };
     let lists = column.as_list::<i32>();
-    let Some(moves) = moves.get(image).filter(|moves| moves.len() == lists.len()) else {
-        return Ok(column); // nothing was done to the images
+    let moves = moves.get(image).filter(|moves| moves.len() == lists.len());
+    let Some(moves) = moves.filter(|moves| !moves.iter().all(Moves::is_none)) else {
+        return Ok(column);
     };
     let items = lists.values().as_fixed_size_list();
     let size = items.value_length() as usize;

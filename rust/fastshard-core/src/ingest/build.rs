@@ -12,18 +12,17 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, SchemaRef};
 
-use super::audio_column::AudioColumn;
+use super::annotated::{Evidence, SEGMENTATION, is_upright, moves_of, replaced, segmentations};
 use super::boxes::{check_lengths, moved};
-use super::byte_column::{ByteColumn, SpareRoom};
-use super::declared::check_size;
-use super::image_column::{ImageColumn, MAX_ITEM, Stored, conform, tensor};
+use super::byte_column::SpareRoom;
+use super::file_column::{File, FileColumn, turned_segmentations};
+use super::image_column::{MAX_ITEM, Stored, conform, tensor};
 use super::spec::{Check, Encode, Metadata, PackSpec, Seekable};
 use super::staging::SkippedRow;
 use super::streamed::{OpenFiles, streamed_file};
 use super::units::{BLOCK_BYTES, join, paths};
 use crate::codec::{
-    AudioFile, AudioHeader, AudioLimits, Header, Transcoding, Waves, encode_jpeg, encode_png,
-    seekable_jpeg,
+    AudioFile, AudioLimits, Header, Transcoding, Waves, encode_jpeg, encode_png, seekable_jpeg,
 };
 use crate::error::{Error, Result};
 use crate::format::{
@@ -46,8 +45,9 @@ pub(super) struct Builder {
     pub(super) root: Option<PathBuf>,
     files: OpenFiles,
     pub(super) source_paths: bool,
-    /// One plan for colour, one for gray.
-    plans: [ImagePlan; 2],
+    /// For colour and for gray, and both for images that are turned upright.
+    plans: [ImagePlan; 4],
+    evidence: Evidence,
     pub(super) counters: Arc<Counters>,
     /// What the files of the next block are gathered in.
     pub(super) room: SpareRoom,
@@ -84,7 +84,7 @@ pub(super) struct Built {
 
 /// One thread's tools.
 pub(super) struct Tools {
-    workers: [ImageWorker; 2],
+    workers: [ImageWorker; 4],
     waves: Waves,
     /// What the next file is read into: fresh memory takes as long as reading.
     spare: Vec<u8>,
@@ -95,50 +95,6 @@ const KEEP_BYTES: usize = 4 << 20;
 /// Room that is made for a column before its files are read.
 const MAX_ROOM: u64 = 64 << 20;
 
-/// The file of a row's field, as it will be stored.
-enum File {
-    Image(Stored),
-    Audio(Vec<u8>, String, AudioHeader),
-}
-
-/// The files of a field of a unit.
-enum FileColumn {
-    Image(Box<ImageColumn>),
-    Audio(Box<AudioColumn>),
-}
-
-impl FileColumn {
-    fn of(field: &Field) -> Self {
-        match field.kind {
-            Kind::Audio => Self::Audio(Box::default()),
-            _ => Self::Image(Box::default()),
-        }
-    }
-
-    /// Takes a file, and gives its buffer back.
-    fn push(&mut self, file: File, raw: bool) -> Result<Vec<u8>> {
-        match (self, file) {
-            (Self::Image(column), File::Image(image)) => {
-                column.push(&image, raw)?;
-                Ok(image.bytes)
-            }
-            (Self::Audio(column), File::Audio(bytes, path, header)) => {
-                column.push(&bytes, &path, &header)?;
-                Ok(bytes)
-            }
-            _ => unreachable!("columns are made for their fields"),
-        }
-    }
-
-    /// Gathers the bytes of files in a buffer.
-    fn gather_in(&mut self, room: Vec<u8>) {
-        match self {
-            Self::Image(column) => column.bytes = ByteColumn::within(room),
-            Self::Audio(column) => column.bytes = ByteColumn::within(room),
-        }
-    }
-}
-
 impl Builder {
     pub(super) fn new(
         spec: PackSpec,
@@ -148,12 +104,22 @@ impl Builder {
         size: Option<[u32; 2]>,
     ) -> Result<Self> {
         let source_paths = root.is_some() && !stored.iter().any(Field::is_file);
-        let plan = |channels| {
-            ImagePlan::encoded("image", 0, &spec.operations(channels), Layout::Nhwc, size)
+        let plan = |channels, upright| {
+            let mut operations = spec.operations(channels);
+            if let (true, Some(Operation::Decode(options))) = (upright, operations.first_mut()) {
+                options.exif_orientation = true;
+            }
+            ImagePlan::encoded("image", 0, &operations, Layout::Nhwc, size)
         };
         Ok(Self {
             schema: arrow_schema(&stored, source_paths, version_of(&stored)),
-            plans: [plan(3)?, plan(1)?],
+            plans: [
+                plan(3, false)?,
+                plan(1, false)?,
+                plan(3, true)?,
+                plan(1, true)?,
+            ],
+            evidence: Evidence::default(),
             spec,
             stored,
             root,
@@ -169,6 +135,8 @@ impl Builder {
             workers: [
                 ImageWorker::new(&self.plans[0])?,
                 ImageWorker::new(&self.plans[1])?,
+                ImageWorker::new(&self.plans[2])?,
+                ImageWorker::new(&self.plans[3])?,
             ],
             waves: Waves::default(),
             spare: Vec::new(),
@@ -383,17 +351,22 @@ impl Builder {
     ) -> Result<Stored> {
         let (bytes, path) = self.read(tools, table, name, row)?;
         let header = tools.workers[0].decoder().header(&bytes)?;
-        check_size(table, row, &path, &header)?;
+        let (place, names) = ((table, row), (name, &path[..]));
+        let upright = is_upright(&self.spec, &self.evidence, place, names, &header)?;
         if self.spec.encode == Encode::Original {
             tools.workers[0].check(&bytes, &header, self.spec.check == Check::Decode)?;
-            return self.original(bytes, path, &header);
+            let moves = moves_of(&self.spec, name, &header, upright);
+            let segmentations = segmentations(&self.spec, name, place, moves.as_ref())?;
+            return Ok(Stored {
+                moves,
+                segmentations,
+                ..self.original(bytes, path, &header)?
+            });
         }
         let gray = header.channels == 1 && self.spec.encode != Encode::Raw;
-        let (plan, worker) = (
-            &self.plans[usize::from(gray)],
-            &mut tools.workers[usize::from(gray)],
-        );
-        let moves = self.moves(plan, &header)?;
+        let at = usize::from(gray) + 2 * usize::from(upright);
+        let (plan, worker) = (&self.plans[at], &mut tools.workers[at]);
+        let moves = self.moves(plan, &header, upright)?;
         let (pixels, [height, width]) = transform(plan, worker, &bytes)?;
         let bytes = match self.spec.encode {
             Encode::Jpeg => {
@@ -407,7 +380,7 @@ impl Builder {
                 encode_png(&pixels, width, height, format)?
             }
             _ => {
-                expect_size(plan, [height, width])?;
+                expect_size(&self.plans[0], [height, width])?;
                 pixels
             }
         };
@@ -420,13 +393,14 @@ impl Builder {
             orientation: 1,
             tiles: Vec::new(),
             moves,
+            segmentations: None,
         })
     }
 
     /// Where the places of an image go, if any boxes lie in it.
-    fn moves(&self, plan: &ImagePlan, header: &Header) -> Result<Option<Moves>> {
+    fn moves(&self, plan: &ImagePlan, header: &Header, upright: bool) -> Result<Option<Moves>> {
         let boxes = (self.spec.fields.iter()).any(|field| matches!(field.kind, Kind::Boxes { .. }));
-        boxes.then(|| plan.moves_of(header)).transpose()
+        boxes.then(|| plan.moves_of(header, upright)).transpose()
     }
 
     /// An image whose pixels stay what they are, in a seekable file where that is asked for and can be.
@@ -451,6 +425,7 @@ impl Builder {
             orientation: header.orientation,
             tiles,
             moves: None,
+            segmentations: None,
         })
     }
 
@@ -459,10 +434,11 @@ impl Builder {
         &self,
         table: &RecordBatch,
         kept: &[u64],
-        files: Vec<FileColumn>,
+        mut files: Vec<FileColumn>,
     ) -> Result<RecordBatch> {
         let indices = UInt64Array::from(kept.to_vec());
         let moves = self.moves_by_image(&files);
+        let segmentations = turned_segmentations(&mut files);
         let mut files = files.into_iter();
         let mut arrays: Vec<ArrayRef> = Vec::new();
         // Those of images come before those of audio.
@@ -475,7 +451,10 @@ impl Builder {
                 .expect("made from these fields")
                 .data_type();
             if !field.is_file() {
-                let column = copied(table, field, data_type, &indices)?;
+                let mut column = copied(table, field, data_type, &indices)?;
+                if let (SEGMENTATION, Some(turned)) = (&field.name[..], &segmentations) {
+                    column = replaced(column, turned);
+                }
                 arrays.push(moved(column, field, &self.spec.fields, &moves)?);
                 continue;
             }

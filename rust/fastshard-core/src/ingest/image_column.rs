@@ -28,6 +28,8 @@ pub(super) struct Stored {
     pub(super) tiles: Vec<u32>,
     /// Where its places went; nothing where they stayed, or nobody asks.
     pub(super) moves: Option<Moves>,
+    /// The segmentations of its boxes, where they went along.
+    pub(super) segmentations: Option<String>,
 }
 
 /// The images of one field of a unit.
@@ -42,6 +44,7 @@ pub(super) struct ImageColumn {
     tiles: Vec<u32>,
     tile_counts: Vec<usize>,
     pub(super) moves: Vec<Moves>,
+    pub(super) segmentations: Vec<Option<String>>,
 }
 
 impl ImageColumn {
@@ -58,6 +61,7 @@ impl ImageColumn {
         self.tiles.extend_from_slice(&image.tiles);
         self.tile_counts.push(image.tiles.len());
         self.moves.extend(image.moves.clone());
+        self.segmentations.push(image.segmentations.clone());
         Ok(())
     }
 

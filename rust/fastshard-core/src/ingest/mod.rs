@@ -8,6 +8,7 @@
 //! the same bytes whatever the number of threads. Memory is bounded by `threads + 2` blocks of at most about 32 MiB (or
 //! one sample, if that is larger), each at most twice, and one image a thread.
 
+mod annotated;
 mod audio_column;
 mod boxes;
 mod build;
@@ -15,6 +16,7 @@ mod byte_column;
 mod coco;
 mod declared;
 mod example;
+mod file_column;
 mod image_column;
 mod job;
 mod ordered;

@@ -53,6 +53,20 @@ pub enum Check {
     Decode,
 }
 
+/// Which way round images lay when their annotations were made, where their EXIF data turns them. What annotations say
+/// of an image's size goes first, if that tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Annotated {
+    /// As stored, unless others of the source are known to be upright: then it must be said.
+    #[default]
+    Auto,
+    /// As stored.
+    Stored,
+    /// Turned, as most programs show them.
+    Upright,
+}
+
 /// The options of a pack.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +78,8 @@ pub struct PackSpec {
     /// Which JPEGs are re-coded, without loss, to be seekable.
     pub seekable: Seekable,
     pub metadata: Metadata,
+    #[serde(default)]
+    pub annotated: Annotated,
     pub quality: u8,
     pub max_pixels: u64,
     pub check: Check,
@@ -115,6 +131,14 @@ impl PackSpec {
         option(
             self.encode == Encode::Original || has(&Kind::Image) || !has(&Kind::Audio),
             "encode, resize, resize_pad and gray are for images; audio is stored as it came".into(),
+        )?;
+        let boxes = self
+            .fields
+            .iter()
+            .any(|field| matches!(field.kind, Kind::Boxes { .. }));
+        option(
+            self.annotated == Annotated::Auto || boxes,
+            "annotated is for images with boxes, and there are none".into(),
         )?;
         self.operations(3).iter().try_for_each(Operation::check)
     }

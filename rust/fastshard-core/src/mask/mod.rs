@@ -4,10 +4,12 @@
 mod parse;
 mod polygon;
 mod runs;
+mod write;
 
 pub use parse::parse;
 pub use polygon::Painter;
 pub use runs::Runs;
+pub use write::write;
 
 /// Corners of a polygon, x and y.
 pub type Outline = Vec<[f64; 2]>;

@@ -22,6 +22,30 @@ impl Runs {
         ))
     }
 
+    /// Of the pixels of an image, row by row.
+    #[must_use]
+    pub fn of_rows(size: [u32; 2], pixels: &[u8]) -> Self {
+        let width = size[1] as usize;
+        let (mut lengths, mut length, mut last) = (Vec::new(), 0, false);
+        for x in 0..width {
+            for &pixel in pixels.iter().skip(x).step_by(width) {
+                if (pixel != 0) != last {
+                    lengths.push(std::mem::take(&mut length));
+                    last = !last;
+                }
+                length += 1;
+            }
+        }
+        lengths.push(length);
+        Self { size, lengths }
+    }
+
+    /// How many pixels are 0, then 1, and so on.
+    #[must_use]
+    pub fn lengths(&self) -> &[u32] {
+        &self.lengths
+    }
+
     /// Lengths from COCO's compressed text: digits of 5 bits and a bit that says whether another one follows, each from
     /// 48 on, the lowest first; from the fourth number on, the difference to the last but one.
     pub fn uncompressed(text: &str) -> Result<Vec<u32>, String> {
@@ -133,5 +157,16 @@ mod tests {
         runs(&[5, 2, 13]).columns(&mut columns);
         let ones = (0..20).filter(|&at| columns[at] == 1);
         assert!(ones.eq(5..7));
+    }
+
+    #[test]
+    fn from_rows_and_back() {
+        for lengths in [vec![20], vec![5, 2, 13], vec![0, 20], vec![0, 1, 3, 4, 12]] {
+            let runs = Runs::new([4, 5], lengths).unwrap();
+            let mut columns = Vec::new();
+            runs.columns(&mut columns);
+            let rows: Vec<u8> = (0..20).map(|at| columns[at % 5 * 4 + at / 5]).collect();
+            assert_eq!(Runs::of_rows([4, 5], &rows), runs);
+        }
     }
 }

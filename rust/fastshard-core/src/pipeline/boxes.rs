@@ -14,6 +14,7 @@ use super::image::ImagePlan;
 use super::masks::Masks;
 use super::mosaic::Piece;
 use super::plan::Plan;
+use crate::codec::Header;
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::order::Drawn;
@@ -47,8 +48,27 @@ pub(crate) struct Moves {
 }
 
 impl Moves {
+    /// Nothing is done.
+    pub(crate) fn none(size: (u32, u32)) -> Self {
+        let steps = Vec::new();
+        Self { size, steps }
+    }
+
+    /// From an image that is turned upright back to the one that is stored.
+    pub(crate) fn to_stored(header: &Header) -> Self {
+        let stored = (header.width, header.height);
+        let size = Move::upright(header.orientation, stored).size;
+        let steps = vec![Move::stored(header.orientation, size)];
+        Self { size, steps }
+    }
+
+    /// Whether nothing is done.
+    pub(crate) fn is_none(&self) -> bool {
+        self.steps.is_empty()
+    }
+
     /// Width and height of the image that comes out.
-    fn end(&self) -> (u32, u32) {
+    pub(super) fn end(&self) -> (u32, u32) {
         self.steps.last().map_or(self.size, |step| step.size)
     }
 
@@ -59,6 +79,9 @@ impl Moves {
 
     /// Moves boxes, four numbers each, and cuts them to the image.
     pub(crate) fn move_boxes(&self, numbers: &mut [f32], stored: (BoxFormat, bool)) {
+        if self.is_none() {
+            return; // not even rounded
+        }
         for values in numbers.as_chunks_mut().0 {
             *values = self::numbers(self.box_of(*values, stored).corners, stored, self.end());
         }
@@ -67,10 +90,18 @@ impl Moves {
     /// Moves places: the first two of so many numbers each.
     pub(crate) fn move_points(&self, numbers: &mut [f32], per_point: usize) {
         for point in numbers.chunks_exact_mut(per_point) {
-            let start = [f64::from(point[0]), f64::from(point[1])];
-            let end = (self.steps.iter()).fold(start, |[x, y], step| step.place(x, y));
+            let end = self.place([point[0], point[1]].map(f64::from), false);
             [point[0], point[1]] = end.map(|value| value as f32);
         }
+    }
+
+    /// Where a place goes; `normalized`: in shares of width and height.
+    pub(super) fn place(&self, [x, y]: [f64; 2], normalized: bool) -> [f64; 2] {
+        let of = |size| if normalized { sides(size) } else { [1.0; 2] };
+        let ([width, height], [to_width, to_height]) = (of(self.size), of(self.end()));
+        let start = [x * width, y * height];
+        let [x, y] = (self.steps.iter()).fold(start, |[x, y], step| step.place(x, y));
+        [x / to_width, y / to_height]
     }
 }
 
@@ -175,12 +206,14 @@ impl Boxes {
         let stored: Vec<[f32; 4]> =
             bytemuck::pod_collect_to_vec(place.block.column(field).piece(place.row..place.row + 1));
         let image = self.loaded.and_then(|at| plan.fields[at].image());
-        let size =
-            ImagePlan::source_size(image, &plan.dataset.fields()[self.image], place, self.image)?;
-        let steps = image.map_or(Ok(Vec::new()), |image| image.moves(size, &piece.job))?;
-        let moves = Moves { size, steps };
+        let stored_as = &plan.dataset.fields()[self.image];
+        let pose = ImagePlan::pose(image, stored_as, place, self.image)?;
+        let moves = match image {
+            Some(image) => image.moves_from(&pose, &piece.job)?,
+            None => Moves::none(pose.stored),
+        };
         let wanted = self.spec.format.unwrap_or(self.stored);
-        let still = moves.steps.is_empty();
+        let still = moves.is_none();
         let mut part = Part {
             row: piece.row,
             kept: Vec::with_capacity(stored.len()),
@@ -347,7 +380,7 @@ pub(super) fn matrices(
     for drawn in rows {
         let place = plan.dataset.locate(drawn.row)?;
         let stored = &plan.dataset.fields()[field.index];
-        let size = ImagePlan::source_size(Some(image), stored, &place, field.index)?;
+        let size = ImagePlan::pose(Some(image), stored, &place, field.index)?.size();
         let job = key(plan, drawn, epoch, image.draws_as).into();
         let moves = image.moves(size, &job)?;
         let back = way_back(&moves).unwrap_or(Matrix([[f64::NAN; 3]; 3]));

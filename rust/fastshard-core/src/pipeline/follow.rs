@@ -94,8 +94,8 @@ pub(super) fn check_sizes(
     let followed = image.draws_as;
     let loaded = plan.fields.iter().find(|field| field.index == followed);
     let loaded = loaded.and_then(|field| field.image());
-    let own = ImagePlan::source_size(Some(image), &fields[index], place, index)?;
-    let others = ImagePlan::source_size(loaded, &fields[followed], place, followed)?;
+    let own = ImagePlan::pose(Some(image), &fields[index], place, index)?.size();
+    let others = ImagePlan::pose(loaded, &fields[followed], place, followed)?.size();
     if own == others {
         return Ok(());
     }

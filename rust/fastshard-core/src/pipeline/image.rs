@@ -3,12 +3,11 @@
 use super::arrange::{Arranged, before_values, check_erasing, only_erases};
 use super::boxes::Moves;
 use super::mosaic::check_mosaic;
-use super::open::upright_size;
+use super::open::Pose;
 use crate::cache::Entry;
 use crate::codec::{Header, MAX_PIXELS};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
-use crate::format::Column;
 use crate::pixels::{Depth, PixelFormat, Rect};
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};
@@ -373,25 +372,27 @@ impl ImagePlan {
         Ok((recipe, reduction))
     }
 
-    /// Width and height of a row's image before anything is done to it, as it is loaded or, if it isn't, by default.
-    pub(super) fn source_size(
+    /// How a row's image lies before anything is done to it, as it is loaded or, if it isn't, by default.
+    pub(super) fn pose(
         loaded: Option<&Self>,
         field: &Field,
         place: &Place<'_>,
         index: usize,
-    ) -> Result<(u32, u32)> {
+    ) -> Result<Pose> {
         let options = loaded.and_then(Self::decode_options).unwrap_or_default();
-        let raw = || pixel_tensor(field).map(|(_, [height, width])| (width, height));
-        stored_size(place, index, &options)
+        let raw = || pixel_tensor(field).map(|(_, [height, width])| Pose::of_pixels(width, height));
+        Pose::of_row(place, index, &options)
             .or_else(raw)
             .ok_or_else(|| Error::option(format!("field {:?} holds no images", field.name)))
     }
 
-    /// The same of a row of the field that it is for.
+    /// Width and height of a row of the field that it is for.
     pub(super) fn size_of(&self, place: &Place<'_>) -> Option<(u32, u32)> {
         match self.origin {
             Origin::Raw { width, height } => Some((width, height)),
-            Origin::Encoded(options) => stored_size(place, self.index, &options),
+            Origin::Encoded(options) => {
+                Pose::of_row(place, self.index, &options).map(|pose| pose.size())
+            }
         }
     }
 
@@ -407,14 +408,23 @@ impl ImagePlan {
         Ok(recipe.moves().collect())
     }
 
-    /// The same for an image with this header, when nothing random is done to it.
-    pub(crate) fn moves_of(&self, header: &Header) -> Result<Moves> {
-        let turned = self
-            .decode_options()
-            .is_some_and(|options| options.exif_orientation)
-            && header.orientation > 1;
-        let [height, width] = upright_size(header.height, header.width, header.orientation, turned);
-        let size = (width, height);
+    /// The same from the stored image on, as its boxes lie in that.
+    pub(super) fn moves_from(&self, pose: &Pose, job: &Job) -> Result<Moves> {
+        let turned = pose.step().into_iter();
+        let steps = turned.chain(self.moves(pose.size(), job)?).collect();
+        Ok(Moves {
+            size: pose.stored,
+            steps,
+        })
+    }
+
+    /// The same for an image with this header, when nothing random is done to it. `upright`: from the turned one on.
+    pub(crate) fn moves_of(&self, header: &Header, upright: bool) -> Result<Moves> {
+        let pose = Pose::of(header, &self.decode_options().unwrap_or_default());
+        if !upright {
+            return self.moves_from(&pose, &NOBODY.into());
+        }
+        let size = pose.size();
         let steps = self.moves(size, &NOBODY.into())?;
         Ok(Moves { size, steps })
     }
@@ -460,24 +470,6 @@ impl ImagePlan {
     pub(super) fn is_kept(&self, row: u64) -> bool {
         self.kept.as_ref().is_some_and(|kept| kept.holds(row))
     }
-}
-
-/// Width and height of an encoded image, as it is decoded.
-fn stored_size(place: &Place<'_>, index: usize, options: &DecodeOptions) -> Option<(u32, u32)> {
-    let Column::Image {
-        width,
-        height,
-        orientation,
-        ..
-    } = place.block.column(index)
-    else {
-        return None;
-    };
-    let (width, height) = (width.value(place.row), height.value(place.row));
-    let orientation = orientation.value(place.row);
-    let turned = options.exif_orientation && orientation > 1;
-    let [height, width] = upright_size(height, width, orientation, turned);
-    Some((width, height))
 }
 
 fn apply(steps: &[(usize, Operation)], recipe: &mut Recipe, key: Key) -> Result<()> {

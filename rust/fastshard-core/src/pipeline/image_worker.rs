@@ -111,7 +111,8 @@ impl ImageWorker {
     ) -> Result<()> {
         let started = Instant::now();
         let image = self.opener.look(encoded.bytes, &options)?;
-        let (recipe, reduction) = plan.recipe(image.width, image.height, &job)?;
+        let (width, height) = image.pose.size();
+        let (recipe, reduction) = plan.recipe(width, height, &job)?;
         let source =
             (self.opener).open(encoded, &image, &options, plan.format, &recipe, reduction)?;
         let decoded = Instant::now();
@@ -149,7 +150,8 @@ impl ImageWorker {
             (found.pixels, found.size)
         } else {
             let image = opener.look(encoded.bytes, &options)?;
-            let recipe = plan.start(image.width, image.height)?;
+            let (width, height) = image.pose.size();
+            let recipe = plan.start(width, height)?;
             let source = opener.open(
                 encoded,
                 &image,

@@ -4,12 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::image::ImagePlan;
-use super::open::upright_size;
+use super::open::Pose;
 use crate::cache::{Folder, Sizes, Wanted};
 use crate::codec::LIBJPEG_TURBO;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::format::Column;
 use crate::pixels::Depth;
 use crate::schema::Field;
 use crate::transform::{DecodeOptions, Operation};
@@ -171,26 +170,13 @@ fn sizes(
     let mut each = Vec::with_capacity(dataset.rows() as usize);
     for row in 0..dataset.rows() {
         let place = dataset.locate(row)?;
-        let Column::Image {
-            width,
-            height,
-            orientation,
-            ..
-        } = place.block.column(index)
-        else {
-            return Err(Error::decode(format!(
+        let pose = Pose::of_row(&place, index, options).ok_or_else(|| {
+            Error::decode(format!(
                 "field {:?} is not stored as the manifest says",
                 field.name
-            )));
-        };
-        let orientation = orientation.value(place.row);
-        let turned = options.exif_orientation && orientation > 1;
-        let [height, width] = upright_size(
-            height.value(place.row),
-            width.value(place.row),
-            orientation,
-            turned,
-        );
+            ))
+        })?;
+        let (width, height) = pose.size();
         // What can't be resized as asked is an error when it is loaded, and has no place here.
         let size = plan
             .start(width, height)

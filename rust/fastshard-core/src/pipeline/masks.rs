@@ -11,7 +11,7 @@ use super::image::{ImagePlan, pixel_tensor};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::format::Column;
-use crate::mask::{Painter, Runs, Segmentation, parse};
+use crate::mask::{Painter, Runs, Segmentation, parse, write};
 use crate::schema::{Field, Kind};
 use crate::transform::{Matrix, Tracked, moved_outline};
 
@@ -163,6 +163,28 @@ impl Masks {
     }
 }
 
+/// The segmentations of an image's boxes where moves take them: corners, and what shows of runs. `normalized`: polygons are
+/// in shares of width and height.
+pub(crate) fn moved_segmentations(
+    json: &str,
+    moves: &Moves,
+    normalized: bool,
+) -> Result<String, String> {
+    let (way, mut tools) = (Way::new(moves), Tools::default());
+    let mut all = parse(json)?;
+    for found in all.iter_mut().flatten() {
+        match found {
+            Segmentation::Polygons(polygons) => {
+                for corner in polygons.iter_mut().flatten() {
+                    *corner = moves.place(*corner, normalized);
+                }
+            }
+            Segmentation::Runs(runs) => *runs = way.runs(runs, &mut tools)?,
+        }
+    }
+    write(&all)
+}
+
 /// What one thread keeps while it paints.
 #[derive(Default)]
 struct Tools {
@@ -199,6 +221,14 @@ impl<'a> Way<'a> {
             let inside = (0.0..sides[0]).contains(&x) && (0.0..sides[1]).contains(&y);
             inside.then_some([x, y])
         })
+    }
+
+    /// What runs cover of the finished image.
+    fn runs(&self, runs: &Runs, tools: &mut Tools) -> Result<Runs, String> {
+        let (width, height) = self.moves.end();
+        let mut pixels = vec![0; width as usize * height as usize];
+        self.look_up(runs, width as usize, &mut pixels, tools)?;
+        Ok(Runs::of_rows([height, width], &pixels))
     }
 
     /// Sets what runs cover of a mask of rows of `width` pixels.

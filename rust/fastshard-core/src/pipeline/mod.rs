@@ -47,6 +47,7 @@ pub(crate) use image_worker::ImageWorker;
 pub use iterator::{Batches, Poll};
 pub use keep::{CacheSpec, Keeping};
 pub use masks::MaskSpec;
+pub(crate) use masks::moved_segmentations;
 pub use plan::{Loader, Pass};
 pub use read::{Sample, read_image};
 pub use sequence::{End, ListSpec, PadSequence, Truncate};

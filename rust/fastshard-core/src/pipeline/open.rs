@@ -1,37 +1,72 @@
 //! From an encoded image to the pixels that a recipe needs, decoded and turned upright.
 
 use crate::codec::{Decoded, Decoder, Encoded, Format, Header, Request, orient, without_palette};
+use crate::dataset::Place;
 use crate::error::Result;
+use crate::format::Column;
 use crate::pixels::{PixelFormat, Rect, Scratch};
-use crate::transform::{DecodeOptions, Mode, Recipe, Source};
+use crate::transform::{DecodeOptions, Mode, Move, Recipe, Source};
 
-/// An image's header, and how it lies when it is turned upright.
-pub(super) struct Upright {
-    header: Header,
-    turned: bool,
-    pub(super) width: u32,
-    pub(super) height: u32,
+/// An image as it is stored, and how it is turned when it is decoded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pose {
+    /// Width and height, as stored.
+    pub(super) stored: (u32, u32),
+    /// The EXIF orientation that decoding undoes; 1 where there is nothing to be done.
+    turn: u8,
 }
 
-impl Upright {
-    fn of(header: Header, options: &DecodeOptions) -> Self {
-        let turned = options.exif_orientation && header.orientation > 1;
-        let [height, width] = upright_size(header.height, header.width, header.orientation, turned);
-        Self {
-            header,
-            turned,
+impl Pose {
+    fn new(stored: (u32, u32), orientation: u8, options: &DecodeOptions) -> Self {
+        let turn = if options.exif_orientation {
+            orientation
+        } else {
+            1
+        };
+        Self { stored, turn }
+    }
+
+    /// Of an image with this header.
+    pub(super) fn of(header: &Header, options: &DecodeOptions) -> Self {
+        Self::new((header.width, header.height), header.orientation, options)
+    }
+
+    /// Of a row of a field, if that holds encoded images.
+    pub(super) fn of_row(place: &Place<'_>, index: usize, options: &DecodeOptions) -> Option<Self> {
+        let Column::Image {
             width,
             height,
-        }
+            orientation,
+            ..
+        } = place.block.column(index)
+        else {
+            return None;
+        };
+        let stored = (width.value(place.row), height.value(place.row));
+        Some(Self::new(stored, orientation.value(place.row), options))
+    }
+
+    /// Of pixels that nobody turns.
+    pub(super) fn of_pixels(width: u32, height: u32) -> Self {
+        let stored = (width, height);
+        Self { stored, turn: 1 }
+    }
+
+    /// Width and height as decoded.
+    pub(super) fn size(&self) -> (u32, u32) {
+        Move::upright(self.turn, self.stored).size
+    }
+
+    /// Where turning takes places, if it does.
+    pub(super) fn step(&self) -> Option<Move> {
+        (self.turn > 1).then(|| Move::upright(self.turn, self.stored))
     }
 }
 
-/// (height, width) once an image is turned.
-pub(super) fn upright_size(height: u32, width: u32, orientation: u8, turned: bool) -> [u32; 2] {
-    match (turned, orientation) {
-        (true, 5..) => [width, height],
-        _ => [height, width],
-    }
+/// A file's header, and its pose.
+pub(super) struct Looked {
+    header: Header,
+    pub(super) pose: Pose,
 }
 
 /// Decodes and turns.
@@ -56,8 +91,10 @@ impl Opener {
     }
 
     /// Reads a file's header.
-    pub(super) fn look(&mut self, bytes: &[u8], options: &DecodeOptions) -> Result<Upright> {
-        Ok(Upright::of(self.decoder.header(bytes)?, options))
+    pub(super) fn look(&mut self, bytes: &[u8], options: &DecodeOptions) -> Result<Looked> {
+        let header = self.decoder.header(bytes)?;
+        let pose = Pose::of(&header, options);
+        Ok(Looked { header, pose })
     }
 
     /// Checks that a file is whole: by its structure, or pixel by pixel.
@@ -79,22 +116,23 @@ impl Opener {
     pub(super) fn open(
         &mut self,
         encoded: Encoded<'_>,
-        image: &Upright,
+        image: &Looked,
         options: &DecodeOptions,
         format: PixelFormat,
         recipe: &Recipe,
         reduction: u32,
     ) -> Result<Source<'_>> {
-        let Upright { header, turned, .. } = image;
+        let header = &image.header;
+        let turned = image.pose.turn > 1;
         let whole = Rect::of_size(header.width, header.height);
         let request = Request {
-            region: if *turned {
+            region: if turned {
                 whole
             } else {
                 recipe.needed().unwrap_or(whole)
             },
             format,
-            reduce: allowed(reduction, options, header, *turned),
+            reduce: allowed(reduction, options, header, turned),
         };
         let gray = if options.mode == Mode::Palette {
             without_palette(encoded.bytes, header)?
@@ -111,7 +149,7 @@ impl Opener {
                 *value /= spread;
             }
         }
-        let (pixels, area) = if *turned {
+        let (pixels, area) = if turned {
             turn(decoded, area, header.orientation, format, &mut self.upright)
         } else {
             (&*decoded, area)

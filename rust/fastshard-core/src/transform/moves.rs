@@ -67,6 +67,43 @@ pub fn area([left, top, right, bottom]: Corners) -> f64 {
 }
 
 impl Move {
+    /// What turning an image of a width and height upright does, by its EXIF orientation.
+    #[must_use]
+    pub fn upright(orientation: u8, (width, height): (u32, u32)) -> Self {
+        let (w, h) = (f64::from(width), f64::from(height));
+        let [x, y] = match orientation {
+            2 => [[-1.0, 0.0, w], [0.0, 1.0, 0.0]],
+            3 => [[-1.0, 0.0, w], [0.0, -1.0, h]],
+            4 => [[1.0, 0.0, 0.0], [0.0, -1.0, h]],
+            5 => [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]],
+            6 => [[0.0, -1.0, h], [1.0, 0.0, 0.0]],
+            7 => [[0.0, -1.0, h], [-1.0, 0.0, w]],
+            8 => [[0.0, 1.0, 0.0], [-1.0, 0.0, w]],
+            _ => [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
+        };
+        let turned = matches!(orientation, 5..=8);
+        Self {
+            matrix: Matrix([x, y, [0.0, 0.0, 1.0]]),
+            size: if turned {
+                (height, width)
+            } else {
+                (width, height)
+            },
+        }
+    }
+
+    /// The way back from an upright image of a width and height to the stored one.
+    #[must_use]
+    pub fn stored(orientation: u8, upright: (u32, u32)) -> Self {
+        // A quarter to the left undoes one to the right; everything else undoes itself.
+        let back = match orientation {
+            6 => 8,
+            8 => 6,
+            other => other,
+        };
+        Self::upright(back, upright)
+    }
+
     /// The box around where the corners of a box go.
     fn around(&self, [left, top, right, bottom]: Corners) -> Corners {
         let corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
@@ -167,6 +204,28 @@ mod tests {
         let matrix = Matrix([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-0.1, 0.0, 1.0]]);
         let moved = Tracked::new([0.0, 0.0, 20.0, 5.0]).through(&step(matrix, (30, 30)));
         assert!(is_close(moved.corners, [0.0, 0.0, 30.0, 30.0]));
+    }
+
+    #[test]
+    fn turns_as_pixels_do() {
+        let (width, height) = (3, 2);
+        let pixels: Vec<u8> = (0..6).collect();
+        for orientation in 1..=8 {
+            let mut out = crate::pixels::Scratch::default();
+            crate::codec::orient(&pixels, 3, 2, 1, orientation, &mut out);
+            let upright = Move::upright(orientation, (width, height));
+            let back = Move::stored(orientation, upright.size);
+            assert_eq!(back.size, (width, height));
+            for (at, &pixel) in pixels.iter().enumerate() {
+                let start = [(at % 3) as f64 + 0.5, (at / 3) as f64 + 0.5];
+                let [x, y] = upright.place(start[0], start[1]);
+                let there = y as usize * upright.size.0 as usize + x as usize;
+                assert_eq!(out.bytes(6)[there], pixel, "{orientation}");
+                let [back_x, back_y] = back.place(x, y);
+                let distance = (back_x - start[0]).abs() + (back_y - start[1]).abs();
+                assert!(distance < 1e-12, "{orientation}");
+            }
+        }
     }
 
     #[test]
