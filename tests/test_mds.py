@@ -78,7 +78,9 @@ class TestHostile:
         fs.pack(folder, tmp_path / "ds", pickles="bytes")
         assert fs.open(tmp_path / "ds")[1]["data"] == base64.b64decode(EXPECTED[1]["data"]["bytes"])
 
-    @pytest.mark.parametrize("encoding", ["list[jpeg]", "nothing", "bytes:x", "ndarray:object", "ndarray:int8:a"])
+    @pytest.mark.parametrize(
+        "encoding", ["list[int]", "list[jpeg]:2", "nothing", "bytes:x", "ndarray:object", "ndarray:int8:a"]
+    )
     def test_encodings(self, folder, tmp_path, encoding):
         encoding_of(folder, "data", encoding)
         with pytest.raises(fs.SourceError, match=r"encoding"):
@@ -178,3 +180,127 @@ class TestHostile:
             shard.write_bytes(data)
             with pytest.raises(fs.SourceError, match=r"sample 0: column 'raw': .* pixels of mode"):
                 fs.pack(folder, tmp_path / "ds")
+
+
+def mds(folder, columns, samples):
+    """A shard of values that are encoded already, all without a fixed size, as the format says: columns go by name."""
+    names = sorted(columns)
+    bodies = []
+    for sample in samples:
+        sizes = struct.pack(f"<{len(names)}I", *(len(sample[name]) for name in names))
+        bodies.append(sizes + b"".join(sample[name] for name in names))
+    about = {"column_names": names, "column_encodings": [columns[name] for name in names]}
+    about |= {"column_sizes": [None] * len(names), "format": "mds", "version": 2, "compression": None, "hashes": []}
+    config = json.dumps(about).encode()
+    first = 4 + 4 * (len(bodies) + 1) + len(config)
+    places = np.cumsum([first, *map(len, bodies)]).astype("<u4")
+    data = struct.pack("<I", len(bodies)) + places.tobytes() + config + b"".join(bodies)
+    folder.mkdir()
+    (folder / "shard.00000.mds").write_bytes(data)
+    raw = {"basename": "shard.00000.mds", "bytes": len(data), "hashes": {}}
+    shard = {**about, "raw_data": raw, "zip_data": None, "samples": len(bodies), "size_limit": None}
+    (folder / "index.json").write_text(json.dumps({"version": 2, "shards": [shard]}))
+    return folder
+
+
+def list_of(elements, encoding):
+    """A list: a number without a meaning (but for arrays of JPEG), how many, the size of each, and they."""
+    sizes = [len(elements), *map(len, elements)]
+    return (
+        struct.pack(f"<{len(sizes)}I", *sizes)
+        if encoding.startswith("jpeg")
+        else struct.pack(f"<I{len(sizes)}I", 0, *sizes)
+    )
+
+
+def element_of(picture, kind):
+    if kind == "pil":
+        mode = picture.mode.encode()
+        return struct.pack("<3I", *picture.size, len(mode)) + mode + picture.tobytes()
+    stream = io.BytesIO()
+    picture.save(stream, kind)
+    return stream.getvalue()
+
+
+class TestLists:
+    """Of images: there are no others."""
+
+    @pytest.fixture
+    def pictures(self, photos):
+        cut = [photos[name][at : at + 40, at : at + 50 + at] for at, name in enumerate(("cat", "coffee", "temple"))]
+        return [Image.fromarray(one) for one in cut]
+
+    def folder(self, path, pictures, encoding, **columns):
+        kind = "pil" if "pil" in encoding else "png" if "png" in encoding else "jpeg"
+        encoded = [element_of(picture, kind) for picture in pictures]
+        rows = [encoded, encoded[::-1]]
+        samples = [{"views": list_of(row, encoding) + b"".join(row), "name": b"%d" % at} for at, row in enumerate(rows)]
+        more = [sample | columns for sample in samples]
+        known = {"views": encoding, "name": "str"} | dict.fromkeys(columns, "str")
+        return mds(path, known, more), encoded
+
+    @pytest.mark.parametrize("encoding", ["list[jpeg]", "list[png]", "list[pil]", "jpeg_array", "jpegarray"])
+    def test_of_as_many(self, pictures, encoding, tmp_path):
+        folder, encoded = self.folder(tmp_path / "mds", pictures, encoding)
+        fs.pack(folder, tmp_path / "ds", seekable=False)
+        dataset = fs.open(tmp_path / "ds")
+        assert {field.name: field.type for field in dataset.fields} == {
+            "name": "text", "views_0": "image", "views_1": "image", "views_2": "image",
+        }  # fmt: skip
+        for at, picture in enumerate(pictures):
+            for row, place in ((0, at), (1, 2 - at)):
+                found = dataset.encoded(row, f"views_{place}")[0]
+                if encoding == "list[pil]":
+                    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(found))), np.asarray(picture))
+                else:
+                    assert found == encoded[at]
+
+    def test_of_one_keeps_its_name(self, pictures, tmp_path):
+        folder, encoded = self.folder(tmp_path / "mds", pictures[:1], "list[png]")
+        fs.pack(folder, tmp_path / "ds", seekable=False)
+        assert fs.open(tmp_path / "ds").encoded(1, "views")[0] == encoded[0]
+
+    def test_of_different_numbers(self, pictures, tmp_path):
+        encoded = [element_of(picture, "jpeg") for picture in pictures]
+        rows = [encoded, encoded[:2], [], encoded]
+        values = [list_of(row, "list[jpeg]") + b"".join(row) for row in rows]
+        folder = mds(tmp_path / "mds", {"views": "list[jpeg]"}, [{"views": value} for value in values])
+        message = r"shard.00000.mds: sample 1: column 'views': 2 images; expected 3, .* types={'views': \"bytes\"}"
+        with pytest.raises(fs.SourceError, match=message):
+            fs.pack(folder, tmp_path / "ds")
+        report = fs.pack(folder, tmp_path / "ds", on_error="skip")
+        assert [row.row for row in report.skipped] == [1, 2]
+        fs.pack(folder, tmp_path / "bytes", types={"views": "bytes"})
+        assert [row["views"] for row in fs.open(tmp_path / "bytes")] == values
+
+    def test_names_that_are_taken(self, pictures, tmp_path):
+        folder, _ = self.folder(tmp_path / "mds", pictures, "list[png]", views_1=b"taken")
+        with pytest.raises(
+            fs.SourceError, match=r"column 'views': its images need the name 'views_1', which is another"
+        ):
+            fs.pack(folder, tmp_path / "ds")
+
+    def test_of_too_many(self, tmp_path):
+        value = list_of([b""] * 10_001, "list[png]")
+        folder = mds(tmp_path / "mds", {"views": "list[png]"}, [{"views": value}])
+        with pytest.raises(fs.SourceError, match=r"column 'views': lists of 10,001 images; expected at most 10,000"):
+            fs.pack(folder, tmp_path / "ds")
+
+    @pytest.mark.parametrize("encoding", ["list[png]", "jpeg_array"])
+    def test_that_lie(self, pictures, encoding, tmp_path):
+        kind = "jpeg" if encoding.startswith("jpeg") else "png"
+        row = [element_of(picture, kind) for picture in pictures]
+        good = list_of(row, encoding) + b"".join(row)
+        at = 0 if encoding.startswith("jpeg") else 4
+        bad = [b"", good[:at], good[: at + 4], good[:-1], good + b"x", good[: at + 9]]
+        for place, value in ((at, 0), (at, 2), (at, 2**32 - 1), (at + 4, 2**32 - 1), (at + 4, 0)):
+            bad.append(good[:place] + struct.pack("<I", value) + good[place + 4 :])
+        for number, value in enumerate(bad):
+            folder = mds(tmp_path / f"{number}", {"views": encoding}, [{"views": good}, {"views": value}])
+            tracemalloc.start()
+            with pytest.raises(
+                fs.SourceError, match=r"shard.00000.mds: sample 1: column 'views': (a list of )?[\d,]* ?images"
+            ):
+                fs.pack(folder, tmp_path / "ds")
+            assert tracemalloc.get_traced_memory()[1] < 50 << 20
+            tracemalloc.stop()

@@ -2,7 +2,8 @@
 
 A shard is the number of samples, the place of each and of the end (all ``uint32``), a JSON text, and the samples. A
 sample is the size of each column that has no fixed one, then the values, columns by name. The index holds the columns,
-their encodings and fixed sizes, and the shards; a shard may be compressed whole.
+their encodings and fixed sizes, and the shards; a shard may be compressed whole. A list of images is their number, the
+size of each, and they; before that ``list[...]`` has four bytes without a meaning.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +46,15 @@ _DTYPES = {
     66: "float64",
 }
 _MODES = {"1": 0, "L": 1, "P": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 2}
-_IMAGES = ("jpeg", "png", "jpeg_array", "jpegarray")
+_IMAGES = ("jpeg", "png")
+# Lists of images: where their number stands, and what each of them is.
+_LISTS = {
+    "jpeg_array": (0, "jpeg"),
+    "jpegarray": (0, "jpeg"),
+    "list[jpeg]": (4, "jpeg"),
+    "list[png]": (4, "png"),
+    "list[pil]": (4, "pil"),
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ def mds_source(root: str, options: SourceOptions) -> RowSource:
     by_path = {shard.path: shard for shard in shards}
     samples = chained(list(by_path), lambda path: _samples(by_path[path]))
     provenance = {"kind": "mds", "source": root}
-    return rows_of(samples, lambda first: _Plan(columns, first), options, provenance)
+    return rows_of(samples, lambda first: _Plan(columns, first, options.types), options, provenance)
 
 
 def _read_index(root: str) -> list[_Shard]:
@@ -149,7 +158,8 @@ def _check(where: str, column: _Column, pickles: str) -> None:
     if base == "pkl" and pickles != "bytes":
         wanted = 'a pickle, which could do anything; pickles="bytes" keeps it as bytes, unread'
         raise SourceError(f"{where}: column {column.name!r} is {wanted}")
-    known = ("bytes", "str", "int", "str_int", "str_float", "str_decimal", "pil", "json", "pkl", *_IMAGES, *_NUMBERS)
+    texts = ("str", "str_int", "str_float", "str_decimal", "json")
+    known = ("bytes", *texts, "int", "pil", "pkl", *_IMAGES, *_LISTS, *_NUMBERS)
     if (base not in known or rest) and base != "ndarray":
         raise SourceError(f"{where}: column {column.name!r}: encoding {column.encoding!r}; expected one of {known}")
     width = 8 if base == "int" else np.dtype(base).itemsize if base in _NUMBERS else None
@@ -196,9 +206,14 @@ def _expect(place: str, found: int, wanted: int) -> None:
 class _Plan:
     """What each column becomes."""
 
-    def __init__(self, columns: Sequence[_Column], first: Sequence[_Sample]) -> None:
+    def __init__(self, columns: Sequence[_Column], first: Sequence[_Sample], types: Mapping[Any, str]) -> None:
         self._columns = columns
         self._decoders = [_decoder(column.encoding) for column in columns]
+        # The fields of columns of lists.
+        self._lists: dict[str, list[str]] = {}
+        for at, column in enumerate(columns):
+            if column.encoding in _LISTS and types.get(column.name) != "bytes":
+                self._lists[column.name] = self._names(at, first)
         self.types = {column.name: "bytes" for column in columns if column.encoding == "pkl"}
         for at, column in enumerate(columns):
             if column.encoding == "bytes":
@@ -207,11 +222,34 @@ class _Plan:
                 ]
                 self.types[column.name] = file_kind(seen) or "bytes"
 
+    def _names(self, at: int, first: Sequence[_Sample]) -> list[str]:
+        """The fields of a list's images: as many as it has in the first sample that can be read."""
+        column = self._columns[at]
+        count = 0
+        for sample in first:
+            try:
+                start, end = self._spans(sample)[at]
+                count = len(_elements(f"column {column.name!r}", column.encoding, sample.data[start:end]))
+                break
+            except SourceError:
+                continue  # decoding it will say so
+        if count > _MAX_COLUMNS:
+            raise SourceError(f"column {column.name!r}: lists of {count:,} images; expected at most {_MAX_COLUMNS:,}")
+        names = [f"{column.name}_{number}" for number in range(count)] if count > 1 else [column.name]
+        taken = set(names).intersection(one.name for one in self._columns if one is not column)
+        if taken:
+            raise SourceError(
+                f"column {column.name!r}: its images need the name {min(taken)!r}, which is another column's"
+            )
+        return names
+
     def decode(self, sample: _Sample) -> dict[str, Any]:
         """The values of a sample."""
-        fields = {}
+        fields: dict[str, Any] = {}
         for column, decode, (start, end) in zip(self._columns, self._decoders, self._spans(sample), strict=True):
-            if column.encoding in _IMAGES or self.types.get(column.name) in ("image", "audio"):
+            if column.name in self._lists:
+                fields |= _images(sample, column, self._lists[column.name], start, end)
+            elif column.encoding in _IMAGES or self.types.get(column.name) in ("image", "audio"):
                 fields[column.name] = _file(sample, start, end)
             else:
                 fields[column.name] = decode(f"column {column.name!r}", sample.data[start:end])
@@ -241,6 +279,34 @@ def _file(sample: _Sample, start: int, end: int) -> Encoded:
     if sample.offset < 0:
         return Encoded(path, sample.data[start:end])
     return Encoded(path, b"", sample.shard.path, sample.offset + start, end - start)
+
+
+def _images(sample: _Sample, column: _Column, names: Sequence[str], start: int, end: int) -> dict[str, Encoded]:
+    """The images of a list, a field each."""
+    what = f"column {column.name!r}"
+    spans = _elements(what, column.encoding, sample.data[start:end])
+    if len(spans) != len(names):
+        kept = f'types={{{column.name!r}: "bytes"}} keeps such lists as bytes'
+        raise SourceError(f"{what}: {len(spans):,} images; expected {len(names):,}, as in the first sample; {kept}")
+    if _LISTS[column.encoding][1] != "pil":
+        each = (_file(sample, start + first, start + last) for first, last in spans)
+    else:
+        each = (_picture(what, sample.data[start + first : start + last]) for first, last in spans)
+    return dict(zip(names, each, strict=True))
+
+
+def _elements(what: str, encoding: str, data: bytes) -> list[tuple[int, int]]:
+    """Where each image of a list starts and ends."""
+    at, _ = _LISTS[encoding]
+    count = int.from_bytes(data[at : at + 4], "little")
+    first = at + 4 * (1 + count)
+    if first > len(data):
+        raise SourceError(f"{what}: a list of {count:,} images in {len(data):,} bytes")
+    ends = first + np.cumsum(np.frombuffer(data, "<u4", count, at + 4), dtype=np.int64)
+    last = int(ends[-1]) if count else first
+    if last != len(data):
+        raise SourceError(f"{what}: a list of images that take {last:,} bytes; it has {len(data):,}")
+    return list(itertools.pairwise([first, *ends.tolist()]))
 
 
 def _decoder(encoding: str) -> Callable[[str, bytes], Any]:

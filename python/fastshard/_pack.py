@@ -98,8 +98,10 @@ def pack(
     is ``label``, ``.txt`` and ``.json`` text (JSON objects of plain values, alike in the first samples, become fields
     of their own), ``.npy`` tensors, the rest bytes, the name ``key``. TFRecord files of tf.train.Example (also .gz):
     features keep their names; bytes are images, audio, text or bytes, as the first records show, numbers scalars,
-    tensors or lists. MosaicML MDS folders. ``types`` and ``class_names`` are as for iterables (``{"ogg": "bytes"}``
-    keeps audio of WebDataset's unread). Pickles are refused, or kept unread with ``pickles="bytes"``.
+    tensors or lists. MosaicML MDS folders; the images of a list, as many in every sample, are a field each
+    (``views_0``, ``views_1``), or stay bytes with ``types={"views": "bytes"}``. ``types`` and ``class_names`` are as
+    for iterables (``{"ogg": "bytes"}`` keeps audio of WebDataset's unread). Pickles are refused, or kept unread with
+    ``pickles="bytes"``.
 
     **Tables.** A .csv or .tsv file (also .gz), .parquet, .arrow or .feather, a list of such files of the same columns,
     or a table of pandas, polars or pyarrow; never read whole. ``pack("HIGGS.csv.gz", "higgs", header=False, label=0,
