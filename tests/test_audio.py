@@ -1,7 +1,10 @@
 """Audio: packed from every source, decoded as libsndfile does, windows, resampling and spectrograms as torchaudio's."""
 
 import io
+import itertools
 import json
+import re
+import struct
 import wave
 
 import datasets
@@ -93,6 +96,64 @@ def test_windows_are_slices_of_the_whole(kind, sample_rate, quality, tmp_path):
         expected = np.zeros((1, 2, 1500), np.float32)
         expected[0, :, : cut.shape[1]] = cut
         np.testing.assert_array_equal(batch["audio"], expected)
+
+
+def ogg_checksum(page):
+    """Of Ogg: CRC-32 without reflection, its own bytes as zeros."""
+    value = 0
+    for byte in page[:22] + bytes(4) + page[26:]:
+        value ^= byte << 24
+        for _ in range(8):
+            value = value << 1 ^ (0x104C11DB7 if value >> 31 else 0)
+    return struct.pack("<I", value)
+
+
+def with_other_packets(data):
+    """A Vorbis file with noise for the packets on the pages in its middle, and right checksums."""
+    starts = [*(found.start() for found in re.finditer(b"OggS", data)), len(data)]
+    pages = [bytearray(data[start:end]) for start, end in itertools.pairwise(starts)]
+    assert ogg_checksum(pages[3]) == pages[3][22:26]
+    random = np.random.default_rng(0)
+    for page in pages[3:-3]:
+        body = 27 + page[26]
+        noise = bytearray(random.bytes(len(page) - body))
+        noise[0] &= 0xFE  # still a packet of audio
+        page[body:] = noise
+        page[22:26] = ogg_checksum(page)
+    return b"".join(map(bytes, pages))
+
+
+def test_files_of_vorbis_dont_know_of_each_other(tmp_path):
+    """A thread keeps decoders from one file to the next, for files with the same codebooks."""
+    kinds = [(44100, 1, 0.5), (44100, 2, 0.5), (22050, 1, 0.3), (44100, 1, 0.9), (16000, 2, 0.1), (8000, 1, 0.5)]
+    files = [
+        encode(signal(4, rate, channels, seed), rate, "ogg", compression_level=quality)
+        for seed in range(3)
+        for rate, channels, quality in kinds
+    ]
+    broken = with_other_packets(files[0])
+    files[6:6] = [broken, files[0]]
+    ds = pack(tmp_path, *files)
+    steps = [fs.Mono(), fs.CenterWindow(frames=12_000)]
+    options = {"transforms": {"audio": steps}, "on_error": "skip"}
+    # Each iterator has threads of its own.
+    alone = {}
+    for row in range(len(ds)):
+        for batch in fs.Loader(ds[row : row + 1], 1, **options):
+            alone[row] = batch["audio"][0]
+    assert len(alone) >= len(files) - 1
+    loader = fs.Loader(ds, 1, True, num_threads=1, **options)
+    seen = 0
+    for _ in range(4):
+        for batch in loader:
+            np.testing.assert_array_equal(batch["audio"][0], alone[int(batch["number"][0])])
+            seen += 1
+    assert seen == 4 * len(alone)
+    for row, file in enumerate(files):
+        if file != broken:
+            middle = decode(file)[0].mean(axis=0)
+            start = (len(middle) - 12_000) // 2
+            np.testing.assert_allclose(alone[row], middle[start : start + 12_000], atol=2e-5)
 
 
 def test_windows_of_wav_files(mixed, files):

@@ -114,6 +114,8 @@ pub struct Waves {
     samples: Vec<f32>,
     channels: usize,
     frames: usize,
+    /// Not of the samples, but of the thread that they belong to.
+    decoders: ogg::Decoders,
 }
 
 impl Waves {

@@ -3,6 +3,9 @@
 //! A page says up to which frame the packets go that end on it. So decoding starts with the last packet of the last page
 //! before the frames that are wanted: its second half is what the next packet overlaps with, and where that one begins is
 //! known. Pages are held against their checksums when they are used.
+//!
+//! A decoder is made of a file's setup header: hundreds of codes, which take as long to read as a second of sound to decode.
+//! One encoder writes the same header into all files of a quality, so a thread keeps its last decoders.
 
 use std::ops::Range;
 
@@ -186,13 +189,53 @@ impl<'a> Ogg<'a> {
                 reading.next = Some(page.end);
             }
         }
+        reading.end();
         Ok(())
+    }
+}
+
+/// What a thread keeps of the files before, the last one first.
+#[derive(Default)]
+pub(super) struct Decoders(Vec<VorbisDecoder>);
+
+/// Channels and qualities that come in turns.
+const KEPT: usize = 4;
+/// The largest headers whose decoders are kept; usual ones have 4 KiB.
+const MAX_KEPT_HEADER: usize = 1 << 14;
+
+impl std::fmt::Debug for Decoders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} decoders", self.0.len())
+    }
+}
+
+impl Decoders {
+    /// A decoder for these headers, as good as new.
+    fn take(&mut self, parameters: &AudioCodecParameters) -> Result<VorbisDecoder> {
+        let fits = |kept: &VorbisDecoder| kept.codec_params().extra_data == parameters.extra_data;
+        if let Some(at) = self.0.iter().position(fits) {
+            let mut decoder = self.0.remove(at);
+            decoder.reset();
+            return Ok(decoder);
+        }
+        let options = AudioDecoderOptions::default();
+        VorbisDecoder::try_new(parameters, &options).map_err(bad)
+    }
+
+    fn keep(&mut self, decoder: VorbisDecoder) {
+        let headers = decoder.codec_params().extra_data.as_ref();
+        if headers.is_some_and(|headers| headers.len() <= MAX_KEPT_HEADER) {
+            self.0.truncate(KEPT - 1);
+            self.0.insert(0, decoder);
+        }
     }
 }
 
 /// Decoding under way.
 struct Reading<'t, 'o> {
     decoder: VorbisDecoder,
+    /// Whether it met a packet that it couldn't decode.
+    stumbled: bool,
     taker: &'t mut Taker<'o>,
     /// Where the next frames belong, once a page has told.
     next: Option<i64>,
@@ -202,13 +245,20 @@ struct Reading<'t, 'o> {
 
 impl<'t, 'o> Reading<'t, 'o> {
     fn new(parameters: &AudioCodecParameters, taker: &'t mut Taker<'o>) -> Result<Self> {
-        let options = AudioDecoderOptions::default();
         Ok(Self {
-            decoder: VorbisDecoder::try_new(parameters, &options).map_err(bad)?,
+            decoder: taker.out.decoders.take(parameters)?,
+            stumbled: false,
             taker,
             next: None,
             early: Vec::new(),
         })
+    }
+
+    /// Keeps the decoder, unless a damaged packet may have left something in it.
+    fn end(self) {
+        if !self.stumbled {
+            self.taker.out.decoders.keep(self.decoder);
+        }
     }
 
     /// Decodes a packet; those before the ones that are wanted for what they leave behind.
@@ -220,7 +270,10 @@ impl<'t, 'o> Reading<'t, 'o> {
         let planes: Vec<&[f32]> = match self.decoder.decode_ref(&packet) {
             Ok(GenericAudioBufferRef::F32(decoded)) if wanted => decoded.iter_planes().collect(),
             Err(error) if wanted => return Err(bad(error)),
-            _ => return Ok(()),
+            result => {
+                self.stumbled |= result.is_err();
+                return Ok(());
+            }
         };
         if let Some(next) = &mut self.next {
             self.taker.take(*next, &planes)?;
