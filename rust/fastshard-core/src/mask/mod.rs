@@ -6,6 +6,7 @@ mod polygon;
 mod runs;
 mod write;
 
+pub(crate) use parse::RunsKey;
 pub use parse::parse;
 pub use polygon::Painter;
 pub use runs::Runs;

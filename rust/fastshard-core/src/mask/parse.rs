@@ -37,11 +37,11 @@ impl<'de> Visitor<'de> for Either {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Segmentation, A::Error> {
         let (mut counts, mut size) = (None, None);
-        while let Some(key) = map.next_key::<Key>()? {
+        while let Some(key) = map.next_key::<RunsKey>()? {
             match key {
-                Key::Counts => counts = Some(map.next_value::<Counts>()?),
-                Key::Size => size = Some(map.next_value::<[u32; 2]>()?),
-                Key::Other => map.next_value::<IgnoredAny>().map(|_| ())?,
+                RunsKey::Counts => counts = Some(map.next_value::<Counts>()?),
+                RunsKey::Size => size = Some(map.next_value::<[u32; 2]>()?),
+                RunsKey::Other => map.next_value::<IgnoredAny>().map(|_| ())?,
             }
         }
         let (Some(Counts(counts)), Some(size)) = (counts, size) else {
@@ -54,9 +54,10 @@ impl<'de> Visitor<'de> for Either {
     }
 }
 
+/// What a run-length encoding says.
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "lowercase")]
-enum Key {
+pub(crate) enum RunsKey {
     Counts,
     Size,
     #[serde(other)]

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
+use crate::mask::RunsKey;
+
 /// Checks a segmentation's JSON.
 pub(super) fn check(json: &str) -> Result<(), String> {
     let checked = serde_json::from_str::<Segmentation>(json);
@@ -56,11 +58,11 @@ impl<'de> Visitor<'de> for Segmentation {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
         let (mut counts, mut size) = (false, false);
-        while let Some(key) = map.next_key::<Key>()? {
+        while let Some(key) = map.next_key::<RunsKey>()? {
             match key {
-                Key::Counts => map.next_value::<Counts>().map(|_| counts = true)?,
-                Key::Size => map.next_value::<[u32; 2]>().map(|_| size = true)?,
-                Key::Other => map.next_value::<serde::de::IgnoredAny>().map(|_| ())?,
+                RunsKey::Counts => map.next_value::<Counts>().map(|_| counts = true)?,
+                RunsKey::Size => map.next_value::<[u32; 2]>().map(|_| size = true)?,
+                RunsKey::Other => map.next_value::<serde::de::IgnoredAny>().map(|_| ())?,
             }
         }
         if counts && size {
@@ -71,15 +73,6 @@ impl<'de> Visitor<'de> for Segmentation {
             ))
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "lowercase")]
-enum Key {
-    Counts,
-    Size,
-    #[serde(other)]
-    Other,
 }
 
 /// An even number of coordinates.
