@@ -72,7 +72,7 @@ fn write_in_pieces(file: &mut BufWriter<File>, bytes: &[u8]) -> std::io::Result<
 }
 
 /// Bytes that may wait in memory before the disk gets them.
-const SYNC_BYTES: u64 = 32 << 20;
+const SYNC_BYTES: u64 = 16 << 20;
 
 /// Brings what was written to disk while more is being written, so that little is left to wait for in the end. A thread
 /// and `fdatasync`, where `sync_file_range` would do, because that tells of no errors.
