@@ -9,6 +9,7 @@
 //! one sample, if that is larger), each at most twice, and one image a thread.
 
 mod annotated;
+mod assemble;
 mod audio_column;
 mod boxes;
 mod build;
