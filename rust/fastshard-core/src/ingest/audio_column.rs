@@ -21,8 +21,9 @@ pub(super) struct AudioColumn {
 }
 
 impl AudioColumn {
-    pub(super) fn push(&mut self, bytes: &[u8], path: &str, header: &AudioHeader) -> Result<()> {
-        self.bytes.push(bytes)?;
+    /// Takes the file that was read last.
+    pub(super) fn push(&mut self, path: &str, header: &AudioHeader) -> Result<()> {
+        self.bytes.keep()?;
         self.path.append_value(path);
         self.sample_rate.push(header.sample_rate);
         self.channels.push(header.channels);

@@ -11,7 +11,7 @@ use arrow_schema::SchemaRef;
 
 use super::annotated::{Evidence, is_upright, moves_of, segmentations};
 use super::boxes::check_lengths;
-use super::byte_column::SpareRoom;
+use super::byte_column::{ByteColumn, SpareRoom};
 use super::file_column::{File, FileColumn};
 use super::image_column::{MAX_ITEM, Stored};
 use super::spec::{Check, Encode, Metadata, PackSpec, Seekable};
@@ -81,7 +81,7 @@ pub(super) struct Built {
 pub(super) struct Tools {
     workers: [ImageWorker; 4],
     waves: Waves,
-    /// What the next file is read into: fresh memory takes as long as reading.
+    /// What the next file is read into that is stored as another: fresh memory takes as long as reading.
     spare: Vec<u8>,
 }
 
@@ -149,24 +149,22 @@ impl Builder {
         let fields: Vec<&Field> = self.spec.fields.iter().filter(|f| f.is_file()).collect();
         let mut files: Vec<FileColumn> = fields.iter().map(|field| FileColumn::of(field)).collect();
         for (field, column) in fields.iter().zip(&mut files) {
-            column.gather_in(self.room.take(self.room_for(table, field, rows)?));
+            let room = self.room.take(self.room_for(table, field, rows)?);
+            *column.bytes() = ByteColumn::within(room);
         }
         let (mut kept, mut skipped) = (Vec::with_capacity(rows.len()), Vec::new());
         for &row in rows {
             self.counters.check()?;
             let mut read = || -> Result<Vec<File>> {
                 check_lengths(&self.spec.fields, table, row as usize, number(row))?;
-                let each = fields.iter();
-                each.map(|field| self.file(tools, table, field, row as usize))
+                let each = fields.iter().zip(&mut files);
+                each.map(|(field, column)| self.file(tools, table, (field, column), row as usize))
                     .collect()
             };
             match read() {
                 Ok(stored) => {
-                    for (column, stored) in files.iter_mut().zip(stored) {
-                        let buffer = column.push(stored, self.spec.encode == Encode::Raw)?;
-                        if buffer.capacity() <= KEEP_BYTES {
-                            tools.spare = buffer;
-                        }
+                    for (column, stored) in files.iter_mut().zip(&stored) {
+                        column.push(stored, self.spec.encode == Encode::Raw)?;
                     }
                     kept.push(row);
                 }
@@ -268,15 +266,15 @@ impl Builder {
         Ok(bytes.min(MAX_ROOM) as usize)
     }
 
+    /// Reads a row's file, behind what is there, and gives its path.
     fn read(
         &self,
-        tools: &mut Tools,
+        bytes: &mut Vec<u8>,
         table: &RecordBatch,
         name: &str,
         row: usize,
-    ) -> Result<(Vec<u8>, String)> {
-        let mut bytes = std::mem::take(&mut tools.spare);
-        bytes.clear();
+    ) -> Result<String> {
+        let before = bytes.len();
         let path = if let Some(root) = &self.root {
             let relative = paths(table, name)?.value(row);
             let path = join(root, relative, row)?;
@@ -288,32 +286,37 @@ impl Builder {
             }
             bytes.reserve(length as usize);
             std::fs::File::open(&path)
-                .and_then(|mut file| file.read_to_end(&mut bytes))
+                .and_then(|mut file| file.read_to_end(bytes))
                 .map_err(Error::io(&path))?;
             relative.to_owned()
         } else {
             let file = streamed_file(table, name, row)?;
-            file.read(&self.files, &mut bytes)?;
+            file.read(&self.files, bytes)?;
             file.path.to_owned()
         };
         self.counters
             .bytes
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok((bytes, path))
+            .fetch_add((bytes.len() - before) as u64, Ordering::Relaxed);
+        Ok(path)
     }
 
     fn file(
         &self,
         tools: &mut Tools,
         table: &RecordBatch,
-        field: &Field,
+        (field, column): (&Field, &mut FileColumn),
         row: usize,
     ) -> Result<File> {
+        let (name, column) = (&field.name[..], column.bytes());
         if field.kind == Kind::Audio {
-            return self.audio(tools, table, &field.name, row);
+            return self.audio(tools, table, (name, column), row);
         }
-        let image = self.image(tools, table, &field.name, row)?;
-        Ok(File::Image(image))
+        let image = if self.spec.encode == Encode::Original {
+            self.kept(tools, table, (name, column), row)
+        } else {
+            self.encoded(tools, table, name, row)
+        };
+        image.map(File::Image)
     }
 
     /// Audio, which is stored as it came.
@@ -321,48 +324,72 @@ impl Builder {
         &self,
         tools: &mut Tools,
         table: &RecordBatch,
-        name: &str,
+        (name, column): (&str, &mut ByteColumn),
         row: usize,
     ) -> Result<File> {
-        let (bytes, path) = self.read(tools, table, name, row)?;
+        let path = self.read(column.room(), table, name, row)?;
         let limits = AudioLimits::default();
         let waves = &mut tools.waves;
         let decode = self.spec.check == Check::Decode;
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut file = AudioFile::open(&bytes, None, &limits)?;
+            let mut file = AudioFile::open(column.unkept(), None, &limits)?;
             file.check(decode, waves)?;
             Ok(*file.header())
         }));
         let header = checked.unwrap_or_else(|_| Err(Error::decode("its codec panicked")))?;
-        Ok(File::Audio(bytes, path, header))
+        Ok(File::Audio(path, header))
     }
 
-    fn image(
+    /// An image whose pixels stay what they are.
+    fn kept(
+        &self,
+        tools: &mut Tools,
+        table: &RecordBatch,
+        (name, column): (&str, &mut ByteColumn),
+        row: usize,
+    ) -> Result<Stored> {
+        let path = self.read(column.room(), table, name, row)?;
+        let (bytes, place) = (column.unkept(), (table, row));
+        let header = tools.workers[0].decoder().header(bytes)?;
+        let upright = is_upright(&self.spec, &self.evidence, place, (name, &path), &header)?;
+        tools.workers[0].check(bytes, &header, self.spec.check == Check::Decode)?;
+        let moves = moves_of(&self.spec, name, &header, upright);
+        let segmentations = segmentations(&self.spec, name, place, moves.as_ref())?;
+        let (bytes, tiles) = self.seekable(bytes)?.unzip();
+        Ok(Stored {
+            bytes,
+            path,
+            width: header.width,
+            height: header.height,
+            orientation: header.orientation,
+            tiles: tiles.unwrap_or_default(),
+            moves,
+            segmentations,
+        })
+    }
+
+    /// An image that is transformed and encoded anew.
+    fn encoded(
         &self,
         tools: &mut Tools,
         table: &RecordBatch,
         name: &str,
         row: usize,
     ) -> Result<Stored> {
-        let (bytes, path) = self.read(tools, table, name, row)?;
-        let header = tools.workers[0].decoder().header(&bytes)?;
-        let (place, names) = ((table, row), (name, &path[..]));
-        let upright = is_upright(&self.spec, &self.evidence, place, names, &header)?;
-        if self.spec.encode == Encode::Original {
-            tools.workers[0].check(&bytes, &header, self.spec.check == Check::Decode)?;
-            let moves = moves_of(&self.spec, name, &header, upright);
-            let segmentations = segmentations(&self.spec, name, place, moves.as_ref())?;
-            return Ok(Stored {
-                moves,
-                segmentations,
-                ..self.original(bytes, path, &header)?
-            });
-        }
+        let mut source = std::mem::take(&mut tools.spare);
+        source.clear();
+        let path = self.read(&mut source, table, name, row)?;
+        let header = tools.workers[0].decoder().header(&source)?;
+        let place = (table, row);
+        let upright = is_upright(&self.spec, &self.evidence, place, (name, &path), &header)?;
         let gray = header.channels == 1 && self.spec.encode != Encode::Raw;
         let at = usize::from(gray) + 2 * usize::from(upright);
         let (plan, worker) = (&self.plans[at], &mut tools.workers[at]);
         let moves = self.moves(plan, &header, upright)?;
-        let (pixels, [height, width]) = transform(plan, worker, &bytes)?;
+        let (pixels, [height, width]) = transform(plan, worker, &source)?;
+        if source.capacity() <= KEEP_BYTES {
+            tools.spare = source;
+        }
         let bytes = match self.spec.encode {
             Encode::Jpeg => {
                 encode_jpeg(&pixels, width, height, plan.channels(), self.spec.quality)?
@@ -381,7 +408,7 @@ impl Builder {
         };
         // Pixels were turned or not as they were decoded; what is stored has no orientation of its own.
         Ok(Stored {
-            bytes,
+            bytes: Some(bytes),
             path,
             width,
             height,
@@ -398,30 +425,19 @@ impl Builder {
         boxes.then(|| plan.moves_of(header, upright)).transpose()
     }
 
-    /// An image whose pixels stay what they are, in a seekable file where that is asked for and can be.
-    fn original(&self, bytes: Vec<u8>, path: String, header: &Header) -> Result<Stored> {
-        let seekable = match self.spec.seekable {
-            Seekable::No => None,
+    /// A file that is seekable, and where its tiles start, where that is asked for and can be.
+    fn seekable(&self, bytes: &[u8]) -> Result<Option<(Vec<u8>, Vec<u32>)>> {
+        match self.spec.seekable {
+            Seekable::No => Ok(None),
             wanted => seekable_jpeg(
-                &bytes,
+                bytes,
                 &Transcoding {
                     max_pixels: self.spec.max_pixels,
                     drop_metadata: self.spec.metadata == Metadata::Drop,
                     only_where_it_pays: wanted == Seekable::Auto,
                 },
-            )?,
-        };
-        let (bytes, tiles) = seekable.unwrap_or((bytes, Vec::new()));
-        Ok(Stored {
-            bytes,
-            path,
-            width: header.width,
-            height: header.height,
-            orientation: header.orientation,
-            tiles,
-            moves: None,
-            segmentations: None,
-        })
+            ),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// Room for a block and what it may grow by, so that blocks of about one size fit into each other's.
 const STEP: usize = 4 << 20;
 
-/// Values of any length, behind each other.
+/// Values of any length, behind each other; behind the last one may lie bytes that were read and aren't a value yet.
 #[derive(Debug)]
 pub(super) struct ByteColumn {
     values: Vec<u8>,
@@ -33,16 +33,37 @@ impl ByteColumn {
         }
     }
 
-    /// Adds a value; all together have at most 2 GiB, as offsets within a block are 32 bits wide.
-    pub(super) fn push(&mut self, value: &[u8]) -> Result<()> {
-        let end = i32::try_from(self.values.len() + value.len());
-        let end = end.map_err(|_| Error::source("files of more than 2 GiB in one block"))?;
-        self.values.extend_from_slice(value);
-        self.offsets.push(end);
+    /// Where the next value is read to, behind what is there; what was read there before is dropped.
+    pub(super) fn room(&mut self) -> &mut Vec<u8> {
+        self.values.truncate(self.end());
+        &mut self.values
+    }
+
+    /// What was read and isn't a value yet.
+    pub(super) fn unkept(&self) -> &[u8] {
+        &self.values[self.end()..]
+    }
+
+    /// Makes a value of it; all together have at most 2 GiB, as offsets within a block are 32 bits wide.
+    pub(super) fn keep(&mut self) -> Result<()> {
+        let end = i32::try_from(self.values.len());
+        self.offsets
+            .push(end.map_err(|_| Error::source("files of more than 2 GiB in one block"))?);
         Ok(())
     }
 
+    /// Adds a value.
+    pub(super) fn push(&mut self, value: &[u8]) -> Result<()> {
+        self.room().extend_from_slice(value);
+        self.keep()
+    }
+
+    fn end(&self) -> usize {
+        self.offsets.last().map_or(0, |&end| end as usize)
+    }
+
     pub(super) fn finish(&mut self) -> BinaryArray {
+        self.room();
         let Self { values, offsets } = std::mem::take(self);
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
         BinaryArray::new(offsets, Buffer::from_vec(values), None)
@@ -121,9 +142,12 @@ mod tests {
         let values = [vec![1; STEP], vec![2; 3]];
         let build = |room| {
             let mut column = ByteColumn::within(room);
-            for value in &values {
-                column.push(value).unwrap();
-            }
+            column.push(&values[0]).unwrap();
+            column.room().extend(b"of a file that is left out");
+            column.room().extend(&values[1]);
+            assert_eq!(column.unkept(), values[1]);
+            column.keep().unwrap();
+            column.room().extend(b"and another");
             block(column)
         };
         let first = build(spare.take(STEP + 3));

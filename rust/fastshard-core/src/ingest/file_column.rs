@@ -10,7 +10,7 @@ use crate::schema::{Field, Kind};
 /// The file of a row's field, as it will be stored.
 pub(super) enum File {
     Image(Stored),
-    Audio(Vec<u8>, String, AudioHeader),
+    Audio(String, AudioHeader),
 }
 
 /// The files of a field of a unit.
@@ -27,26 +27,20 @@ impl FileColumn {
         }
     }
 
-    /// Takes a file, and gives its buffer back.
-    pub(super) fn push(&mut self, file: File, raw: bool) -> Result<Vec<u8>> {
+    /// Takes a file.
+    pub(super) fn push(&mut self, file: &File, raw: bool) -> Result<()> {
         match (self, file) {
-            (Self::Image(column), File::Image(image)) => {
-                column.push(&image, raw)?;
-                Ok(image.bytes)
-            }
-            (Self::Audio(column), File::Audio(bytes, path, header)) => {
-                column.push(&bytes, &path, &header)?;
-                Ok(bytes)
-            }
+            (Self::Image(column), File::Image(image)) => column.push(image, raw),
+            (Self::Audio(column), File::Audio(path, header)) => column.push(path, header),
             _ => unreachable!("columns are made for their fields"),
         }
     }
 
-    /// Gathers the bytes of files in a buffer.
-    pub(super) fn gather_in(&mut self, room: Vec<u8>) {
+    /// The bytes of its files.
+    pub(super) fn bytes(&mut self) -> &mut ByteColumn {
         match self {
-            Self::Image(column) => column.bytes = ByteColumn::within(room),
-            Self::Audio(column) => column.bytes = ByteColumn::within(room),
+            Self::Image(column) => &mut column.bytes,
+            Self::Audio(column) => &mut column.bytes,
         }
     }
 }

@@ -19,7 +19,8 @@ pub(super) const MAX_ITEM: u64 = i32::MAX as u64;
 
 /// An image as it will be stored.
 pub(super) struct Stored {
-    pub(super) bytes: Vec<u8>,
+    /// Nothing where it is the file as it was read, which lies in the column already.
+    pub(super) bytes: Option<Vec<u8>>,
     pub(super) path: String,
     pub(super) width: u32,
     pub(super) height: u32,
@@ -49,10 +50,10 @@ pub(super) struct ImageColumn {
 
 impl ImageColumn {
     pub(super) fn push(&mut self, image: &Stored, raw: bool) -> Result<()> {
-        if raw {
-            self.pixels.extend_from_slice(&image.bytes);
-        } else {
-            self.bytes.push(&image.bytes)?;
+        match &image.bytes {
+            Some(pixels) if raw => self.pixels.extend_from_slice(pixels),
+            Some(bytes) => self.bytes.push(bytes)?,
+            None => self.bytes.keep()?,
         }
         self.path.append_value(&image.path);
         self.width.push(image.width);

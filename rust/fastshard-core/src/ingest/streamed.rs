@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
-use rustix::buffer::spare_capacity;
 
 use super::image_column::MAX_ITEM;
 use crate::error::{Error, Result};
@@ -83,7 +82,7 @@ impl Streamed<'_> {
         }
     }
 
-    /// Reads it into a buffer, which is empty.
+    /// Reads it, behind what is there.
     pub(super) fn read(&self, files: &OpenFiles, bytes: &mut Vec<u8>) -> Result<()> {
         match self.content {
             Content::Bytes(given) => {
@@ -113,19 +112,17 @@ impl OpenFiles {
                 "{path}: {length} bytes at {offset} of {size}: truncated while it was being packed"
             )));
         }
-        bytes.reserve_exact(length as usize);
-        let io = |error: std::io::Error| Error::io(path)(error);
-        // Straight into memory that nobody has filled with zeros before.
-        while (bytes.len() as u64) < length {
-            let at = offset + bytes.len() as u64;
-            match rustix::io::pread(&file, spare_capacity(bytes), at) {
-                Ok(0) => return Err(io(std::io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(io(error.into())),
+        bytes.reserve(length as usize);
+        let mut left = length as usize;
+        while left > 0 {
+            let at = offset + length - left as u64;
+            match read_behind(&file, bytes, left, at) {
+                Ok(0) => return Err(Error::io(path)(std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(read) => left -= read,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::io(path)(error.into())),
             }
         }
-        // A buffer may have had room for more.
-        bytes.truncate(length as usize);
         Ok(())
     }
 
@@ -143,6 +140,23 @@ impl OpenFiles {
     }
 }
 
+/// Reads at most so many bytes of a place, straight into memory that nobody has filled with zeros before.
+fn read_behind(
+    file: &File,
+    bytes: &mut Vec<u8>,
+    most: usize,
+    at: u64,
+) -> Result<usize, rustix::io::Errno> {
+    let room = &mut bytes.spare_capacity_mut()[..most];
+    let read = rustix::io::pread(file, room, at)?.0.len();
+    // SAFETY: the kernel has just filled that many bytes behind the last one.
+    #[expect(unsafe_code, reason = "zeros take as long as reading")]
+    unsafe {
+        bytes.set_len(bytes.len() + read);
+    }
+    Ok(read)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,11 +169,12 @@ mod tests {
         let path = path.to_str().unwrap();
         let files = OpenFiles::default();
         let read = |path: &str, offset, length| {
-            let mut bytes = Vec::new();
+            let mut bytes = b">".to_vec();
+            bytes.reserve(100);
             files.read(path, offset, length, &mut bytes).map(|()| bytes)
         };
-        assert_eq!(read(path, 3, 4).unwrap(), b"3456");
-        assert_eq!(read(path, 10, 0).unwrap(), b"");
+        assert_eq!(read(path, 3, 4).unwrap(), b">3456");
+        assert_eq!(read(path, 10, 0).unwrap(), b">");
         for (offset, length) in [(3, 8), (11, 0), (u64::MAX, 2), (0, 1 << 40)] {
             let error = read(path, offset, length).unwrap_err();
             assert!(matches!(error, Error::Source { .. }), "{error}");
