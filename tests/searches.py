@@ -99,7 +99,7 @@ def ray_searches(data, out):
             train, space(data, sleep=0.1), max_trials=50, epochs=5, target=0.5, path=path, **common
         ),
         "time": lambda path: tune.random(
-            train, space(data, sleep=0.2), max_trials=500, epochs=500, time_limit=15, path=path, **common
+            train, space(data, sleep=0.2), max_trials=500, epochs=500, time_limit=25, path=path, **common
         ),
         "metric": lambda path: tune.random(
             train, space(data), max_trials=50, epochs=1, path=path, **common | {"metric": "f1"}
