@@ -130,7 +130,9 @@ class _Callback(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         error = trial.get_error()
-        said = "its process died; what Ray printed may say why" if error is None else str(error).strip().splitlines()[-1]
+        said = "its process died; what Ray printed may say why"
+        if error is not None:
+            said = str(error).strip().splitlines()[-1]
         self._ended(trial, _log.FAILED, said)
 
     def _ended(self, trial: Any, state: str, error: str | None = None) -> None:
