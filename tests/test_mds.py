@@ -70,6 +70,14 @@ def encoding_of(folder, column, encoding):
     (folder / "index.json").write_text(json.dumps(index))
 
 
+def test_the_quality_of_jpegs_changes_nothing(folder, tmp_path):
+    fs.pack(folder, tmp_path / "plain")
+    encoding_of(folder, "image", "jpeg:90")
+    fs.pack(folder, tmp_path / "ds")
+    plain, dataset = fs.open(tmp_path / "plain"), fs.open(tmp_path / "ds")
+    assert [dataset.encoded(row, "image") for row in range(3)] == [plain.encoded(row, "image") for row in range(3)]
+
+
 class TestHostile:
     def test_pickles(self, folder, tmp_path):
         encoding_of(folder, "data", "pkl")
@@ -79,7 +87,7 @@ class TestHostile:
         assert fs.open(tmp_path / "ds")[1]["data"] == base64.b64decode(EXPECTED[1]["data"]["bytes"])
 
     @pytest.mark.parametrize(
-        "encoding", ["list[int]", "list[jpeg]:2", "nothing", "bytes:x", "ndarray:object", "ndarray:int8:a"]
+        "encoding", ["list[int]", "list[jpeg]:2", "jpeg:x", "nothing", "bytes:x", "ndarray:object", "ndarray:int8:a"]
     )
     def test_encodings(self, folder, tmp_path, encoding):
         encoding_of(folder, "data", encoding)

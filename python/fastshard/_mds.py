@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,7 +150,9 @@ def _shard(root: str, listed: dict[str, Any]) -> _Shard:
 def _column(name: str, encoding: str, size: int | None) -> _Column:
     if not all(isinstance(one, str) for one in (name, encoding)) or not 0 <= (size or 0) <= MAX_ITEM:
         raise ValueError(f"column {name!r} of {encoding!r} and size {size!r}")
-    return _Column(name, encoding, size or None)
+    # How well it was compressed, which reading doesn't need.
+    plain = "jpeg" if re.fullmatch(r"jpeg:\d{1,3}", encoding) else encoding
+    return _Column(name, plain, size or None)
 
 
 def _check(where: str, column: _Column, pickles: str) -> None:
