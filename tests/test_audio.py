@@ -359,7 +359,7 @@ def test_folder(tmp_path):
     assert report.ignored_files == ("notes.txt",)
     ds = fs.open(tmp_path / "ds")
     assert [str(field) for field in ds.fields] == ["audio: audio float32", "label: class int64 (2 classes)"]
-    assert ds.manifest["version"] == 3
+    assert ds.manifest["version"] == 4
     for row in range(len(ds)):
         data, path = ds.encoded(row, "audio")
         assert (data, ds.class_names[ds[row]["label"]]) == expected.pop(path)

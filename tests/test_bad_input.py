@@ -442,7 +442,7 @@ class TestDatasets:
         with pytest.raises(fs.FormatError, match=r"ds/manifest\.json: "):
             fs.open(shard.parent)
 
-    @pytest.mark.parametrize("version", [4, 1000])
+    @pytest.mark.parametrize("version", [5, 1000])
     def test_a_newer_version(self, shard, version):
         self.manifest(shard.parent, lambda manifest: manifest.update(version=version, news={"a": 1}))
         with pytest.raises(fs.FormatError, match=rf"manifest\.json: .*format version {version}.*upgrade"):

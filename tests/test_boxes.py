@@ -91,7 +91,7 @@ def test_fields(packed, samples):
     ]
     assert packed.field("boxes").of == "image"
     assert packed.field("labels").class_names == tuple(CLASSES)
-    assert packed.manifest["version"] == 3
+    assert packed.manifest["version"] == 4
     for row, one in enumerate(samples):
         for name in TYPES:
             np.testing.assert_array_equal(packed[row][name], one[name])

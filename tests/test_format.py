@@ -117,7 +117,7 @@ def test_row_checksums(name, request):
 def test_blocks_lie_where_the_manifest_says(name, request):
     path = request.getfixturevalue(name)
     manifest = json.loads((path / "manifest.json").read_text())
-    assert (manifest["format"], manifest["version"]) == ("fastshard", 2)
+    assert (manifest["format"], manifest["version"]) == ("fastshard", 4)
     assert manifest["rows"] == sum(shard["rows"] for shard in manifest["shards"])
     for shard in manifest["shards"]:
         data = (path / shard["file"]).read_bytes()
@@ -131,7 +131,49 @@ def test_blocks_lie_where_the_manifest_says(name, request):
             assert batch.equals(opened.get_batch(i))
             assert batch.num_rows == block["rows"]
             index = message[: block["metadata_bytes"]] + fixed(batch["_crc32c"].to_pylist(), "uint32")
+            index += struct.pack("<I", crc32c(index_buffers(batch)))
             assert block["index_crc32c"] == crc32c(index)
+
+
+def index_buffers(batch) -> bytes:
+    """All offsets, and all values of fastshard's own columns except the rows' checksums."""
+    return b"".join(
+        part
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        for part in own_parts(plain(column), name.startswith("_") and name != "_crc32c")
+    )
+
+
+def own_parts(array, own):
+    kind = array.type
+    if pa.types.is_struct(kind):
+        return [part for child in array.flatten() for part in own_parts(child, own)]
+    if pa.types.is_fixed_size_list(kind):
+        return own_parts(array.flatten(), own)
+    if not (pa.types.is_list(kind) or pa.types.is_binary(kind) or pa.types.is_string(kind)):
+        return [fixed(array.to_numpy(zero_copy_only=False), array.type.to_pandas_dtype())] if own else []
+    offsets = bytes(array.buffers()[1])[: 4 * (len(array) + 1)]
+    if pa.types.is_list(kind):
+        return [offsets, *own_parts(array.values, own)]
+    values = array.buffers()[2]
+    return [offsets, bytes(values)[: struct.unpack("<i", offsets[-4:])[0]]] if own and values else [offsets]
+
+
+@pytest.mark.parametrize("name", ["mixed", "raw", "packed"])
+def test_checksums_by_the_chunk(name, request):
+    path = request.getfixturevalue(name)
+    for shard in json.loads((path / "manifest.json").read_text())["shards"]:
+        data, chunks = (path / shard["file"]).read_bytes(), shard["chunks"]
+        last = shard["blocks"][-1]
+        assert chunks["covered"] >= last["offset"] + last["metadata_bytes"] + last["body_bytes"]
+        text = data[chunks["offset"] :][: chunks["bytes"]]
+        assert chunks["crc32c"] == crc32c(text)
+        footer = reader(path / shard["file"])
+        assert len(text) == 8 * -(-chunks["covered"] // 65536)
+        assert footer.num_record_batches == len(shard["blocks"])
+        for number, at in enumerate(range(0, chunks["covered"], 65536)):
+            chunk = data[at : min(at + 65536, chunks["covered"])]
+            assert int(text[8 * number : 8 * number + 8], 16) == fs._fastshard.crc32c(chunk)
 
 
 @pytest.mark.parametrize("name", ["mixed", "raw", "packed"])
@@ -176,7 +218,7 @@ def test_types_of_columns(mixed):
     assert schema.names[-5:] == own
     sizes = [pa.uint32(), pa.uint32(), pa.uint8(), pa.list_(pa.uint32()), pa.uint32()]
     assert [types[name] for name in own] == sizes
-    assert json.loads(schema.metadata[b"fastshard"]) == {"version": 2}
+    assert json.loads(schema.metadata[b"fastshard"]) == {"version": 4}
 
 
 def plain_type(kind):

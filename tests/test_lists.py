@@ -51,7 +51,7 @@ def padded(texts, length, value=0, side="right"):
 
 def test_field(packed, texts):
     assert str(packed.field("tokens")) == "tokens: list int32"
-    assert packed.manifest["version"] == 3
+    assert packed.manifest["version"] == 4
     for row in (0, 5, -1):
         np.testing.assert_array_equal(packed[row]["tokens"], texts[row])
         assert packed[row]["tokens"].dtype == np.int32

@@ -1,9 +1,9 @@
-"""Shards as pyarrow sees them: tables and columns over the memory-mapped files."""
+"""Datasets as pyarrow sees them: tables and columns over the blocks that loaders read."""
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,22 +21,22 @@ _TAKE_ROWS = 256
 
 
 def read_schema(dataset: Dataset) -> pa.Schema:
-    """The schema of the first shard; all shards have the same."""
-    return next(iter(dataset._opened.tables())).schema
+    """The columns of a dataset; all shards have the same."""
+    return dataset._opened.schema()
 
 
 def read_table(dataset: Dataset, columns: list[str] | None = None) -> pa.Table:
-    """The rows of a dataset or view; ``columns`` picks some."""
-    tables = dataset._opened.tables()
-    picked = [table if columns is None else table.select(columns) for table in tables]
-    # Concatenated datasets may be of different versions of the format, and the older lack a column of fastshard's own.
-    table = pa.concat_tables(picked, promote_options="default")
-    if dataset._is_whole():
-        return table
+    """The rows of a dataset or view; ``columns`` picks some. Reads the blocks that hold them, and no others."""
     rows = dataset._rows
-    if isinstance(rows, range) and rows.step == 1:
-        return table.slice(rows.start, len(rows))
-    return _take(table, dataset._row_numbers())
+    is_run = isinstance(rows, range) and rows.step == 1
+    span = range(int(min(rows)), int(max(rows)) + 1) if len(rows) and not is_run else rows
+    tables = list(dataset._opened.tables(columns, cast("range", span))) if len(rows) else []
+    if not tables:
+        schema = read_schema(dataset)
+        return (schema if columns is None else pa.schema([schema.field(name) for name in columns])).empty_table()
+    # Concatenated datasets may be of different versions of the format, and the older lack a column of fastshard's own.
+    table = pa.concat_tables(tables, promote_options="default")
+    return table if is_run else _take(table, dataset._row_numbers() - span[0])
 
 
 def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
@@ -75,7 +75,10 @@ def numpy_values(chunk: pa.Array, field: Field | None) -> NDArray[Any]:
     else:
         shape = (len(chunk),)
     values: NDArray[Any] = chunk.to_numpy(zero_copy_only=False).reshape(shape)
-    return values.astype(field.dtype, copy=False) if field is not None and field.type != "text" else values
+    # NumPy's own type of byte strings drops zeros at their end: texts and bytes are objects.
+    return (
+        values.astype(field.dtype, copy=False) if field is not None and field.type not in ("text", "bytes") else values
+    )
 
 
 def _take(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from . import _arrow, _fastshard
+from . import _arrow
 from ._dataset import Dataset, Field
 
 if TYPE_CHECKING:
@@ -70,20 +70,12 @@ class _Batches:
     """The blocks of all shards, of which rows are taken without reading what lies between them."""
 
     def __init__(self, dataset: Dataset, names: list[str], fields: Sequence[Field], limit: int) -> None:
-        tables = [table.select(names) for table in dataset._opened.tables()]
+        tables = dataset._opened.tables(names)
         self._batches = [batch for table in tables for batch in table.to_batches() if batch.num_rows]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._row_bytes: dict[int, Integers] = {}
-        self._sound: set[int] = set()
         self._fields = fields
         self._limit = limit
-        self._name = dataset._opened.name
-        # Checks go by the manifest, and pyarrow by the shards' footers.
-        if self._starts[-1] != dataset._opened.native.num_rows:
-            raise _fastshard.FormatError(
-                f"{dataset._opened.name}: the shards' footers list {self._starts[-1]:,} rows, "
-                f"the manifest {dataset._opened.native.num_rows:,}"
-            )
 
     def pieces(self, rows: Integers) -> Iterator[Integers]:
         """``rows`` cut into what fits into a block, and where one batch ends and rows just go on in the next."""
@@ -114,21 +106,10 @@ class _Batches:
     def batch(self, rows: Integers) -> pa.RecordBatch:
         """The rows; not copied if they follow each other in one batch."""
         homes = np.searchsorted(self._starts, rows, side="right") - 1
-        for home in set(homes.tolist()) - self._sound:
-            self._look_at(home)
         first = int(homes[0])
         if homes[-1] == first and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
             return self._batches[first].slice(int(rows[0] - self._starts[first]), len(rows))
         return _arrow.take_block(self._batches, self._starts, rows).combine_chunks().to_batches()[0]
-
-    def _look_at(self, home: int) -> None:
-        """Has pyarrow look through a batch for what would lead it out of its memory."""
-        try:
-            self._batches[home].validate(full=True)
-        except pa.ArrowInvalid as error:
-            where = f"{self._name}, rows from {self._starts[home]:,} on"
-            raise _fastshard.CorruptionError(f"{where}: {error}") from None
-        self._sound.add(home)
 
 
 def _row_bytes(batch: pa.RecordBatch, fields: Sequence[Field]) -> Integers:

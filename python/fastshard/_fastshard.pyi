@@ -57,6 +57,18 @@ class SourceError(FastshardError, ValueError):
     """
 
 @final
+class Block:
+    """A block of a dataset, for ``pyarrow.record_batch``."""
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]: ...
+
+@final
+class Schema:
+    """The schema of a dataset's blocks, for ``pyarrow.schema``."""
+
+    def __arrow_c_schema__(self) -> object: ...
+
+@final
 class Dataset:
     """A packed dataset, mapped."""
 
@@ -72,6 +84,16 @@ class Dataset:
         """Folder and fingerprint of each part."""
     @property
     def num_rows(self) -> int: ...
+    @property
+    def num_blocks(self) -> int: ...
+    @property
+    def schema(self) -> Schema:
+        """The columns of the blocks, fastshard's own among them."""
+    def block(self, at: int, fields: list[str]) -> Block:
+        """A block, not copied, whose offsets were checked.
+
+        The values of ``fields`` are compared with their checksums, but for files (images and audio).
+        """
     def manifest(self) -> str:
         """The manifest as JSON text.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,11 +45,17 @@ class InMemory(Opened):
     def name(self) -> str:
         return "(arrays in memory)"
 
-    def tables(self) -> Iterator[pa.Table]:
+    def tables(self, columns: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
         """The arrays as one table, not copied."""
         import pyarrow as pa
 
-        yield pa.table({name: _arrow_array(array) for name, array in self._arrays.items()})
+        picked = self._arrays if columns is None else columns
+        table = pa.table({name: _arrow_array(self._arrays[name]) for name in picked})
+        yield table if rows is None else table.slice(rows.start, len(rows))
+
+    def schema(self) -> pa.Schema:
+        """The columns of the table."""
+        return next(self.tables()).schema
 
     def copied_on_write(self) -> Opened:
         """These arrays are this process's own."""

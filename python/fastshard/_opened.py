@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _fastshard
@@ -114,13 +113,6 @@ class Opened:
         fingerprints = (fingerprint for _, fingerprint in self.native.sources())
         return list(zip(self.paths, fingerprints, strict=True))
 
-    @functools.cached_property
-    def shards(self) -> list[str]:
-        """The shards' files."""
-        if self._parts:
-            return [file for part in self._parts for file in part.shards]
-        return [str(Path(self.paths[0], shard["file"])) for shard in self.manifest["shards"]]
-
     @property
     def name(self) -> str:
         return " + ".join(self.paths)
@@ -131,11 +123,34 @@ class Opened:
         path, content = self.native.sources()[0]
         return str(path), content
 
-    def tables(self) -> Iterator[pa.Table]:
-        """The shards, mapped."""
+    def tables(self, columns: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
+        """A table of each shard, not copied; ``columns`` and ``rows``, by default all of them, pick some.
+
+        Values are those that a loader reads: found by the manifest, offsets checked, compared with their checksums.
+        Only the bytes of files (images and audio) are not compared here.
+        """
         import pyarrow as pa
 
-        return (pa.ipc.open_file(pa.memory_map(path)).read_all() for path in self.shards)
+        fields = list(self.fields if columns is None else [name for name in columns if name in self.fields])
+        wanted = range(self.native.num_rows) if rows is None else rows
+        block = start = 0
+        for shard in self.manifest["shards"]:
+            batches = []
+            for entry in shard["blocks"]:
+                first, last = max(start, wanted.start), min(start + entry["rows"], wanted.stop)
+                if first < last:
+                    batch = pa.record_batch(self.native.block(block, fields))
+                    batches.append(batch.slice(first - start, last - first))
+                block, start = block + 1, start + entry["rows"]
+            if batches:
+                table = pa.Table.from_batches(batches)
+                yield table if columns is None else table.select(columns)
+
+    def schema(self) -> pa.Schema:
+        """The columns of the tables."""
+        import pyarrow as pa
+
+        return pa.schema(self.native.schema)
 
     def copied_on_write(self) -> Opened:
         """The same in a mapping whose pages become this process's own when somebody writes to an array over them."""

@@ -233,7 +233,8 @@ def keep(dataset: Dataset, condition: pc.Expression | ArrayLike) -> Dataset:
 def _matching(dataset: Dataset, condition: pc.Expression) -> NDArray[np.bool_]:
     """A mask of all rows of the dataset, read shard by shard."""
     masks = [np.empty(0, np.bool_)]
-    for table in dataset._opened.tables():
+    # One column of fastshard's own at least, since a table without columns has no rows.
+    for table in dataset._opened.tables([*_named(dataset.schema, condition), dataset.schema.names[-1]]):
         mask = np.zeros(len(table), np.bool_)
         numbered = table.append_column(_NUMBER, pa.array(np.arange(len(table))))
         # The scanner reads the columns that the expression names, and no image.
@@ -241,6 +242,24 @@ def _matching(dataset: Dataset, condition: pc.Expression) -> NDArray[np.bool_]:
         mask[scanner.to_table().column(_NUMBER).to_numpy()] = True
         masks.append(mask)
     return np.concatenate(masks)
+
+
+def _named(schema: pa.Schema, condition: pc.Expression) -> list[str]:
+    """The columns that an expression names: those without which pyarrow can't evaluate it."""
+
+    def check(names: Sequence[str]) -> None:
+        empty = pa.schema([schema.field(name) for name in names]).empty_table()
+        pyarrow.dataset.dataset(empty).scanner(filter=condition)
+
+    def is_named(name: str) -> bool:
+        try:
+            check([other for other in schema.names if other != name])
+        except pa.ArrowInvalid:
+            return True
+        return False
+
+    check(schema.names)  # an expression that pyarrow can't evaluate is its error to tell
+    return [name for name in schema.names[:-1] if is_named(name)]
 
 
 def where(dataset: Dataset, values: Mapping[str, Any]) -> Dataset:

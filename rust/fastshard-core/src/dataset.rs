@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_schema::SchemaRef;
 
 use crate::block_index::BlockIndex;
 use crate::error::{Error, Result};
-use crate::format::{Block, Column, FileRanges, Manifest, ShardEntry, arrow_schema, version_of};
-use crate::mapping::{self, Access, Scratch};
+use crate::format::{Block, Column, FileRanges, Manifest, ShardEntry, VERSION, arrow_schema};
+use crate::mapping::{self, Access, Scratch, guard};
 use crate::schema::{Field, check_fields};
 use crate::shard::Shard;
 
@@ -95,7 +96,7 @@ impl Dataset {
         let path = path.canonicalize().map_err(Error::io(path))?;
         let schema = arrow_schema(&manifest.fields, manifest.source_paths, manifest.version);
         let open = |entry: &ShardEntry| {
-            let shard = Shard::open(&path, entry.clone(), access)?;
+            let shard = Shard::open(&path, entry.clone(), access, manifest.version)?;
             Ok((Arc::new(shard), schema.clone()))
         };
         let shards = manifest.shards.iter().map(open).collect::<Result<_>>()?;
@@ -125,7 +126,7 @@ impl Dataset {
                 }
             }
         }
-        let schema = arrow_schema(&fields, false, version_of(&fields));
+        let schema = arrow_schema(&fields, false, VERSION);
         let entry = ShardEntry::in_memory(rows);
         let manifest = Manifest::new(
             fields,
@@ -280,14 +281,74 @@ impl Dataset {
         })
     }
 
-    /// Holds rows against their checksums; the first that differs is an error.
+    /// Compares a row with its checksum.
+    pub fn check(&self, place: &Place<'_>) -> Result<()> {
+        let checked = place.block.check(place.row);
+        self.check_lost(place)?;
+        checked.map_err(|reason| self.corrupt_row(place, &reason))
+    }
+
+    /// Compares rows with their checksums; the first that differs is an error.
     pub fn check_rows(&self, rows: impl IntoIterator<Item = u64>) -> Result<()> {
         for row in rows {
-            let place = self.locate(row)?;
-            let checked = place.block.check(place.row);
-            checked.map_err(|reason| self.corrupt_row(row, &place, &reason))?;
+            self.check(&self.locate(row)?)?;
         }
         Ok(())
+    }
+
+    /// Raises the error of a shard that shrank while it was open: what was read of it since may be zeros.
+    #[inline]
+    pub(crate) fn check_lost(&self, place: &Place<'_>) -> Result<()> {
+        self.shard(place.shard).check_lost()
+    }
+
+    /// The same of all shards.
+    #[inline]
+    pub(crate) fn check_all_lost(&self) -> Result<()> {
+        if !guard::any_lost() {
+            return Ok(());
+        }
+        self.shards
+            .iter()
+            .try_for_each(|(shard, _)| shard.check_lost())
+    }
+
+    /// As `Shard::is_sound`, of values in the block of a row.
+    pub(crate) fn is_sound(&self, place: &Place<'_>, values: &[u8]) -> bool {
+        self.shard(place.shard).is_sound(values)
+    }
+
+    /// As `Shard::is_known_sound`, of values in the block of a row.
+    pub(crate) fn is_known_sound(&self, place: &Place<'_>, values: &[u8]) -> bool {
+        self.shard(place.shard).is_known_sound(values)
+    }
+
+    /// The schema of its blocks; concatenated datasets may lack columns of fastshard's own that the first one has.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        let first = self.shards.first().map(|(_, schema)| schema.clone());
+        let manifest = &self.manifest;
+        first.unwrap_or_else(|| {
+            arrow_schema(&manifest.fields, manifest.source_paths, manifest.version)
+        })
+    }
+
+    /// A block as Arrow has it; fields of the given numbers are compared with their checksums, if they aren't files.
+    pub fn batch(&self, at: u64, fields: &[usize]) -> Result<Option<RecordBatch>> {
+        let Some(&(first, shard, block)) = self.index.starts.get(at as usize) else {
+            return Err(Error::option(format!("block {at} of {}", self.blocks())));
+        };
+        let block = self.block(shard as usize, block as usize)?;
+        let shard = self.shard(shard as usize);
+        let is_sound = |&field: &usize| {
+            self.fields()[field].is_file()
+                || shard.is_sound(block.column(field).piece(0..block.rows()))
+        };
+        if block.batch().is_some() && !fields.iter().all(is_sound) {
+            self.check_rows(first..first + block.rows() as u64)?;
+        }
+        shard.check_lost()?;
+        Ok(block.batch().cloned())
     }
 
     /// Where fields of existing rows lie in files.
@@ -322,7 +383,7 @@ impl Dataset {
             dataset: self.folder(place).to_owned(),
             shard: self.manifest.shards[place.shard].file.clone(),
             row,
-            source_path: place.block.source_path(place.row).to_owned(),
+            source_path: place.block.source_path(place.row).into_owned(),
             reason,
         }
     }
@@ -336,8 +397,8 @@ impl Dataset {
 
     /// The error of a row whose checksum doesn't match.
     #[must_use]
-    pub fn corrupt_row(&self, row: u64, place: &Place<'_>, reason: &str) -> Error {
-        let source = place.block.source_path(place.row);
+    pub fn corrupt_row(&self, place: &Place<'_>, reason: &str) -> Error {
+        let (row, source) = (place.number, place.block.source_path(place.row));
         Error::corrupt(
             self.shard(place.shard).path(),
             format!("row {row} (source {source:?}): {reason}"),

@@ -2,6 +2,7 @@
 
 mod block_index;
 pub mod cache;
+mod checksums;
 pub mod codec;
 pub mod dataset;
 pub mod error;

@@ -1,13 +1,16 @@
 //! A shard file in memory.
 
+pub(crate) mod guard;
+
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_buffer::Buffer;
 
+use self::guard::{Lost, Watch};
 use crate::error::{Error, Result};
 
 /// What holders of a view of a mapped file may do to it.
@@ -20,26 +23,68 @@ pub enum Access {
     CopyOnWrite,
 }
 
+/// A mapped file.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    /// Its bytes; whoever holds a part of them keeps the mapping.
+    pub(crate) data: Buffer,
+    lost: Lost,
+}
+
+impl Mapped {
+    /// Whether a part of the file was gone, and zeros were read in its place.
+    pub(crate) fn lost(&self) -> bool {
+        self.lost.get()
+    }
+}
+
+/// A mapping with the mark by which it is known when one of its pages is missing.
+struct Watched<M> {
+    // Dropped first.
+    watch: Watch,
+    map: M,
+}
+
+impl<M: Deref<Target = [u8]>> Watched<M> {
+    fn new(map: M) -> Self {
+        let watch = guard::watch(map.as_ptr().addr(), map.len());
+        Self { watch, map }
+    }
+}
+
+impl<M: Deref<Target = [u8]>> AsRef<[u8]> for Watched<M> {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+fn watched<M: Deref<Target = [u8]> + Send + Sync + 'static>(map: M) -> Mapped {
+    let watched = Watched::new(map);
+    let lost = watched.watch.lost();
+    let data = Buffer::from(bytes::Bytes::from_owner(watched));
+    Mapped { data, lost }
+}
+
 /// Maps a file of an expected length, to be shared by every reader of this process.
-pub(crate) fn map(path: &Path, expected: u64, access: Access) -> Result<Buffer> {
+pub(crate) fn map(path: &Path, expected: u64, access: Access) -> Result<Mapped> {
     let file = File::open(path).map_err(Error::io(path))?;
     let found = file.metadata().map_err(Error::io(path))?.len();
     check_length(path, expected, found)?;
     // SAFETY: the map is read-only and of a regular file which fastshard wrote under another name, renamed and never
-    // touches again. Should somebody else shrink it under us, access ends in SIGBUS, not in wrong memory; no library
-    // can prevent that, and the documentation says so.
+    // touches again. Should somebody else change it under us, bytes change, but what leads to bytes was copied; should
+    // somebody shrink it, pages become zeros and the guard tells.
     #[expect(unsafe_code, reason = "mapping a file is why this library exists")]
     let map = unsafe {
         match access {
-            Access::Read => memmap2::Mmap::map(&file).map(bytes::Bytes::from_owner),
+            Access::Read => memmap2::Mmap::map(&file).map(watched),
             // Few pages will be written to: no memory is set aside for the others.
             Access::CopyOnWrite => memmap2::MmapOptions::new()
                 .no_reserve_swap()
                 .map_copy(&file)
-                .map(bytes::Bytes::from_owner),
+                .map(watched),
         }
     };
-    Ok(Buffer::from(map.map_err(Error::io(path))?))
+    map.map_err(Error::io(path))
 }
 
 /// Tells a truncated (or longer) file from the one that was written.

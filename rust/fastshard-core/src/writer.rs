@@ -9,10 +9,12 @@ use arrow_array::RecordBatch;
 use arrow_ipc::MetadataVersion;
 use arrow_ipc::reader::read_footer_length;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
+use arrow_ipc::{Footer, root_as_footer};
 use arrow_schema::{ArrowError, SchemaRef};
 
+use crate::checksums::ChunkSums;
 use crate::error::{Error, Result};
-use crate::format::{ALIGNMENT, Block, BlockEntry, ShardEntry};
+use crate::format::{ALIGNMENT, Block, BlockEntry, ChunkEntry, ShardEntry, read_message};
 use crate::mapping::{self, Access};
 use crate::schema::Field;
 
@@ -23,6 +25,7 @@ const SIDE_BY_SIDE: usize = 4 << 20;
 struct Hashing {
     file: BufWriter<File>,
     hash: blake3::Hasher,
+    sums: ChunkSums,
     bytes: u64,
 }
 
@@ -30,7 +33,7 @@ impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if bytes.len() < SIDE_BY_SIDE {
             self.file.write_all(bytes)?;
-            self.hash.update(bytes);
+            hash(&mut self.hash, &mut self.sums, bytes);
         } else {
             self.write_side_by_side(bytes)?;
         }
@@ -43,14 +46,26 @@ impl Write for Hashing {
     }
 }
 
+/// Takes bytes in by pieces that stay in the processor's cache for both.
+fn hash(whole: &mut blake3::Hasher, sums: &mut ChunkSums, bytes: &[u8]) {
+    for piece in bytes.chunks(PIECE) {
+        whole.update(piece);
+        sums.update(piece);
+    }
+}
+
 impl Hashing {
     /// The one thread that writes is what packing waits for, when nothing has to be encoded.
     fn write_side_by_side(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        let Self { file, hash, .. } = self;
+        let Self {
+            file,
+            hash: whole,
+            sums,
+            ..
+        } = self;
         std::thread::scope(|scope| {
-            let hashing = std::thread::Builder::new().spawn_scoped(scope, || {
-                hash.update(bytes);
-            })?;
+            let hashing =
+                std::thread::Builder::new().spawn_scoped(scope, || hash(whole, sums, bytes))?;
             let written = write_in_pieces(file, bytes);
             hashing
                 .join()
@@ -142,6 +157,7 @@ impl ShardWriter {
         let sink = Hashing {
             file: BufWriter::with_capacity(1 << 20, file),
             hash: blake3::Hasher::new(),
+            sums: ChunkSums::default(),
             bytes: 0,
         };
         let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)
@@ -169,13 +185,20 @@ impl ShardWriter {
 
     /// Ends the file, brings it to disk, reads its index back and gives it its name.
     pub(crate) fn finish(mut self, fields: &[Field]) -> Result<ShardEntry> {
-        let inner = self.inner.take().expect("finished once");
+        let mut inner = self.inner.take().expect("finished once");
+        let (covered, sums) = (inner.get_ref().bytes, inner.get_ref().sums.text());
+        inner.write_metadata(CHUNKS, sums);
         let mut sink = finish_file(inner).map_err(failed(&self.temporary))?;
         let io = |source| Error::io(&self.temporary)(source);
         sink.flush().map_err(io)?;
         self.early.join().map_err(io)?;
         sink.file.get_ref().sync_all().map_err(io)?;
-        let blocks = self.index(sink.bytes, fields)?;
+        let (footer, start) = read_footer(&self.temporary)?;
+        let footer = root_as_footer(&footer).map_err(|error| {
+            Error::corrupt(&self.temporary, format!("footer just written: {error}"))
+        })?;
+        let blocks = self.index(&footer, sink.bytes, fields)?;
+        let chunks = chunk_entry(&footer, start, covered);
         let path = self.folder.join(&self.name);
         std::fs::rename(&self.temporary, &path).map_err(Error::io(&path))?;
         Ok(ShardEntry {
@@ -184,43 +207,52 @@ impl ShardWriter {
             bytes: sink.bytes,
             blake3: sink.hash.finalize().to_hex().to_string(),
             blocks,
+            chunks,
         })
     }
 
     /// The blocks as the file's own footer lists them.
-    fn index(&self, bytes: u64, fields: &[Field]) -> Result<Vec<BlockEntry>> {
-        let footer = read_footer(&self.temporary)?;
-        let footer = arrow_ipc::root_as_footer(&footer).map_err(|error| {
-            Error::corrupt(&self.temporary, format!("footer just written: {error}"))
-        })?;
+    fn index(&self, footer: &Footer<'_>, bytes: u64, fields: &[Field]) -> Result<Vec<BlockEntry>> {
+        let bad = |reason: String| Error::corrupt(&self.temporary, reason);
         let listed = footer
             .recordBatches()
             .map(|blocks| blocks.iter().copied().collect::<Vec<_>>());
-        let data = mapping::map(&self.temporary, bytes, Access::Read)?;
+        let mapped = mapping::map(&self.temporary, bytes, Access::Read)?;
         let mut entries = Vec::new();
         for (block, &rows) in listed.unwrap_or_default().iter().zip(&self.rows) {
             let start = block.offset() as usize;
             let header = block.metaDataLength() as usize;
-            let message = data.slice_with_length(start, header + block.bodyLength() as usize);
-            let place = arrow_ipc::Block::new(0, block.metaDataLength(), block.bodyLength());
-            let decoder =
-                arrow_ipc::reader::FileDecoder::new(self.schema.clone(), MetadataVersion::V5);
-            let batch = decoder
-                .read_record_batch(&place, &message)
-                .map_err(failed(&self.temporary))?;
-            let batch = batch
-                .ok_or_else(|| Error::corrupt(&self.temporary, "a block just written is empty"))?;
+            let message =
+                (mapped.data).slice_with_length(start, header + block.bodyLength() as usize);
+            let read = read_message(&self.schema, &message, header, rows).map_err(bad)?;
+            let parsed = Block::new(&read.batch, fields).map_err(bad)?;
             entries.push(BlockEntry {
                 offset: start as u64,
                 metadata_bytes: header as u64,
                 body_bytes: block.bodyLength() as u64,
                 rows,
-                index_crc32c: Block::new(&batch, fields, &self.temporary)?
-                    .index_crc(&message[..header]),
+                index_crc32c: parsed.index_crc(&message[..header], Some(read.index)),
             });
         }
         Ok(entries)
     }
+}
+
+/// The name of the checksums in the footer's metadata.
+const CHUNKS: &str = "fastshard.chunks";
+
+/// Where the checksums by the chunk are, of a footer that starts at this byte of its file.
+fn chunk_entry(footer: &Footer<'_>, start: u64, covered: u64) -> Option<ChunkEntry> {
+    let listed = footer.custom_metadata()?;
+    let of_chunks = listed.iter().find(|one| one.key() == Some(CHUNKS))?;
+    let text = of_chunks.value()?.as_bytes();
+    let inside = text.as_ptr().addr() - footer._tab.buf().as_ptr().addr();
+    Some(ChunkEntry {
+        covered,
+        offset: start + inside as u64,
+        bytes: text.len() as u64,
+        crc32c: crc32c::crc32c(text),
+    })
 }
 
 fn finish_file(mut inner: FileWriter<Hashing>) -> Result<Hashing, ArrowError> {
@@ -228,17 +260,18 @@ fn finish_file(mut inner: FileWriter<Hashing>) -> Result<Hashing, ArrowError> {
     inner.into_inner()
 }
 
-fn read_footer(path: &Path) -> Result<Vec<u8>> {
-    let read = || -> std::io::Result<Vec<u8>> {
+/// The footer, and where it starts.
+fn read_footer(path: &Path) -> Result<(Vec<u8>, u64)> {
+    let read = || -> std::io::Result<(Vec<u8>, u64)> {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::End(-10))?;
         let mut tail = [0; 10];
         file.read_exact(&mut tail)?;
         let length = read_footer_length(tail).map_err(std::io::Error::other)?;
-        file.seek(SeekFrom::End(-10 - length as i64))?;
+        let start = file.seek(SeekFrom::End(-10 - length as i64))?;
         let mut footer = vec![0; length];
         file.read_exact(&mut footer)?;
-        Ok(footer)
+        Ok((footer, start))
     };
     read().map_err(Error::io(path))
 }
@@ -317,6 +350,7 @@ mod tests {
         let mut sink = Hashing {
             file: BufWriter::with_capacity(1 << 20, file),
             hash: blake3::Hasher::new(),
+            sums: ChunkSums::default(),
             bytes: 0,
         };
         let pieces = [100, SIDE_BY_SIDE - 1, SIDE_BY_SIDE, SIDE_BY_SIDE + 77, 3];

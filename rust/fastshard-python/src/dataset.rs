@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::array;
+use crate::arrow::{PyBlock, PySchema};
 use crate::error::to_python;
 
 /// A packed dataset, mapped.
@@ -145,6 +146,30 @@ impl PyDataset {
         self.inner.rows()
     }
 
+    #[getter]
+    fn num_blocks(&self) -> u64 {
+        self.inner.blocks()
+    }
+
+    #[getter]
+    fn schema(&self) -> PySchema {
+        let schema = self.inner.schema();
+        PySchema { schema }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn block(&self, py: Python<'_>, at: u64, fields: Vec<String>) -> PyResult<PyBlock> {
+        let read = || {
+            let fields = fields.iter().map(|name| self.inner.field(name));
+            self.inner
+                .batch(at, &fields.collect::<Result<Vec<_>, _>>()?)
+        };
+        match py.detach(read).map_err(to_python)? {
+            Some(batch) => Ok(PyBlock { batch }),
+            None => Err(PyValueError::new_err("arrays in memory are no blocks")),
+        }
+    }
+
     fn manifest(&self) -> PyResult<String> {
         serde_json::to_string(self.inner.manifest())
             .map_err(|error| PyValueError::new_err(error.to_string()))
@@ -184,8 +209,7 @@ impl PyDataset {
                 continue;
             }
             let place = self.inner.locate(row).map_err(to_python)?;
-            let checked = place.block.check(place.row);
-            checked.map_err(|reason| to_python(self.inner.corrupt_row(row, &place, &reason)))?;
+            self.inner.check(&place).map_err(to_python)?;
             sample.set_item(name, self.value(py, &place, index)?)?;
         }
         Ok(sample)
@@ -209,8 +233,7 @@ impl PyDataset {
     ) -> PyResult<(Bound<'py, PyBytes>, String)> {
         let index = self.inner.field(field).map_err(to_python)?;
         let place = self.inner.locate(row).map_err(to_python)?;
-        let checked = place.block.check(place.row);
-        checked.map_err(|reason| to_python(self.inner.corrupt_row(row, &place, &reason)))?;
+        self.inner.check(&place).map_err(to_python)?;
         match place.block.column(index) {
             Column::Image { bytes, path, .. } | Column::Audio { bytes, path, .. } => Ok((
                 PyBytes::new(py, bytes.value(place.row)),

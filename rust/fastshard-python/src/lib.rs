@@ -1,6 +1,7 @@
 //! The binding: one wrapper a noun of the core. Each method extracts, works detached from the interpreter, converts.
 
 mod array;
+mod arrow;
 mod cache;
 mod coco;
 mod containers;

@@ -1,7 +1,7 @@
 //! One record batch with its columns downcast once, so that reaching a row costs no type check.
 
+use std::borrow::Cow;
 use std::ops::Range;
-use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
@@ -12,7 +12,6 @@ use arrow_array::{
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 
 use super::{CRC_COLUMN, PATH_COLUMN, audio_columns, image_columns};
-use crate::error::{Error, Result};
 use crate::schema::{Field, Kind};
 
 /// The values of one field in one block.
@@ -136,16 +135,22 @@ impl Column {
         match self {
             Self::Image { bytes, path, .. } | Self::Audio { bytes, path, .. } => {
                 let crc = variable(crc, bytes.value(row));
-                variable(crc, path.value(row).as_bytes())
+                variable(crc, bytes_of(path, row))
             }
             Self::Fixed { values, row_bytes } => {
                 crc32c::crc32c_append(crc, &values[row * row_bytes..][..*row_bytes])
             }
             Self::List { .. } => variable(crc, self.piece(row..row + 1)),
-            Self::Text(text) => variable(crc, text.value(row).as_bytes()),
+            Self::Text(text) => variable(crc, bytes_of(text, row)),
             Self::Bytes(bytes) => variable(crc, bytes.value(row)),
         }
     }
+}
+
+/// The bytes of a text, which nobody has looked at since the block was read.
+pub(crate) fn bytes_of(texts: &StringArray, row: usize) -> &[u8] {
+    let ends = &texts.value_offsets()[row..row + 2];
+    &texts.value_data()[ends[0] as usize..ends[1] as usize]
 }
 
 /// CRC32C of a row: its fields in order, variable ones preceded by their length as a little-endian `u64`.
@@ -164,6 +169,8 @@ pub struct Block {
     paths: Option<StringArray>,
     /// None for values in memory, which nobody wrote.
     crcs: Option<UInt32Array>,
+    /// The same as Arrow has it; none for values in memory.
+    batch: Option<RecordBatch>,
 }
 
 fn fixed(array: &ArrayRef, rows: usize, row_bytes: usize) -> Option<Column> {
@@ -271,13 +278,12 @@ pub(crate) fn columns(batch: &RecordBatch, fields: &[Field]) -> Result<Vec<Colum
 }
 
 impl Block {
-    pub(crate) fn new(batch: &RecordBatch, fields: &[Field], shard: &Path) -> Result<Self> {
-        let bad = |reason: String| Error::corrupt(shard, reason);
-        let columns = columns(batch, fields).map_err(bad)?;
+    pub(crate) fn new(batch: &RecordBatch, fields: &[Field]) -> Result<Self, String> {
+        let columns = columns(batch, fields)?;
         let crcs = batch
             .column_by_name(CRC_COLUMN)
             .and_then(|column| column.as_primitive_opt::<UInt32Type>())
-            .ok_or_else(|| bad(format!("no column {CRC_COLUMN}")))?
+            .ok_or_else(|| format!("no column {CRC_COLUMN}"))?
             .clone();
         let paths = batch
             .column_by_name(PATH_COLUMN)
@@ -288,6 +294,7 @@ impl Block {
             columns,
             paths,
             crcs: Some(crcs),
+            batch: Some(batch.clone()),
         })
     }
 
@@ -298,6 +305,7 @@ impl Block {
             columns,
             paths: None,
             crcs: None,
+            batch: None,
         }
     }
 
@@ -315,15 +323,16 @@ impl Block {
 
     /// Where a row came from, empty where that isn't known.
     #[must_use]
-    pub fn source_path(&self, row: usize) -> &str {
-        if let Some(paths) = &self.paths {
-            return paths.value(row);
-        }
+    pub fn source_path(&self, row: usize) -> Cow<'_, str> {
         let file = self.columns.iter().find_map(|column| match column {
-            Column::Image { path, .. } | Column::Audio { path, .. } => Some(path.value(row)),
+            Column::Image { path, .. } | Column::Audio { path, .. } => Some(path),
             _ => None,
         });
-        file.unwrap_or_default()
+        let path = self.paths.as_ref().or(file);
+        // It goes into messages about files that were altered: it may be altered, too.
+        path.map_or(Cow::default(), |paths| {
+            String::from_utf8_lossy(bytes_of(paths, row))
+        })
     }
 
     /// Checks a row against its checksum.
@@ -340,9 +349,19 @@ impl Block {
         ))
     }
 
-    /// The checksum that the manifest holds of a block, over the message's header and the rows' checksums.
-    pub(crate) fn index_crc(&self, header: &[u8]) -> u32 {
+    /// The block as Arrow has it, with offsets that were checked; `None` for values in memory.
+    #[must_use]
+    pub fn batch(&self) -> Option<&RecordBatch> {
+        self.batch.as_ref()
+    }
+
+    /// The checksum that the manifest holds of a block, over the message's header and the rows' checksums, and since
+    /// version 4 that of the offsets and of fastshard's own columns.
+    pub(crate) fn index_crc(&self, header: &[u8], index: Option<u32>) -> u32 {
         let rows: &[u8] = self.crcs.as_ref().map_or(&[], |crcs| crcs.values().inner());
-        crc32c::crc32c_append(crc32c::crc32c(header), rows)
+        let crc = crc32c::crc32c_append(crc32c::crc32c(header), rows);
+        index.map_or(crc, |index| {
+            crc32c::crc32c_append(crc, &index.to_le_bytes())
+        })
     }
 }

@@ -8,22 +8,10 @@ use serde_json::json;
 
 use super::MANIFEST;
 use crate::error::{Error, Result};
-use crate::schema::{Field, Kind, check_fields};
+use crate::schema::{Field, check_fields};
 
 /// The newest format version that this library reads.
-pub const VERSION: u32 = 3;
-
-/// The version that a dataset of these fields is written in: the oldest that has all of them, so that an older library
-/// reads it, too.
-#[must_use]
-pub fn version_of(fields: &[Field]) -> u32 {
-    let newest = |field: &Field| field.list().is_some() || field.kind == Kind::Audio;
-    if fields.iter().any(newest) {
-        VERSION
-    } else {
-        2
-    }
-}
+pub const VERSION: u32 = 4;
 
 const FORMAT: &str = "fastshard";
 
@@ -41,8 +29,22 @@ pub struct BlockEntry {
     pub body_bytes: u64,
     /// Rows.
     pub rows: u64,
-    /// CRC32C of the header followed by the rows' checksums: ties a block to its place in the dataset.
+    /// CRC32C of the header followed by the rows' checksums, and since version 4 by that of all offsets and of
+    /// fastshard's own columns: ties a block to its place in the dataset.
     pub index_crc32c: u32,
+}
+
+/// Where a shard lists its checksums by the chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkEntry {
+    /// Bytes of the file that they cover, from its start.
+    pub covered: u64,
+    /// Where their text starts in the file.
+    pub offset: u64,
+    /// Length of the text.
+    pub bytes: u64,
+    /// CRC32C of the text.
+    pub crc32c: u32,
 }
 
 /// One shard.
@@ -58,6 +60,9 @@ pub struct ShardEntry {
     pub blake3: String,
     /// Its record batches.
     pub blocks: Vec<BlockEntry>,
+    /// Its checksums by the chunk; since version 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<ChunkEntry>,
 }
 
 impl ShardEntry {
@@ -75,6 +80,7 @@ impl ShardEntry {
                 rows,
                 index_crc32c: 0,
             }],
+            chunks: None,
         }
     }
 }
@@ -257,7 +263,7 @@ impl Manifest {
     ) -> Self {
         let mut manifest = Self {
             format: FORMAT.into(),
-            version: version_of(&fields),
+            version: VERSION,
             fingerprint: String::new(),
             rows: shards.iter().map(|shard| shard.rows).sum(),
             fields,
@@ -467,6 +473,7 @@ mod tests {
             bytes: 512,
             blake3: "00".into(),
             blocks: vec![block],
+            chunks: None,
         };
         let field = serde_json::from_str(r#"{"name":"caption","type":"text"}"#).unwrap();
         Manifest::new(

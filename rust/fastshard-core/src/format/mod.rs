@@ -3,14 +3,16 @@
 mod arrow;
 mod block;
 mod manifest;
+mod message;
 
 pub use arrow::arrow_schema;
 pub(crate) use arrow::{file_children, tiles_item};
 pub use block::{Block, Column, Tiles};
 pub(crate) use block::{columns, row_crc};
 pub use manifest::{
-    AudioRanges, BlockEntry, FileRanges, ImageSizes, Manifest, ShardEntry, VERSION, version_of,
+    AudioRanges, BlockEntry, ChunkEntry, FileRanges, ImageSizes, Manifest, ShardEntry, VERSION,
 };
+pub(crate) use message::read as read_message;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";

@@ -22,7 +22,7 @@ use crate::codec::{
     AudioFile, AudioLimits, Header, Transcoding, Waves, encode_jpeg, encode_png, seekable_jpeg,
 };
 use crate::error::{Error, Result};
-use crate::format::{FileRanges, arrow_schema, version_of};
+use crate::format::{FileRanges, VERSION, arrow_schema};
 use crate::pipeline::{ImagePlan, ImageWorker, Moves, OnError};
 use crate::pixels::{Depth, PixelFormat};
 use crate::random::Key;
@@ -107,7 +107,7 @@ impl Builder {
             ImagePlan::encoded("image", 0, &operations, Layout::Nhwc, size)
         };
         Ok(Self {
-            schema: arrow_schema(&stored, source_paths, version_of(&stored)),
+            schema: arrow_schema(&stored, source_paths, VERSION),
             plans: [
                 plan(3, false)?,
                 plan(1, false)?,

@@ -428,10 +428,7 @@ pub fn read_audio(dataset: &Dataset, row: u64, field: &str) -> Result<Option<Sou
     if field.kind != Kind::Audio {
         return Ok(None);
     }
-    place
-        .block
-        .check(place.row)
-        .map_err(|reason| dataset.corrupt_row(row, &place, &reason))?;
+    dataset.check(&place)?;
     let plan = AudioPlan::new(dataset, field, &AudioSpec::default(), 0)?;
     let blame = |error| dataset.blame(row, &place, error);
     let (_, header) = open(&plan, &place).map_err(blame)?;

@@ -9,7 +9,7 @@ use super::batch::OpenBatch;
 use super::field::Work;
 use super::plan::Plan;
 use super::worker::{Claim, not_as_planned};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Column;
 use crate::order::{Drawn, Order};
 
@@ -28,6 +28,8 @@ const ASKED_BYTES: usize = 1024;
 pub(super) struct Gather {
     /// Values of each field in each block, block after block; `None` while a block wasn't touched.
     values: Vec<Option<Buffer>>,
+    /// Which blocks hold no chunk that is still to be compared with its checksum.
+    sound: Vec<bool>,
     drawn: [Drawn; AHEAD],
     places: [(usize, usize); AHEAD],
 }
@@ -41,6 +43,7 @@ impl Gather {
             .all(|field| matches!(field.work, Work::Copy));
         copies.then(|| Self {
             values: vec![None; plan.fields.len() * plan.dataset.blocks() as usize],
+            sound: vec![false; plan.dataset.blocks() as usize],
             drawn: [Drawn::default(); AHEAD],
             places: [(0, 0); AHEAD],
         })
@@ -54,7 +57,8 @@ impl Gather {
             order.fill(claim.batch.first + start as u64, &mut self.drawn[..count]);
             self.some(plan, &claim.batch, start, count)?;
         }
-        Ok(())
+        // Zeros may have been copied in the place of pages that are gone.
+        plan.dataset.check_all_lost()
     }
 
     fn some(&mut self, plan: &Plan, batch: &OpenBatch, start: usize, count: usize) -> Result<()> {
@@ -84,20 +88,32 @@ impl Gather {
         Ok(())
     }
 
-    /// Sees to it that the values of the block of a row are known.
+    /// Makes sure that the values of the block of a row are known, and are as they were written where the row is.
     #[inline]
     fn touch(&mut self, plan: &Plan, row: u64, block: usize) -> Result<()> {
-        let fields = plan.fields.len();
-        if self.values[block * fields].is_some() {
+        if self.sound[block] {
             return Ok(());
         }
+        self.compare(plan, row, block)
+    }
+
+    /// The same until all chunks of the block were compared with their checksums.
+    #[cold]
+    fn compare(&mut self, plan: &Plan, row: u64, block: usize) -> Result<()> {
         let place = plan.dataset.locate(row)?;
+        let mut sound = true;
         for (at, field) in plan.fields.iter().enumerate() {
-            let Column::Fixed { values, .. } = place.block.column(field.index) else {
+            let Column::Fixed { values, row_bytes } = place.block.column(field.index) else {
                 return Err(not_as_planned(&field.name));
             };
-            self.values[block * fields + at] = Some(values.clone());
+            let wanted = &values[place.row * row_bytes..][..*row_bytes];
+            if plan.spec.verify && !plan.dataset.is_sound(&place, wanted) {
+                return Err(Error::decode("a chunk that differs from its checksum"));
+            }
+            sound &= !plan.spec.verify || plan.dataset.is_known_sound(&place, values);
+            self.values[block * plan.fields.len() + at].get_or_insert_with(|| values.clone());
         }
+        self.sound[block] = sound;
         Ok(())
     }
 

@@ -58,13 +58,12 @@ impl Plan {
         tiles.map(piece).to_vec()
     }
 
-    /// The row of a piece, held against its checksum unless it is read no more.
+    /// The row of a piece, compared with its checksum unless its pixels are kept.
     pub(super) fn piece(&self, piece: &Piece, image: &ImagePlan, check: bool) -> Result<Place<'_>> {
         let (dataset, row) = (&self.dataset, piece.row);
         let place = dataset.locate(row)?;
         if check && !image.is_kept(row) {
-            let checked = place.block.check(place.row);
-            checked.map_err(|reason| dataset.corrupt_row(row, &place, &reason))?;
+            dataset.check(&place)?;
         }
         Ok(place)
     }

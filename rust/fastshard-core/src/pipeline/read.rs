@@ -37,10 +37,7 @@ pub fn read_image(
             "Mosaic: only loaders have other images to join",
         ));
     }
-    place
-        .block
-        .check(place.row)
-        .map_err(|reason| dataset.corrupt_row(row, &place, &reason))?;
+    dataset.check(&place)?;
     let mut worker = ImageWorker::new(&plan)?;
     let key = Key {
         seed: 0,

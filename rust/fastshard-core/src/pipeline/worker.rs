@@ -149,32 +149,58 @@ impl<'a> Worker<'a> {
     }
 
     fn row(&mut self, batch: &OpenBatch, at: usize) -> Result<()> {
-        let (plan, dataset) = (self.plan, &self.plan.dataset);
+        let dataset = &self.plan.dataset;
         let drawn = self.order.at(batch.first + at as u64);
         let row = drawn.row;
         let place = dataset.locate(row)?;
-        if self.check && !self.is_kept(row) {
-            place
-                .block
-                .check(place.row)
-                .map_err(|reason| dataset.corrupt_row(row, &place, &reason))?;
+        let filled = self.fill_row(batch, at, drawn, &place);
+        // Zeros in the place of pages that are gone can have become anything.
+        dataset.check_lost(&place)?;
+        filled
+    }
+
+    /// Compares a row with its checksum: all of it where files are decoded, and where they aren't what is copied.
+    fn check(&self, place: &Place<'_>) -> Result<()> {
+        let dataset = &self.plan.dataset;
+        if self.check && !self.is_kept(place.number) {
+            return dataset.check(place);
         }
+        let is_sound = |field: &PlannedField| {
+            let copied = matches!(field.work, Work::Copy | Work::Label(_));
+            let column = place.block.column(field.index);
+            !copied || dataset.is_sound(place, column.piece(place.row..place.row + 1))
+        };
+        if self.plan.spec.verify && !self.plan.fields.iter().all(is_sound) {
+            return dataset.check(place);
+        }
+        Ok(())
+    }
+
+    fn fill_row(
+        &mut self,
+        batch: &OpenBatch,
+        at: usize,
+        drawn: Drawn,
+        place: &Place<'_>,
+    ) -> Result<()> {
+        let (plan, dataset, row) = (self.plan, &self.plan.dataset, drawn.row);
+        self.check(place)?;
         for (index, field) in plan.fields.iter().enumerate() {
             if let Work::Sequence(sequence) = &field.work {
                 let length = sequence.stored_elements(plan, field.index, drawn, self.epoch);
                 (length.and_then(|length| sequence.check(length)))
-                    .map_err(|error| dataset.blame(row, &place, error))?;
+                    .map_err(|error| dataset.blame(row, place, error))?;
             }
             if let Work::Audio(audio) = &field.work
                 && let Some(sequence) = audio.sequence()
             {
-                let made = self.sound(index, audio, drawn, &place);
+                let made = self.sound(index, audio, drawn, place);
                 let kept = made.and_then(|made| {
                     sequence.check(made.len())?;
                     batch.keep(index, at, made);
                     Ok(())
                 });
-                kept.map_err(|error| dataset.blame(row, &place, error))?;
+                kept.map_err(|error| dataset.blame(row, place, error))?;
             }
             if field.row_bytes == 0 || batch.is_view(index) {
                 continue;
@@ -187,8 +213,8 @@ impl<'a> Worker<'a> {
                     .lease
                     .part(field.offset + at * field.row_bytes, field.row_bytes)
             };
-            self.fill(index, field, drawn, &place, out)
-                .map_err(|error| dataset.blame(row, &place, error))?;
+            self.fill(index, field, drawn, place, out)
+                .map_err(|error| dataset.blame(row, place, error))?;
         }
         Ok(())
     }
