@@ -29,7 +29,7 @@ PACKAGES := $(VENV)/.packages
 CORE := target/.core
 EXTENSION := $(VENV)/.extension
 
-.PHONY: help demo test fuzz lint bench bench-short bench-peers wheel pin clean tools
+.PHONY: help demo test test-all fuzz lint bench bench-short bench-peers wheel pin clean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,7 +49,10 @@ demo: $(EXTENSION) ## Pack photos, look at them, train from them, and compare wi
 
 test: $(EXTENSION) ## Run the tests of the Rust core, its documentation, and of the Python package
 	+cargo test --workspace --exclude fastshard-python
-	python -m pytest -q
+	python -m pytest -q -m 'not campaign'
+
+test-all: test ## The same, then what takes minutes: 10,000 damaged datasets
+	python -m pytest -q -m campaign
 
 fuzz: $(EXTENSION) ## Feed the parsers broken input, FUZZ seconds each
 	scripts/fuzz $(FUZZ)
