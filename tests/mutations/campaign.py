@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -35,10 +36,13 @@ from .bases import BASES
 from .layout import read_layout
 from .mutate import MODES, Pristine, mutant
 from .readers import READERS, Place, Reader, digest
+from .sources import SOURCES, Source, damaged_source, make_source, read_source
 
 __all__ = ["main"]
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+# What children need; others may start threads.
+IMPORTED = ("PIL", "fastshard", "numpy", "pyarrow", "pydicom", "rich", "yaml")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,12 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     Image.init()
     folder = Path(tempfile.mkdtemp(prefix="mutations-", dir=MEMORY if MEMORY.is_dir() else None))
     try:
-        bases = make_bases(folder, options.base or list(BASES))
         if options.prove:
-            return prove(bases["lists"], folder)
-        if options.replay:
-            return replay(options, bases, folder)
-        return campaign(options, bases, folder)
+            return prove(make_bases(folder, ["lists"])["lists"], folder)
+        names = options.base or [*BASES, *SOURCES]
+        datasets = [name for name in names if name in BASES and options.mode != "sources"]
+        sources = [name for name in names if name in SOURCES and options.mode in ("sources", "all")]
+        subjects = Subjects(options, make_bases(folder, datasets), make_bases(folder, sources), folder)
+        return replay(options, subjects) if options.replay else campaign(options, subjects)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -61,8 +66,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of all mutants")
     parser.add_argument("--count", type=int, default=300, help="mutants")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
-    parser.add_argument("--mode", choices=(*MODES, "all"), default="all", help="kind of damage; all in turn")
-    parser.add_argument("--base", action="append", choices=list(BASES), help="dataset to damage; all in turn")
+    parser.add_argument("--mode", choices=(*MODES, "sources", "all"), default="all", help="damage; all in turn")
+    parser.add_argument("--base", action="append", choices=[*BASES, *SOURCES], help="what to damage; all in turn")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="children at a time")
     parser.add_argument("--limit", type=float, default=30, help="seconds a mutant may take")
     parser.add_argument("--replay", metavar="SEED:NUMBER", help="one mutant, with everything that is said of it")
@@ -75,15 +80,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 # Bases ---------------------------------------------------------------------------------------------------------------
 
 
-def make_bases(folder: Path, names: list[str]) -> dict[str, Pristine]:
-    """Makes the datasets, in children, since packing and loading start threads.
+def make_bases(folder: Path, names: list[str]) -> dict[str, Any]:
+    """Makes datasets and sources, in children, since packing and loading start threads.
 
     What they import is then imported here as well, so that no mutant has to.
     """
 
     def make(name: str) -> Callable[[Callable[[str], None]], None]:
         def work(say: Callable[[str], None]) -> None:
-            (folder / f"{name}.pickle").write_bytes(pickle.dumps(_pristine(folder, name)))
+            made = _pristine(folder, name) if name in BASES else make_source(folder / name, name)
+            (folder / f"{name}.pickle").write_bytes(pickle.dumps(made))
             for module in list(sys.modules):
                 say(module)
 
@@ -93,7 +99,7 @@ def make_bases(folder: Path, names: list[str]) -> dict[str, Pristine]:
         if ending.fault:
             raise RuntimeError(f"base {ending.key}: {ending.fault}\n{ending.errors}")
         for module in ending.said:
-            if module.partition(".")[0] in ("PIL", "fastshard", "numpy", "pyarrow", "rich"):
+            if module.partition(".")[0] in IMPORTED:
                 with contextlib.suppress(ImportError):
                     importlib.import_module(module)
     return {name: pickle.loads((folder / f"{name}.pickle").read_bytes()) for name in names}
@@ -151,14 +157,38 @@ def _write(place: Path, files: dict[str, bytes]) -> Path:
 # Mutants -------------------------------------------------------------------------------------------------------------
 
 
-def which(options: argparse.Namespace, bases: dict[str, Pristine], number: int) -> tuple[Pristine, str]:
-    """The dataset and the mode of a mutant, from its number alone."""
-    names = list(bases)
-    mode = MODES[number % len(MODES)] if options.mode == "all" else options.mode
-    name = names[number // len(MODES) % len(names)]
-    if name == "blocks" and number // len(MODES) // len(names) % 4:  # large, and of few ways to be wrong
-        name = names[0]
-    return bases[name], mode
+class Subjects:
+    """All that can be damaged; a mutant's number alone says which it is."""
+
+    def __init__(
+        self, options: argparse.Namespace, bases: dict[str, Pristine], sources: dict[str, Source], folder: Path
+    ) -> None:
+        self.options, self.bases, self.sources, self.folder = options, bases, sources, folder
+        modes = [*MODES, "sources"] if options.mode == "all" else [options.mode]
+        self.modes = [mode for mode in modes if (sources if mode == "sources" else bases)]
+
+    def which(self, number: int) -> tuple[str, str]:
+        """Name and mode."""
+        mode, number = self.modes[number % len(self.modes)], number // len(self.modes)
+        names = list(self.sources if mode == "sources" else self.bases)
+        name = names[number % len(names)]
+        if name == "blocks" and number // len(names) % 4:  # large, and of few ways to be wrong
+            name = names[0]
+        return name, mode
+
+    def damaged(self, seed: int, number: int) -> tuple[dict[str, bytes], str]:
+        """The files of a mutant and what was done to them."""
+        name, mode = self.which(number)
+        if mode == "sources":
+            return damaged_source(self.sources[name], name, seed, number)
+        return mutant(self.bases[name], mode, seed, number)
+
+    def task(self, seed: int, number: int) -> Callable[[Callable[[str], None]], None]:
+        """What a child does with a mutant."""
+        (name, mode), place = self.which(number), self.folder / f"m{number}"
+        if mode == "sources":
+            return lambda say: read_source(self.sources[name], name, seed, number, place, say)
+        return lambda say: read_mutant(self.bases[name], mode, seed, number, place, say)
 
 
 def chosen(seed: int, number: int) -> list[Reader]:
@@ -256,24 +286,14 @@ def faults_of(ending: judge.Ending) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def campaign(options: argparse.Namespace, bases: dict[str, Pristine], folder: Path) -> int:
+def campaign(options: argparse.Namespace, subjects: Subjects) -> int:
     started, table, errors, kinds = time.monotonic(), Counter(), Counter(), Counter()
     panics, largest, faulty = Counter(), 0, 0
-
-    def work() -> Iterator[tuple[object, Callable[[Callable[[str], None]], None]]]:
-        for number in range(options.first, options.first + options.count):
-            base, mode = which(options, bases, number)
-            place = folder / f"m{number}"
-            yield (
-                (number, base.name, mode),
-                lambda say, base=base, mode=mode, number=number, place=place: read_mutant(
-                    base, mode, options.seed, number, place, say
-                ),
-            )
-
-    for ending in judge.forked(work(), options.jobs, judge.Limits(options.limit)):
+    numbers = range(options.first, options.first + options.count)
+    work = (((number, *subjects.which(number)), subjects.task(options.seed, number)) for number in numbers)
+    for ending in judge.forked(work, options.jobs, judge.Limits(options.limit)):
         number, name, mode = ending.key
-        shutil.rmtree(folder / f"m{number}", ignore_errors=True)
+        shutil.rmtree(subjects.folder / f"m{number}", ignore_errors=True)
         faults, parts = faults_of(ending), [line.split(" | ") for line in ending.said]
         outcomes = {part[1] for part in parts if len(part) > 1}
         table[mode, name, "mutants"] += 1
@@ -318,9 +338,9 @@ def _kind(fault: str) -> str:
 
 def _print(options: argparse.Namespace, table: Counter, errors: Counter, kinds: Counter, panics: Counter) -> None:
     columns = ("mutants", "same", "error", "changed", "unchecked", "faults")
-    print(f"\n{'mode':10}{'dataset':12}" + "".join(f"{column:>11}" for column in columns))
+    print(f"\n{'mode':10}{'dataset':22}" + "".join(f"{column:>11}" for column in columns))
     for mode, name in sorted({key[:2] for key in table}):
-        print(f"{mode:10}{name:12}" + "".join(f"{table[mode, name, column]:>11,}" for column in columns))
+        print(f"{mode:10}{name:22}" + "".join(f"{table[mode, name, column]:>11,}" for column in columns))
     for title, counts in (("Errors", errors), ("Panics that became errors", panics), ("Faults", kinds)):
         if counts:
             print(f"\n{title}, in so many mutants:")
@@ -328,15 +348,13 @@ def _print(options: argparse.Namespace, table: Counter, errors: Counter, kinds: 
                 print(f"{count:>8,}  {what}")
 
 
-def replay(options: argparse.Namespace, bases: dict[str, Pristine], folder: Path) -> int:
-    seed, _, number = options.replay.partition(":")
-    base, mode = which(options, bases, int(number))
-    files, said = mutant(base, mode, int(seed), int(number))
-    print(f"{base.name}, {mode}: {said}")
+def replay(options: argparse.Namespace, subjects: Subjects) -> int:
+    seed, number = map(int, options.replay.split(":"))
+    files, said = subjects.damaged(seed, number)
+    print(*subjects.which(number), said, sep="; ")
     if options.keep:
         _write(options.keep, files)
-    task = lambda say: read_mutant(base, mode, int(seed), int(number), folder / "replay", say)  # noqa: E731
-    (ending,) = judge.forked([(int(number), task)], 1, judge.Limits(options.limit))
+    (ending,) = judge.forked([(number, subjects.task(seed, number))], 1, judge.Limits(options.limit))
     print("\n".join([*ending.said, ending.errors, f"{ending.fault or 'ended'}; {ending.resident} MB"]))
     faults = faults_of(ending)
     print("\n".join(faults) or "no faults")
