@@ -213,9 +213,9 @@ def run(code, *args):
 
 TRUNCATED = """
     import os, sys, fastshard as fs
-    path, fields = sys.argv[1], sys.argv[2].split(",")
+    path, fields, verify = sys.argv[1], sys.argv[2].split(","), sys.argv[3] == "True"
     steps = {"image": [fs.Resize((32, 32))]} if "image" in fields else {}
-    loader = fs.Loader(path, 4, num_threads=2, prefetch=1, transforms=steps, fields=fields, verify=sys.argv[3] == "True")
+    loader = fs.Loader(path, 4, num_threads=2, prefetch=1, transforms=steps, fields=fields, verify=verify)
     batches = iter(loader)
     next(batches)
     os.truncate(path + "/shard-00000.arrow", 4096)

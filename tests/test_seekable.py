@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import fastshard as fs
 from fastshard import _cli
 from jpegs import EXACT, SIZE, decode, largest, markers, save, scan_start, segments, tiles, variants
+from mutations.layout import read_layout, refit
 
 VERSION_1 = Path(__file__).parent / "data/version-1"
 BASELINE, PROGRESSIVE, ARITHMETIC = 0xC0, 0xC2, 0xC9
@@ -452,7 +453,7 @@ class TestDatasets:
 
 
 class TestHostileIndex:
-    """An index is in no checksum that loading looks at, so whoever can write a shard can write anything there."""
+    """Whoever can write a shard can write anything into its index, with checksums that fit."""
 
     FILES = 6
 
@@ -479,12 +480,14 @@ class TestHostileIndex:
 
     @pytest.fixture
     def forged(self, honest, tmp_path):
-        """Writes lists (as many starts in all as there were) over the index, in place."""
+        """Writes lists (as many starts in all as there were) over the index, in place, and makes all checksums fit."""
         path = tmp_path / "ds"
         shutil.copytree(honest, path)
         (shard,) = path.glob("*.arrow")
+        manifest = path / "manifest.json"
+        layout = read_layout(shard, json.loads(manifest.read_text())["shards"][0])
 
-        def forge(starts, lengths=None):
+        def forge(starts, lengths=None, fit=True):
             with pa.memory_map(str(shard)) as source:
                 whole = source.read_buffer(source.size())
                 column = pa.ipc.open_file(source).read_all().column("_image_tiles").chunk(0)
@@ -497,7 +500,9 @@ class TestHostileIndex:
             if lengths is not None:
                 new = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32).tobytes()
                 data[offsets_at : offsets_at + len(new)] = new
-            shard.write_bytes(data)
+            files = {shard.name: bytes(data), manifest.name: manifest.read_bytes()}
+            for name, content in (refit(files, {shard.name: layout}) if fit else files).items():
+                (path / name).write_bytes(content)
             return path
 
         return forge
@@ -563,7 +568,7 @@ class TestHostileIndex:
 
     def test_verify_sees_it(self, honest, forged):
         index = tiles(honest)
-        path = forged(np.concatenate(index) + 1)
+        path = forged(np.concatenate(index) + 1, fit=False)
         assert [problem.shard for problem in fs.open(path).verify()] == ["shard-00000.arrow"]
         with pytest.raises(fs.CorruptionError, match="nothing is packed"):
             fs.pack(path, path.with_name("new"))

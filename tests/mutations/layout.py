@@ -22,6 +22,7 @@ __all__ = ["Layout", "Region", "read_layout", "refit", "refit_manifest"]
 CRC = "_crc32c"
 # From this version on, checksums cover fastshard's own columns and offsets, and readers look at them.
 COVERS_ALL = 4
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def refit(
         for block, columns in zip(entry["blocks"], layout.blocks, strict=False):
             if rows:
                 _refit_rows(data, columns)
-            block.update(_block_checksums(data, block, columns))
+            block.update(_block_checksums(data, block, columns, manifest["version"]))
+        if chunks := entry.get("chunks"):
+            _refit_chunks(data, chunks)
         files[entry["file"]] = bytes(data)
         entry["bytes"], entry["blake3"] = len(data), blake3(bytes(data))
     files["manifest.json"] = refit_manifest(manifest)
@@ -136,11 +139,77 @@ def refit_manifest(manifest: dict) -> bytes:
     ).encode(errors="surrogatepass")
 
 
-def _block_checksums(data: bytearray, block: dict, columns: dict) -> dict[str, int]:
+def _block_checksums(data: bytearray, block: dict, columns: dict, version: int) -> dict[str, int]:
     """The checksums that the manifest holds of a block."""
     header = data[block["offset"] : block["offset"] + block["metadata_bytes"]]
     (_, crcs) = columns[CRC][1]
-    return {"index_crc32c": crc32c(bytes(header + data[crcs.start : crcs.start + 4 * block["rows"]]))}
+    covered = bytes(header + data[crcs.start : crcs.start + 4 * block["rows"]])
+    if version >= COVERS_ALL:
+        index = 0
+        for name, (kind, regions) in columns.items():
+            own = name.startswith("_") and name != CRC
+            for part in _index_parts(data, kind, iter(regions), own, block["rows"]):
+                index = crc32c_append(index, part)
+        covered += struct.pack("<I", index)
+    return {"index_crc32c": crc32c(covered)}
+
+
+def crc32c_append(crc: int, data: bytes) -> int:
+    """The checksum of what had the checksum ``crc``, and of ``data`` behind it, bit by bit: the parts are short."""
+    crc ^= 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def _table() -> list[int]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ 0x82F63B78 * (byte & 1)
+        table.append(byte)
+    return table
+
+
+_TABLE = _table()
+
+
+def _index_parts(data: bytearray, kind: pa.DataType, regions, own: bool, rows: int | None):
+    """All offsets of a column, and all of its values if it is fastshard's own; None for as many rows as there are."""
+    next(regions)  # validity
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if pa.types.is_struct(kind):
+        for child in kind:
+            yield from _index_parts(data, child.type, regions, own, rows)
+    elif pa.types.is_fixed_size_list(kind):
+        yield from _index_parts(data, kind.value_type, regions, own, rows and rows * kind.list_size)
+    elif pa.types.is_list(kind) or pa.types.is_binary(kind) or pa.types.is_string(kind):
+        start = next(regions).start
+        offsets = bytes(data[start : start + 4 * (rows + 1)])
+        yield offsets
+        last = max(0, struct.unpack("<i", offsets[-4:])[0]) if len(offsets) >= 4 else 0
+        if pa.types.is_list(kind):
+            yield from _index_parts(data, kind.value_type, regions, own, None)
+        else:
+            yield from _values_of(data, next(regions), own, last)
+    else:
+        region = next(regions)
+        yield from _values_of(data, region, own, region.length if rows is None else rows * (kind.bit_width // 8))
+
+
+def _values_of(data: bytearray, region: Region, own: bool, length: int):
+    if own:
+        yield bytes(data[region.start : region.start + min(length, region.length)])
+
+
+def _refit_chunks(data: bytearray, chunks: dict) -> None:
+    """Computes the checksum of each chunk of the file, and that of their list."""
+    covered = min(chunks["covered"], len(data))
+    sums = [crc32c(bytes(data[at : min(at + CHUNK, covered)])) for at in range(0, covered, CHUNK)]
+    text = "".join(f"{one:08x}" for one in sums).encode()[: chunks["bytes"]]
+    data[chunks["offset"] : chunks["offset"] + len(text)] = text
+    chunks["crc32c"] = crc32c(text)
 
 
 def _refit_rows(data: bytearray, columns: dict) -> None:

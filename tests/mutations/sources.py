@@ -153,7 +153,9 @@ def dicom(_: Path) -> Source:
     from pydicom.data import get_testdata_file
 
     names = ("CT_small.dcm", "MR_small.dcm")
-    return Source({name: Path(get_testdata_file(name, download=False)).read_bytes() for name in names}, options={"window": "auto"})
+    return Source(
+        {name: Path(get_testdata_file(name, download=False)).read_bytes() for name in names}, options={"window": "auto"}
+    )
 
 
 def coco(_: Path) -> Source:

@@ -132,7 +132,13 @@ impl Reader {
             }
             DataType::List(item) => {
                 let (offsets, end) = self.offsets(length)?;
-                (vec![offsets], vec![self.array(item.data_type(), end)?])
+                // There may be elements that no list has.
+                let listed = self.lengths.as_slice().first().copied().unwrap_or_default();
+                let count = usize::try_from(listed).map_err(|_| "too many values")?;
+                if count < end {
+                    return Err(format!("{count} values, expected {end}"));
+                }
+                (vec![offsets], vec![self.array(item.data_type(), count)?])
             }
             DataType::FixedSizeList(item, size) => {
                 let count = usize::try_from(*size)
