@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import fastshard as fs
+from fastshard._array_source import array_files
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +102,8 @@ def test_what_is_refused(digits, tmp_path):
         "cut.npz": "zip",
         "cut.npy": "cut.npy",
         "text.npz": "zip",
-        "other.npz": "readme.txt: not an array",
-        "lies.npz": "lies.npz: x.npy: truncated",
+        "other.npz": "readme.txt: not an .npy file",
+        "lies.npz": "lies.npz: x.npy: an array of shape .1099511627776, 100. and type float32 in 0 bytes",
         "empty.npz": "no arrays",
         "damaged.npz": "damaged.npz",
     }.items():
@@ -123,3 +124,36 @@ def test_what_is_refused(digits, tmp_path):
     with pytest.raises(ValueError, match="label='label' needs"):
         fs.pack(digits, tmp_path / "ds", label="label")
     assert not (tmp_path / "ds").exists()
+
+
+def test_arrays_stored_column_by_column(tmp_path):
+    values = np.asfortranarray(np.arange(5 * 3 * 2, dtype=np.float32).reshape(5, 3, 2))
+    np.save(tmp_path / "x.npy", values)
+    fs.pack(tmp_path / "x.npy", tmp_path / "ds")
+    np.testing.assert_array_equal(fs.open(tmp_path / "ds").column("x"), values)
+
+
+def test_a_file_that_is_cut_short_while_it_is_read(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((1000, 1000)))
+    reader = array_files(str(path))["x"]
+    assert reader.read(10).shape == (10, 1000)
+    path.write_bytes(path.read_bytes()[:200_000])
+    with pytest.raises(fs.SourceError, match=r"x\.npy: truncated"):
+        reader.read(500)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("shape", [(1, 2**62, 4), (-1, 4), (2**40,), (2**33, 2**33), (1, 2**31)])
+def test_headers_that_declare_more_than_there_is(suffix, shape, tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"shape": shape, "fortran_order": False, "descr": "<f4"})
+    data = header.getvalue() + bytes(4096)
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "npy":
+        path.write_bytes(data)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", data)
+    with pytest.raises(fs.SourceError, match=r"an array of shape .* in 4,096 bytes"):
+        fs.pack(path, tmp_path / "ds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
@@ -14,7 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ._fastshard import SourceError
-from ._source import StreamSource, class_field, ipc_stream
+from ._samples import npy_header
+from ._source import MAX_ITEM, StreamSource, class_field, ipc_stream
 from ._statistics import Statistics
 
 __all__ = ["ArraySource", "array_files", "array_readers"]
@@ -36,7 +38,7 @@ class Reader(Protocol):
 
 
 class _InMemory:
-    """An array that is there, or mapped."""
+    """An array that is there, or mapped by whoever made it."""
 
     def __init__(self, name: str, array: NDArray[Any]) -> None:
         self.name, self.dtype, self.shape = name, array.dtype, array.shape
@@ -47,6 +49,35 @@ class _InMemory:
         return self._array[self._next - rows : self._next]
 
 
+class _File:
+    """An array of an ``.npy`` file, read and not mapped: to touch a map of a file that was cut short is the end."""
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        with Path(path).open("rb") as file:
+            self.shape, self._columns_first, self.dtype = npy_header(path, file)
+            self._start = file.tell()
+            _check_size(self, os.fstat(file.fileno()).st_size - self._start)
+        self._row = math.prod(self.shape[1:])
+        self._next = 0
+
+    def read(self, rows: int) -> NDArray[Any]:
+        with Path(self.name).open("rb") as file:
+            if not self._columns_first:
+                values = self._values(file, self._next * self._row, rows * self._row)
+                found = values.reshape(rows, *self.shape[1:])
+            else:
+                starts = range(self._next, self._next + self._row * self.shape[0], self.shape[0])
+                columns = [self._values(file, start, rows) for start in starts]
+                found = np.concatenate(columns).reshape(*reversed(self.shape[1:]), rows).T
+        self._next += rows
+        return found
+
+    def _values(self, file: IO[bytes], start: int, count: int) -> NDArray[Any]:
+        file.seek(self._start + start * self.dtype.itemsize)
+        return _array_of(self, file.read(count * self.dtype.itemsize), count)
+
+
 class _Member:
     """An array of an ``.npz`` file, decompressed as it is read."""
 
@@ -54,23 +85,38 @@ class _Member:
         self.name = f"{archive.filename}: {file}"
         self._stream: IO[bytes] = archive.open(file)
         try:
-            version = np.lib.format.read_magic(self._stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            self.shape, columns_first, self.dtype = read(self._stream)
-        except ValueError as error:
-            raise SourceError(f"{self.name}: not an array: {error}") from None
-        if columns_first and len(self.shape) > 1:
-            raise SourceError(f"{self.name}: stored column by column; save np.ascontiguousarray of it")
+            self.shape, columns_first, self.dtype = npy_header(self.name, self._stream)
+            _check_size(self, archive.getinfo(file).file_size - self._stream.tell())
+            if columns_first and len(self.shape) > 1:
+                raise SourceError(f"{self.name}: stored column by column; save np.ascontiguousarray of it")
+        except SourceError:
+            self._stream.close()
+            raise
 
     def read(self, rows: int) -> NDArray[Any]:
-        wanted = rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        count = rows * math.prod(self.shape[1:])
         try:
-            data = self._stream.read(wanted)
+            data = self._stream.read(count * self.dtype.itemsize)
         except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise SourceError(f"{self.name}: {error}") from None
-        if len(data) != wanted:
-            raise SourceError(f"{self.name}: truncated: {len(data):,} bytes, expected {wanted:,}")
-        return np.frombuffer(data, self.dtype).reshape(rows, *self.shape[1:])
+        return _array_of(self, data, count).reshape(rows, *self.shape[1:])
+
+
+def _array_of(reader: Reader, data: bytes, count: int) -> NDArray[Any]:
+    wanted = count * reader.dtype.itemsize
+    if len(data) != wanted:
+        raise SourceError(f"{reader.name}: truncated: {len(data):,} bytes, expected {wanted:,}")
+    return np.frombuffer(data, reader.dtype, count)
+
+
+def _check_size(reader: Reader, there: int) -> None:
+    """Holds what a header declares against the bytes behind it, and a row against what one item may have."""
+    wanted = math.prod(reader.shape) * reader.dtype.itemsize
+    declared = f"{reader.name}: an array of shape {reader.shape} and type {reader.dtype}"
+    if min(reader.shape, default=1) < 0 or wanted > there:
+        raise SourceError(f"{declared} in {there:,} bytes")
+    if wanted and wanted // reader.shape[0] > MAX_ITEM:
+        raise SourceError(f"{declared}: a row holds at most 2 GiB")
 
 
 class ArraySource(StreamSource):
@@ -96,7 +142,7 @@ class ArraySource(StreamSource):
         self._rows = next(iter(lengths.values()))
         if not self._rows:
             raise SourceError(f"{next(iter(lengths))}: no rows")
-        row_bytes = sum(int(np.prod(one.shape[1:])) * one.dtype.itemsize for one in readers.values())
+        row_bytes = sum(math.prod(one.shape[1:]) * one.dtype.itemsize for one in readers.values())
         rows = max(1, min(_BLOCK_BYTES, shard_size) // max(1, row_bytes))
         self._block_rows = min(_MAX_BLOCK_ROWS, 1 << (rows.bit_length() - 1))
         self.provenance = {"kind": "arrays", "source": list(lengths)}
@@ -142,14 +188,16 @@ def array_files(path: str) -> dict[str, Reader]:
     """The arrays of an ``.npy`` file, called like the file, or of an ``.npz`` file."""
     try:
         if path.lower().endswith(".npy"):
-            return {Path(path).stem: _InMemory(path, np.load(path, mmap_mode="r", allow_pickle=False))}
-        # Closed with the last of its members.
-        archive = zipfile.ZipFile(path)
-        members = {file.removesuffix(".npy"): file for file in archive.namelist()}
-        if not members:
-            raise SourceError(f"{path}: holds no arrays")
-        return {name: _Member(archive, file) for name, file in members.items()}
-    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            return {Path(path).stem: _File(path)}
+        # Only its members keep the file open, the last of them longest.
+        with zipfile.ZipFile(path) as archive:
+            members = {file.removesuffix(".npy"): file for file in archive.namelist()}
+            if not members:
+                raise SourceError(f"{path}: holds no arrays")
+            return {name: _Member(archive, file) for name, file in members.items()}
+    except SourceError:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
         raise SourceError(f"{path}: {error}") from None
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from . import _fastshard
 from ._ahead import in_order
@@ -16,9 +18,23 @@ from ._report import SkippedRow
 from ._rows import RowSource
 from ._source import Encoded, Sample
 
+if TYPE_CHECKING:
+    import numpy as np
+
 T = TypeVar("T", contravariant=True)
 
-__all__ = ["PICKLES", "Plan", "Raw", "chained", "file_kind", "in_archive", "parse_npy", "rows_of", "text_of"]
+__all__ = [
+    "PICKLES",
+    "Plan",
+    "Raw",
+    "chained",
+    "file_kind",
+    "in_archive",
+    "npy_header",
+    "parse_npy",
+    "rows_of",
+    "text_of",
+]
 
 PICKLES = ("pkl", "pickle", "pyd", "pth", "pt")
 _PLAN_ROWS = 64
@@ -135,6 +151,21 @@ def file_kind(samples: Sequence[bytes]) -> str | None:
     return "audio" if samples and all(_fastshard.audio_format(data) is not None for data in samples) else None
 
 
+def npy_header(what: str, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and type of the array in an ``.npy`` file. SourceError if it is none."""
+    import numpy as np
+
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = read(stream, max_header_size=_MAX_NPY_HEADER)
+    except (ValueError, OSError, SyntaxError, RecursionError, MemoryError, EOFError, zlib.error) as error:
+        raise SourceError(f"{what}: not an .npy file: {error}") from None
+    except zipfile.BadZipFile as error:
+        raise SourceError(f"{what}: {error}") from None
+    return shape, bool(columns_first), dtype
+
+
 def parse_npy(what: str, data: bytes) -> Any:
     """The array of an ``.npy`` file. Its header is held against its size before anything is made of it; no pickles."""
     import io
@@ -142,12 +173,7 @@ def parse_npy(what: str, data: bytes) -> Any:
     import numpy as np
 
     stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, columns_first, dtype = read(stream, max_header_size=_MAX_NPY_HEADER)
-    except (ValueError, OSError, SyntaxError, RecursionError, MemoryError) as error:
-        raise SourceError(f"{what}: not an .npy file: {error}") from None
+    shape, columns_first, dtype = npy_header(what, stream)
     if dtype.hasobject or dtype.names or dtype.itemsize == 0:
         raise SourceError(f"{what}: an array of {dtype}; expected numbers")
     count = 1
