@@ -248,3 +248,27 @@ class TestHostile:
             path = write(tmp_path / "a.tfrecord", [*first, later])
             with pytest.raises(fs.SourceError, match=rf"record 64 at byte [\d,]+: .*{named}"):
                 fs.pack(path, tmp_path / "ds")
+
+
+def test_sequence_examples_are_refused(tmp_path):
+    context = {"label": feature([1])}
+    frames = tf.train.FeatureList(feature=[feature([1.0, 2.0]), feature([3.0, 4.0])])
+    sequence = tf.train.SequenceExample(
+        context=tf.train.Features(feature=context), feature_lists=tf.train.FeatureLists(feature_list={"rgb": frames})
+    )
+    write(tmp_path / "x.tfrecord", [sequence.SerializeToString()] * 2)
+    with pytest.raises(
+        fs.SourceError, match="record 0 at byte 0: a SequenceExample, whose feature lists no field holds"
+    ):
+        fs.pack(tmp_path / "x.tfrecord", tmp_path / "ds")
+    # One without lists is an Example to the byte.
+    plain = tf.train.SequenceExample(context=tf.train.Features(feature=context)).SerializeToString()
+    write(tmp_path / "x.tfrecord", [plain])
+    fs.pack(tmp_path / "x.tfrecord", tmp_path / "ds")
+    assert fs.open(tmp_path / "ds")[0]["label"] == 1
+
+
+def test_fields_of_later_versions_are_passed_over():
+    known = example(label=[7])
+    later = known + bytes([2 << 3 | 0, 5]) + bytes([3 << 3 | 2, 2]) + b"ab" + bytes([2 << 3 | 2, 2]) + b"\xff\xff"
+    assert read_example(later, 0, len(later))["label"][1].tolist() == [7]

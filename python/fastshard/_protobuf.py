@@ -19,6 +19,8 @@ __all__ = ["Feature", "read_example"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_FEATURES = 10_000
+# Of SequenceExample { Features context = 1, FeatureLists feature_lists = 2 }.
+_FEATURE_LISTS = 2
 # Bytes of packed numbers that are read one by one, since setting arrays up takes longer.
 _FEW = 24
 _KINDS = {1: "bytes", 2: "float", 3: "int64"}
@@ -38,10 +40,20 @@ def read_example(data: bytes, start: int, end: int) -> dict[str, Feature]:
             if number == 1:
                 _expect(wire, _BYTES, at, "features")
                 _read_features(data, at, stop, found)
+            elif number == _FEATURE_LISTS and _are_lists(data, wire, at, stop):
+                raise SourceError("a SequenceExample, whose feature lists no field holds; expected a tf.train.Example")
         return found
     except _WrongError as error:
         at = error.args[0] - start
         raise SourceError(f"byte {at:,} of {end - start:,}: {error.args[1]}") from None
+
+
+def _are_lists(data: bytes, wire: int, at: int, end: int) -> bool:
+    """Whether field 2 holds what it holds in a SequenceExample, which begins as an Example does: entries, field 1."""
+    try:
+        return wire == _BYTES and all(number == 1 and kind == _BYTES for number, kind, _, _ in _fields(data, at, end))
+    except _WrongError:
+        return False
 
 
 class _WrongError(Exception):
