@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from . import _fastshard
 from ._boxes import box_type
@@ -140,6 +141,8 @@ class _ScalarColumn(Column):
             raise self.mismatch(row, value)
         if dtype == "int64" and not -(2**63) <= value < 2**63:
             raise self.mismatch(row, value)
+        if dtype == "int64" and self._dtype_name == "float64" and int(float(value)) != value:
+            raise self.mismatch(row, value)
         self.values.append(value)
         return 8
 
@@ -209,11 +212,17 @@ class _ListColumn(Column):
             raise self.mismatch(row, value)
         with np.errstate(over="ignore"):
             cast = array.astype(self.dtype)
-        lost = np.isinf(cast) & np.isfinite(array) if self.dtype.kind == "f" else cast != array
+        if self.dtype.kind == "f":
+            lost = np.isinf(cast) & np.isfinite(array)
+            # Of whole numbers, float64 holds those up to 2^53; what narrower types do to fractions they do to these.
+            if array.dtype.kind in "iu" and self.dtype.itemsize == 8:
+                lost |= _rounded(array, cast)
+        else:
+            lost = cast != array
         if self.limit is not None:
             lost |= (cast < 0) | (cast >= self.limit)
         if lost.any():
-            raise self.mismatch(row, array[lost][0])
+            raise self.mismatch(row, array[lost][0].item())
         self.values.append(cast)
         return int(cast.nbytes)
 
@@ -223,6 +232,14 @@ class _ListColumn(Column):
             flat = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(self.shape)))
         offsets = np.cumsum([0, *map(len, values)], dtype=np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), flat)
+
+
+def _rounded(whole: NDArray[Any], floats: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which whole numbers float64 doesn't hold; 2^63 and more, which int64 lacks, are looked at one by one."""
+    large: NDArray[np.bool_] = np.abs(floats) >= 2.0**53
+    exact = [int(one) == int(other) for one, other in zip(floats[large], whole[large], strict=True)]
+    large[large] = ~np.array(exact, np.bool_)
+    return large
 
 
 def is_picture(value: object) -> bool:
