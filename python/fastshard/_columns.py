@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from ._fastshard import SourceError
 from ._source import class_field, first_five
+from ._table_text import numeric_order
 
 __all__ = ["build_column"]
 
@@ -51,13 +52,28 @@ def _numbers(
         empty = [row for row, is_null in zip(rows, array.is_null().to_pylist(), strict=True) if is_null]
         raise SourceError(f"{where}: {len(empty):,} rows have no label: rows {first_five(empty)}")
     if array.null_count:
+        _check_rounding(where, name, array, rows)
         array = pc.fill_null(array.cast(pa.float32() if kind == pa.float32() else pa.float64()), float("nan"))
     dtype = "bool" if pa.types.is_boolean(array.type) else np.dtype(array.type.to_pandas_dtype()).name
     return {"name": name, "type": "scalar", "dtype": dtype}, array.cast(pa.uint8()) if dtype == "bool" else array
 
 
+def _check_rounding(where: str, name: str, array: pa.Array, rows: list[int]) -> None:
+    """Refuses whole numbers that would be rounded, since NaN for missing values makes floats of a column."""
+    if not pa.types.is_integer(array.type):
+        return
+    floats = array.cast(pa.float64(), safe=False)
+    large = pc.fill_null(pc.greater(pc.abs(floats), 2.0**53 - 1), False)
+    if pc.any(large).as_py():
+        at = int(pc.index(large, True).as_py())
+        raise SourceError(
+            f"{where}: row {rows[at]}: {array[at].as_py()} would be rounded, because other rows are empty; "
+            f'expected a value in every row; types={{{name!r}: "text"}} keeps the digits'
+        )
+
+
 def _classes(where: str, name: str, array: pa.Array, rows: list[int]) -> tuple[dict[str, Any], pa.Array]:
-    names = sorted(pc.unique(array).to_pylist())
+    names = numeric_order(pc.unique(array).to_pylist())
     if names and names[0] == "":
         empty = [row for row, text in zip(rows, array.to_pylist(), strict=True) if not text]
         raise SourceError(f"{where}: {len(empty):,} rows have no label: rows {first_five(empty)}")
@@ -69,7 +85,7 @@ def _multi_hot(name: str, array: pa.Array, sep: str, no_label: str | None) -> tu
     """One float32 a class: 1 where the cell, split at ``sep``, names it. ``no_label`` and nothing are no class."""
     parts = pc.split_pattern(array, sep)
     values = pc.utf8_trim_whitespace(parts.flatten())
-    classes = sorted(set(pc.unique(values).to_pylist()) - {"", no_label})
+    classes = numeric_order(set(pc.unique(values).to_pylist()) - {"", no_label})
     codes = pc.index_in(values, pa.array(classes, pa.string()))
     named = pc.is_valid(codes).to_numpy(zero_copy_only=False)
     hot = np.zeros((len(array), max(1, len(classes))), np.float32)

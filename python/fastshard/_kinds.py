@@ -197,7 +197,7 @@ def _open_table(look: Look, options: SourceOptions, target: str) -> StreamSource
     from ._table_source import Columns, TableSource
 
     if look.paths:
-        parts, kind = file_parts(_files(look, "table", target), options.header), "table files"
+        parts, kind = file_parts(_files(look, "table", target), options.header, options.types), "table files"
     elif is_frame(look.value):
         parts, kind = [frame_part(look.value)], "table"
     else:

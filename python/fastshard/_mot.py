@@ -16,7 +16,7 @@ from pyarrow import csv
 
 from ._box_lists import along_boxes, boxes_field, image_size, labels_field, list_column, small_text
 from ._fastshard import SourceError
-from ._source import FileSource, first_five
+from ._source import FileSource, first_five, repeated
 from ._walk import walk
 
 __all__ = ["mot_source"]
@@ -108,9 +108,8 @@ def _sequences(root: str, files: set[str], on_error: str) -> tuple[list[_Sequenc
     if missing and on_error == "raise":
         raise SourceError(f"{root}: sequences without ground truth: {first_five(path for _, path in missing)}")
     sequences = [_read_info(root, folder) for folder, path in zip(folders, truths, strict=True) if path in files]
-    names = [sequence.name for sequence in sequences]
-    if len(set(names)) < len(names):
-        raise SourceError(f"{root}: several sequences are named {next(n for n in names if names.count(n) > 1)!r}")
+    if twice := repeated(sequence.name for sequence in sequences):
+        raise SourceError(f"{root}: several sequences are named {twice[0]!r}")
     return sequences, missing
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ __all__ = [
     "ipc_stream",
     "is_list",
     "list_field",
+    "repeated",
 ]
 
 # Of one value: offsets within a block are 32 bits wide.
@@ -134,3 +136,8 @@ def first_five(items: Iterable[object]) -> str:
     listed = [str(item) for item in items]
     more = f" and {len(listed) - 5:,} more" if len(listed) > 5 else ""
     return ", ".join(listed[:5]) + more
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that come more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)

@@ -11,10 +11,14 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv
 
+from ._arrow_file import arrow_batches, arrow_schema
+from ._csv import expected_integers, integer_type, may_be_integers
 from ._fastshard import SourceError
+from ._source import repeated
 from ._table_blobs import is_blob
 from ._table_names import table_kind
-from ._table_source import Part, is_number
+from ._table_source import Part
+from ._table_text import is_number, is_unsigned
 
 __all__ = ["file_parts", "frame_part", "hugging_face_part"]
 
@@ -23,22 +27,30 @@ _ROWS = 1 << 16
 _BATCH_BYTES = 32 << 20
 _BUFFER_BYTES = 4 << 20
 _STREAMED_ROWS = 64
+# Of values without a fixed size: in Parquet, a dictionary holds a long one once for all its rows.
+_VARYING_ROWS = 1024
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
+# Names of columns that are not UTF-8, and metadata that can't be read, among them.
+_DAMAGE = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError, OverflowError)
 _CONVERSION = re.compile(
     r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to ([^:]+): invalid value '(.*)'", re.S
 )
 _RAGGED = re.compile(r"CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+): (.*)", re.S)
 
 
-def file_parts(paths: Sequence[str], header: bool) -> list[Part]:
-    """A part for each file. Raises SourceError for one that is empty or isn't what its name says."""
+def file_parts(paths: Sequence[str], header: bool, types: Mapping[Any, str] | None = None) -> list[Part]:
+    """A part for each file. Raises SourceError for one that is empty or isn't what its name says.
+
+    Also for whole numbers of a CSV file that need more than 64 bits, unless ``types`` say what becomes of the column.
+    """
     parts: list[Part] = []
     for path in paths:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
         kind = _kind(path)
         try:
-            parts.append(_csv_part(path, header, parts) if kind == "csv" else _binary_part(path, kind))
-        except (pa.ArrowInvalid, OSError) as error:
+            parts.append(_csv_part(path, header, parts, types or {}) if kind == "csv" else _binary_part(path, kind))
+        except _DAMAGE as error:
             raise SourceError(f"{path}: {error}") from None
     return parts
 
@@ -84,8 +96,7 @@ def _binary_part(path: str, kind: str) -> Part:
 
         columns = pq.read_schema(path)
         return Part(path, columns, lambda _: _guarded(path, _parquet_batches(path)))
-    columns = next(_ipc_batches(path, schema_only=True))
-    return Part(path, columns, lambda _: _guarded(path, _ipc_batches(path)))
+    return Part(path, arrow_schema(path), lambda _: _guarded(path, arrow_batches(path)))
 
 
 def _parquet_batches(path: str) -> Iterator[pa.RecordBatch]:
@@ -93,58 +104,81 @@ def _parquet_batches(path: str) -> Iterator[pa.RecordBatch]:
 
     # A row group of images can be larger than memory; of numbers, it is read at once.
     has_blobs = any(is_blob(one.type) for one in pq.read_schema(path))
-    file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES if has_blobs else 0)
-    groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
-    row_bytes = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=1)
-    yield from file.iter_batches(_rows_a_batch(row_bytes))
+    footer = pq.read_metadata(path)
+    file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES if has_blobs else 0, read_dictionary=_repeating(footer))
+    rows = _rows_a_batch(max(map(_row_bytes, _groups(footer)), default=1))
+    varies = any(footer.schema.column(at).physical_type == "BYTE_ARRAY" for at in range(footer.num_columns))
+    yield from file.iter_batches(min(rows, _VARYING_ROWS) if varies else rows)
+
+
+def _groups(footer: Any) -> list[Any]:
+    return [footer.row_group(at) for at in range(footer.num_row_groups)]
+
+
+def _row_bytes(group: Any) -> int:
+    """Decoded bytes of a row, as far as the footer says: of numbers by their width, of others as they are stored."""
+    chunks = [group.column(at) for at in range(group.num_columns)]
+    sizes = [max(one.num_values * _WIDTHS.get(one.physical_type, 0), one.total_uncompressed_size) for one in chunks]
+    return int(sum(sizes) // max(1, group.num_rows))
+
+
+def _repeating(footer: Any) -> list[str]:
+    """Columns to be read as dictionaries: those that are stored as such and small, whatever they decode to."""
+    found = []
+    for at in range(footer.num_columns):
+        chunks = [group.column(at) for group in _groups(footer)]
+        small = all(one.has_dictionary_page and one.total_uncompressed_size <= _BLOCK_BYTES for one in chunks)
+        if footer.schema.column(at).physical_type == "BYTE_ARRAY" and small:
+            found.append(footer.schema.column(at).path)
+    return found
 
 
 def _rows_a_batch(row_bytes: int) -> int:
     return max(1, min(_ROWS, _BATCH_BYTES // max(1, row_bytes)))
 
 
-def _ipc_batches(path: str, schema_only: bool = False) -> Iterator[Any]:
-    """The batches of a file in the format of files or, as Hugging Face writes it, of streams."""
-    source = pa.memory_map(path)
-    if source.read(6) != b"ARROW1":
-        source.seek(0)
-        with pa.ipc.open_stream(source) as reader:
-            yield from [reader.schema] if schema_only else reader
-        return
-    with pa.ipc.open_file(source) as reader:
-        if schema_only:
-            yield reader.schema
-            return
-        for at in range(reader.num_record_batches):
-            yield reader.get_batch(at)
-
-
 def _guarded(path: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     try:
         yield from batches
-    except (pa.ArrowInvalid, OSError) as error:
+    except _DAMAGE as error:
         raise SourceError(f"{path}: {error}") from None
 
 
-def _csv_part(path: str, header: bool, parts: Sequence[Part]) -> Part:
+def _csv_part(path: str, header: bool, parts: Sequence[Part], asked: Mapping[Any, str]) -> Part:
     try:
         with _open_csv(path, header, {}) as reader:
             columns = reader.schema
+            first = None if parts else next(reader, None)
     except pa.ArrowInvalid as error:
         raise SourceError(_explain(path, _counted(path, header, {}) or str(error), [], header)) from None
-    repeated = sorted({name for name in columns.names if columns.names.count(name) > 1})
-    if repeated:
-        raise SourceError(f"{path}: several columns are named {repeated[0]!r}")
+    if twice := repeated(columns.names):
+        raise SourceError(f"{path}: several columns are named {twice[0]!r}")
     if header and columns.names and all(map(is_number, columns.names)):
         listed = ", ".join(columns.names[:3])
         raise SourceError(f"{path}: the header is {listed}, ...: rows without a header need header=False")
     # Numbers that are whole in the first piece of a file may have fractions later on, and dates stay text.
     types = {one.name: _settled(one.type) for one in columns}
+    if first is not None:
+        types |= _big_integers(path, header, first, asked)
     if parts:
         # Later files follow the first one, even where they would pass as something else.
         types |= {one.name: one.type for one in parts[0].columns if one.name in types}
     columns = pa.schema(list(types.items()))
-    return Part(path, columns, functools.partial(_csv_batches, path, header, types))
+    return Part(path, columns, functools.partial(_csv_batches, path, header, types), typed=False)
+
+
+def _big_integers(path: str, header: bool, first: pa.RecordBatch, asked: Mapping[Any, str]) -> dict[str, pa.DataType]:
+    """Columns that pyarrow takes for float64 because of whole numbers outside of int64, and what holds them exactly."""
+    types = {}
+    for at, name in enumerate(first.schema.names):
+        if may_be_integers(first.column(at)):
+            with _open_csv(path, header, {name: pa.string()}, columns=[name]) as reader:
+                kind = integer_type(batch.column(0) for batch in reader)
+            if isinstance(kind, pa.DataType):
+                types[name] = kind
+            elif kind is not None and name not in asked and at not in asked:
+                raise SourceError(f"{path}: row {kind[0]}, column {name!r}: {kind[1]!r}; {expected_integers(name)}")
+    return types
 
 
 def _settled(kind: pa.DataType) -> pa.DataType:
@@ -176,7 +210,11 @@ def _counted(path: str, header: bool, types: Mapping[str, pa.DataType]) -> str |
 
 
 def _open_csv(
-    path: str, header: bool, types: Mapping[str, pa.DataType], use_threads: bool = True
+    path: str,
+    header: bool,
+    types: Mapping[str, pa.DataType],
+    use_threads: bool = True,
+    columns: Sequence[str] | None = None,
 ) -> csv.CSVStreamingReader:
     tabs = re.search(r"\.tsv(\.|$)", path, re.I)
     return csv.open_csv(
@@ -185,7 +223,9 @@ def _open_csv(
             use_threads=use_threads, block_size=_BLOCK_BYTES, autogenerate_column_names=not header
         ),
         parse_options=csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=False),
-        convert_options=csv.ConvertOptions(column_types=dict(types), strings_can_be_null=True),
+        convert_options=csv.ConvertOptions(
+            column_types=dict(types), strings_can_be_null=True, include_columns=columns or []
+        ),
     )
 
 
@@ -196,5 +236,7 @@ def _explain(path: str, message: str, names: Sequence[str], header: bool) -> str
         return f"{path}: {row}{match[3]} columns, expected {match[2]}: {match[4][:60]!r}"
     if match := _CONVERSION.search(message):
         row = f"row {int(match[2]) - header}, " if match[2] else ""
-        return f"{path}: {row}column {names[int(match[1])]!r}: {match[4]!r}; expected {match[3]}"
+        name = names[int(match[1])]
+        hint = f'; types={{{name!r}: "uint64"}} holds it' if match[3] == "int64" and is_unsigned(match[4]) else ""
+        return f"{path}: {row}column {name!r}: {match[4]!r}; expected {match[3]}{hint}"
     return f"{path}: {message}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +13,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ._fastshard import SourceError
-from ._source import StreamSource, class_field, first_five, ipc_stream, is_list, list_field
+from ._source import StreamSource, class_field, first_five, ipc_stream, is_list, list_field, repeated
 from ._statistics import Statistics
-from ._table_blobs import blob_array, blob_field, is_blob, labels_of
+from ._table_blobs import blob_array, blob_field, is_blob
+from ._table_classes import Categories, united_labels
+from ._table_rows import is_text, plain, rows_within, text_of
+from ._table_text import CATEGORY, Texts, floats_of, numbers_of, odd_text
 
-__all__ = ["Columns", "Part", "TableSource", "is_number"]
+__all__ = ["Columns", "Part", "TableSource"]
 
 _BLOCK_BYTES = 16 << 20
 _MAX_BLOCK_ROWS = 1 << 20
-_MAX_CATEGORIES = 1 << 16
 _FEATURES = "features"
 _VARYING = ("text", "list", "image", "audio", "bytes")
 _DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
@@ -43,12 +45,13 @@ class Columns:
 class Part:
     """One file or frame: its name for errors, its columns, and its rows as often as they are asked for.
 
-    ``batches`` takes the types of columns for formats that have none themselves.
+    ``batches`` takes the types of columns for formats that have none themselves, which are not ``typed``.
     """
 
     name: str
     columns: pa.Schema
     batches: Callable[[Mapping[str, pa.DataType]], Iterator[pa.RecordBatch]]
+    typed: bool = True
 
 
 class TableSource(StreamSource):
@@ -65,14 +68,21 @@ class TableSource(StreamSource):
             raise ValueError(f"dtype={options.dtype!r}: expected one of {', '.join(_DTYPES)}")
         self._labels = _picked("label", options.label, self._names)
         self._features = self._pick_features()
-        self._own = [name for name in self._names if name not in self._features] if not self._features else self._labels
+        self._own = self._labels if self._features else self._names
         self._types = {_picked("types", name, self._names)[0]: dtype for name, dtype in options.types.items()}
-        self._read_as = self._feature_types()
-        self._class_names = self._find_class_names()
-        self._categories = self._find_categories()
-        self._blobs = self._find_blobs()
-        self._fill = self._find_fill()
-        self.fields = self._fields()
+        self._read_as = self._asked_types()
+        self._kinds = {one.name: one.type for one in parts[0].columns}
+        if not parts[0].typed:
+            self._kinds |= self._read_as
+        self._class_names, self._renumber = self._find_class_names()
+        # Columns of text whose texts say numbers.
+        self._spelled = {name for name, kind in self._types.items() if kind in _DTYPES and is_text(self._kinds[name])}
+        with self._named():
+            self._categories = self._find_categories()
+            self._blobs = self._find_blobs()
+            self._fill = self._find_fill()
+            self.fields = self._fields()
+        self._by_name = {one["name"]: one for one in self.fields}
         self.statistics = Statistics()
         self._varies = any(one["type"] in _VARYING for one in self.fields)
         row_bytes = sum(_row_bytes(one) for one in self.fields)
@@ -83,6 +93,18 @@ class TableSource(StreamSource):
 
     def chunks(self) -> Iterator[bytes]:
         """One Arrow IPC stream with one record batch for every block."""
+        with self._named():
+            yield from self._blocks()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Says of what pyarrow's errors are, such as texts of a batch that come to more than 2 GiB."""
+        try:
+            yield
+        except pa.ArrowException as error:
+            raise SourceError(f"{first_five(part.name for part in self._parts)}: {error}") from None
+
+    def _blocks(self) -> Iterator[bytes]:
         waiting: list[dict[str, pa.Array]] = []
         rows = 0
         for part, row, batch in self._short_batches():
@@ -99,11 +121,13 @@ class TableSource(StreamSource):
             yield ipc_stream(_cut(waiting, rows)[0])
 
     def _short_batches(self) -> Iterator[tuple[Part, int, pa.RecordBatch]]:
-        """The batches, none of which is much larger than a block."""
+        """The batches, none of which is much larger than a block once its dictionaries are decoded."""
         for part, row, batch in self._batches():
-            rows = max(1, batch.num_rows * _BLOCK_BYTES // max(1, batch.nbytes)) if self._varies else batch.num_rows
-            for start in range(0, batch.num_rows, rows):
-                yield part, row + start, batch.slice(start, rows)
+            if not self._varies:
+                yield part, row, batch
+                continue
+            for start, end in rows_within(batch, _BLOCK_BYTES):
+                yield part, row + start, batch.slice(start, end - start)
 
     def described(self) -> dict[str, Any]:
         """What the manifest keeps of the fields beside their types; complete after the last chunk."""
@@ -116,13 +140,17 @@ class TableSource(StreamSource):
         return described
 
     def _batches(self) -> Iterator[tuple[Part, int, pa.RecordBatch]]:
-        """The batches with their part and the row of it that each begins with."""
+        """The batches with their part and the row of it that each begins with.
+
+        Whatever made a batch, it is validated before pyarrow follows its offsets.
+        """
         found = False
         for part in self._parts:
             row = 1
             for batch in part.batches(self._read_as):
                 if batch.num_rows:
                     found = True
+                    _validate(part, row, batch)
                     yield part, row, batch
                     row += batch.num_rows
         if not found:
@@ -136,70 +164,106 @@ class TableSource(StreamSource):
             if features != "all":
                 raise ValueError(f'features={features!r}: expected "all", or a list of columns')
             return [name for name in self._names if name not in self._labels]
-        picked = [name for feature in features for name in _picked("features", feature, self._names)]
+        picked = _picked("features", list(features), self._names)
         both = [name for name in picked if name in self._labels]
         if not picked or both or len(set(picked)) != len(picked):
             raise ValueError(f"features={features!r}: expected columns that differ, none of them the label")
         return picked
 
-    def _feature_types(self) -> dict[str, pa.DataType]:
-        """Features are read as what they become: one that looks whole may have fractions further on."""
+    def _asked_types(self) -> dict[str, pa.DataType]:
+        """What formats without types read columns as: one that looks whole may have fractions further on."""
         schema = self._parts[0].columns
-        kind = "float64" if self._options.dtype == "float16" else self._options.dtype
-        numbers = [name for name in self._features if _is_number(schema.field(name).type)]
-        return dict.fromkeys(numbers, pa.type_for_alias(kind))
+        kind = _readable(self._options.dtype)
+        asked = {name: kind for name in self._features if _is_number(schema.field(name).type)}
+        for name, dtype in self._types.items():
+            if dtype == "text" and name in self._features:
+                raise ValueError(f"types[{name!r}]='text': expected a type of numbers, or {CATEGORY!r}, for a feature")
+            own = schema.field(name).type
+            if dtype in ("text", CATEGORY):
+                asked[name] = pa.string()
+            elif dtype in _DTYPES and (dtype.startswith("float") or pa.types.is_integer(own)) and _is_number(own):
+                asked[name] = _readable(dtype)
+        return asked
 
     def _find_categories(self) -> dict[str, list[str]]:
-        """The values of columns of text that must become numbers, sorted; read beforehand where there are some."""
-        schema = self._parts[0].columns
-        wanted = [*self._labels, *self._features]
-        texts = [name for name in wanted if _is_text(schema.field(name).type) and name not in self._class_names]
-        found: dict[str, Counter[str]] = {name: Counter() for name in texts}
-        if texts:
-            for part, row, batch in self._batches():
-                for name in texts:
-                    column = _text(batch.column(name))
-                    if column.null_count and (name in self._labels or self._options.missing in ("error", "mean")):
-                        raise _problem(part, row + _first(pc.is_null(column)), name, None, "a value")
-                    for one in pc.value_counts(column.drop_null()).to_pylist():
-                        found[name][one["values"]] += one["counts"]
-                    if len(found[name]) > _MAX_CATEGORIES:
-                        raise SourceError(f"{part.name}: column {name!r} holds more than {_MAX_CATEGORIES:,} texts")
+        """The texts of columns that must become numbers, in the order of their codes; read beforehand."""
+        asked = [name for name, kind in self._types.items() if kind == CATEGORY]
+        wanted = dict.fromkeys([*self._labels, *self._features, *asked])
+        known = self._class_names.keys() | self._spelled
+        texts = [name for name in wanted if is_text(self._kinds[name]) and name not in known]
+        texts = [name for name in texts if self._types.get(name) != "text" or name in self._features]
+        found = {name: Texts() for name in texts}
+        orders = {name: Categories(name) for name in texts}
+        missing: dict[str, SourceError] = {}
+        for part, row, batch in self._batches() if texts else ():
+            for name in texts:
+                column = batch.column(name)
+                orders[name].add(part.name, part.columns.field(name).type, column)
+                if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
+                    column = text_of(column)
+                absent = pc.is_null(column)
+                if pc.any(absent).as_py() and name not in missing:
+                    missing[name] = _problem(part, row + _first(absent), name, None, "a value")
+                found[name].add(column.drop_null())
         for name in texts:
-            self._check_categories(name, found[name])
-        given = {name: names for name, names in self._class_names.items() if _is_text(schema.field(name).type)}
-        return {**{name: sorted(values) for name, values in found.items()}, **given}
+            if self._says_numbers(name, found[name], orders[name]):
+                self._spelled.add(name)
+            elif name in missing and (name in self._labels or self._options.missing in ("error", "mean")):
+                raise missing[name]
+            elif found[name].too_many:
+                raise SourceError(f"{self._parts[0].name}: column {name!r} holds more than 65,536 texts")
+        given = {name: names for name, names in self._class_names.items() if is_text(self._kinds[name])}
+        own = {name: orders[name].names(found[name].counts) for name in texts if name not in self._spelled}
+        return {**own, **given}
 
-    def _find_class_names(self) -> dict[str, list[str]]:
-        """The names of classes that were given or that the table knows; not of columns whose type is given."""
-        own = [name for name in self._own if name not in self._types]
-        known = {name: names for name, names in labels_of(self._parts[0].columns).items() if name in own}
-        for name, names in self._options.class_names.items():
+    def _says_numbers(self, name: str, texts: Texts, order: Categories) -> bool:
+        """Whether a column's texts are numbers, and not names. Raises SourceError for what may be either."""
+        if self._types.get(name) == CATEGORY or order.ordered or texts.are_names(name in self._labels):
+            return False
+        if name in self._labels:
+            if texts.words:
+                self._refuse(name, words_only=True)
+            return False
+        if not texts.are_numbers or order.known:
+            self._refuse(name)
+        return True
+
+    def _find_class_names(self) -> tuple[dict[str, list[str]], dict[str, dict[str, NDArray[np.int64]]]]:
+        """The names of classes that were given or that the table knows; not of columns whose type is given.
+
+        Also, of columns whose classes parts number in different ways, the new numbers by the name of the part.
+        """
+        own = {name for name in self._own if name not in self._types}
+        given = {name: list(names) for name, names in self._options.class_names.items()}
+        for name in given:
             if name not in self._own:
                 raise SourceError(f"class_names for {name!r}: the columns are {first_five(map(repr, self._own))}")
-            known[name] = list(names)
-        return known
+        schemas = [(part.name, part.columns) for part in self._parts]
+        return united_labels(schemas, own | given.keys(), given)
 
     def _find_blobs(self) -> dict[str, dict[str, Any]]:
         """Columns of bytes, and whether they are images, for which the first batch is read."""
-        schema = self._parts[0].columns
-        blobs = [name for name in self._own if is_blob(schema.field(name).type)]
+        blobs = [name for name in self._own if is_blob(self._kinds[name])]
         if not blobs:
             return {}
         _, _, batch = next(self._batches())
         return {name: blob_field(name, batch.column(name)) for name in blobs}
 
-    def _check_categories(self, name: str, values: Counter[str]) -> None:
-        """Tells names from numbers with a slip among them."""
-        words = {value: count for value, count in values.items() if not is_number(value)}
-        if sum(words.values()) * 2 >= values.total():
-            return
+    def _refuse(self, name: str, *, words_only: bool = False) -> NoReturn:
+        """Raises SourceError for the first text that is no plain number, or that looks like none at all."""
+        types = f"types={{{name!r}: {CATEGORY!r}}} makes codes of the texts"
         for part, row, batch in self._batches():
-            wrong = pc.is_in(_text(batch.column(name)), pa.array(sorted(words), pa.string()))
+            column = batch.column(name)
+            wrong = odd_text(column, words_only=words_only)
             if pc.any(wrong).as_py():
                 at = _first(wrong)
-                hint = "; is this line a header? header=True" if row + at == 1 else ""
-                raise _problem(part, row + at, name, batch.column(name)[at].as_py(), f"a number, as most are{hint}")
+                is_word = odd_text(column.slice(at, 1), words_only=True)[0].as_py()
+                hint = "; is this line a header? header=True" if row + at == 1 and is_word else ""
+                wanted = f"a number, as most are, written such as 1234.5; {types}{hint}"
+                raise _problem(part, row + at, name, column[at].as_py(), wanted)
+        part, row, batch = next(self._batches())
+        wanted = f'types= for categories that are all numbers: {{{name!r}: "float64"}} makes numbers, {types}'
+        raise _problem(part, row, name, batch.column(name)[0].as_py(), wanted)
 
     def _find_fill(self) -> dict[str, float]:
         """What stands for missing values; means are read beforehand."""
@@ -212,17 +276,19 @@ class TableSource(StreamSource):
             return {}
         sums = dict.fromkeys(self._numeric(), 0.0)
         counts = dict.fromkeys(self._numeric(), 0)
-        for _, _, batch in self._batches():
+        for part, row, batch in self._batches():
             for name in sums:
-                values = batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
+                column = batch.column(name)
+                column = self._spelt(part, row, name, column, "float64") if name in self._spelled else column
+                values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
                 known = values[np.isfinite(values)]
                 sums[name] += float(known.sum())
                 counts[name] += len(known)
         return {name: sums[name] / counts[name] for name in sums if counts[name]}
 
     def _numeric(self) -> list[str]:
-        schema = self._parts[0].columns
-        return [name for name in [*self._features, *self._own] if _is_number(schema.field(name).type)]
+        names = [*self._features, *self._own]
+        return [name for name in names if _is_number(self._kinds[name]) or name in self._spelled]
 
     def _fields(self) -> list[dict[str, Any]]:
         fields: list[dict[str, Any]] = []
@@ -238,7 +304,7 @@ class TableSource(StreamSource):
         return fields
 
     def _field(self, name: str) -> dict[str, Any]:
-        kind = self._parts[0].columns.field(name).type
+        kind = self._kinds[name]
         field_name = self._field_name(name)
         if name in self._categories:
             return class_field(field_name, self._categories[name])
@@ -246,7 +312,7 @@ class TableSource(StreamSource):
             return class_field(field_name, self._class_names[name])
         if name in self._blobs:
             return self._blobs[name]
-        if _is_text(kind):
+        if is_text(kind) and name not in self._spelled:
             return {"name": field_name, "type": "text"}
         if is_list(kind):
             return list_field(field_name, kind, self._types.get(name), f"{self._parts[0].name}: column {name!r}")
@@ -259,9 +325,12 @@ class TableSource(StreamSource):
 
     def _dtype(self, name: str) -> str:
         """The type of a column that is a field by itself."""
+        kind = self._kinds[name]
         if name in self._types:
+            if self._types[name] not in (*_DTYPES, "bool"):
+                wanted = "expected a type of numbers such as 'int32' or 'float32'"
+                raise ValueError(f"types[{name!r}]={self._types[name]!r}: column {name!r} is {kind}; {wanted}")
             return self._types[name]
-        kind = self._parts[0].columns.field(name).type
         if pa.types.is_boolean(kind):
             return "bool"
         if not _is_number(kind):
@@ -284,14 +353,18 @@ class TableSource(StreamSource):
     def _own_column(self, part: Part, row: int, name: str, column: pa.Array) -> pa.Array:
         if is_list(column.type):
             return self._lists(part, row, name, column)
-        if name not in self._categories and _is_text(column.type):
-            filled: pa.Array = pc.fill_null(_text(column), "")
+        if name not in self._categories and name not in self._spelled and is_text(column.type):
+            filled: pa.Array = pc.fill_null(text_of(column), "")
             return filled
         if name in self._blobs:
             where = f"{part.name}: row {{row}}, column {name!r}"
-            return blob_array(where, row, column, self._blobs[name]["type"] != "bytes")
+            return blob_array(where, row, plain(column), self._blobs[name]["type"] != "bytes")
         is_class = name in self._categories or name in self._class_names
         values = self._numbers(part, row, name, column, "int64" if is_class else self._dtype(name))
+        if name in self._renumber and name not in self._categories:
+            numbers = self._renumber[name][part.name]
+            _check_classes(part, row, name, values, len(numbers))
+            values = numbers[values]
         if name in self._class_names:
             _check_classes(part, row, name, values, len(self._class_names[name]))
         if not is_class and values.dtype.kind == "f":
@@ -300,7 +373,7 @@ class TableSource(StreamSource):
 
     def _lists(self, part: Part, row: int, name: str, column: pa.Array) -> pa.Array:
         """A column of lists, or of arrays of one shape, in the type of its field."""
-        field = next(one for one in self.fields if one["name"] == self._field_name(name))
+        field = self._by_name[self._field_name(name)]
         if isinstance(column, pa.ExtensionArray):
             column = column.storage
         if column.null_count:
@@ -333,13 +406,17 @@ class TableSource(StreamSource):
     def _numbers(self, part: Part, row: int, name: str, column: pa.Array, dtype: str) -> NDArray[Any]:
         """The values of a column in this type, with nothing missing that mustn't."""
         if name in self._categories:
-            column = pc.index_in(_text(column), pa.array(self._categories[name], pa.string()))
+            column = _codes(column, pa.array(self._categories[name], pa.string()))
+        elif name in self._spelled:
+            column = self._spelt(part, row, name, column, dtype)
         elif not _is_number(column.type):
             value = next((value.as_py() for value in column if value.is_valid), None)
             raise _problem(part, row, name, value, f"a number; the column is {column.type}")
         whole = pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
         if column.null_count == 0 and whole:
             return _narrowed(part, row, name, column.to_numpy(zero_copy_only=False), dtype)
+        if whole and name in self._fill and np.dtype(dtype).kind in "iu":
+            return _filled_whole(part, row, name, column, dtype, self._fill[name])
         floats = column.cast(pa.float64(), safe=False) if whole else column
         values: NDArray[Any] = floats.to_numpy(zero_copy_only=False)
         if self._options.missing == "keep" and np.dtype(dtype).kind == "f":
@@ -348,6 +425,21 @@ class TableSource(StreamSource):
         if not finite.all():
             values = self._filled(part, row, name, values, finite)
         return _narrowed(part, row, name, values, dtype)
+
+    def _spelt(self, part: Part, row: int, name: str, column: pa.Array, dtype: str) -> pa.Array:
+        """The numbers that texts say, exact ones if they are to be whole."""
+        wrong = odd_text(column)
+        if pc.any(wrong).as_py():
+            at = _first(wrong)
+            raise _problem(part, row + at, name, column[at].as_py(), "a number, written such as 1234.5")
+        if np.dtype(dtype).kind == "f":
+            return floats_of(column)
+        try:
+            return numbers_of(column)
+        except OverflowError as error:
+            at = error.args[0]
+            wanted = "numbers that all fit in int64, or in uint64"
+            raise _problem(part, row + at, name, column[at].as_py(), wanted) from None
 
     def _filled(self, part: Part, row: int, name: str, values: NDArray[Any], finite: NDArray[np.bool_]) -> NDArray[Any]:
         infinite = np.isinf(values)
@@ -362,24 +454,16 @@ class TableSource(StreamSource):
         return filled
 
 
-def is_number(text: str) -> bool:
-    """Whether a text says one."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _check_columns(parts: Sequence[Part]) -> list[str]:
     first, *others = parts
     names = list(first.columns.names)
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise SourceError(f"{first.name}: several columns are named {repeated[0]!r}")
+    if twice := repeated(names):
+        raise SourceError(f"{first.name}: several columns are named {twice[0]!r}")
+    known = set(names)
     for part in others:
-        absent = [name for name in names if name not in part.columns.names]
-        surplus = [name for name in part.columns.names if name not in names]
+        own = set(part.columns.names)
+        absent = [name for name in names if name not in own]
+        surplus = [name for name in part.columns.names if name not in known]
         if absent or surplus:
             what = f"lacks the columns {first_five(map(repr, absent))}" if absent else ""
             more = f"has the columns {first_five(map(repr, surplus))} besides" if surplus else ""
@@ -394,8 +478,9 @@ def _picked(option: str, wanted: Any, names: Sequence[str]) -> list[str]:
     if isinstance(wanted, (str, int)):
         wanted = [wanted]
     picked = []
+    all_names = set(names)
     for one in wanted:
-        known = -len(names) <= one < len(names) if isinstance(one, int) else one in names
+        known = -len(names) <= one < len(names) if isinstance(one, int) else one in all_names
         if isinstance(one, bool) or not known:
             raise SourceError(f"{option}={one!r}: the {len(names)} columns are {first_five(map(repr, names))}")
         picked.append(names[one] if isinstance(one, int) else one)
@@ -426,6 +511,16 @@ def _narrowed(part: Part, row: int, name: str, values: NDArray[Any], dtype: str)
     return cast
 
 
+def _filled_whole(part: Part, row: int, name: str, column: pa.Array, dtype: str, fill: float) -> NDArray[Any]:
+    """Whole numbers with ``fill`` for missing ones; not by way of float64, which rounds those above 2^53."""
+    missing = pc.is_null(column).to_numpy(zero_copy_only=False)
+    known = pc.fill_null(column.cast(pa.uint8()) if pa.types.is_boolean(column.type) else column, 0)
+    values = _narrowed(part, row, name, known.to_numpy(), dtype).copy()
+    at = int(missing.argmax())
+    values[missing] = _narrowed(part, row + at, name, np.array([fill]), dtype)[0]
+    return values
+
+
 def _check_classes(part: Part, row: int, name: str, values: NDArray[Any], classes: int) -> None:
     wrong = (values < 0) | (values >= classes)
     if wrong.any():
@@ -434,20 +529,29 @@ def _check_classes(part: Part, row: int, name: str, values: NDArray[Any], classe
         raise _problem(part, row + at, name, values[at], wanted)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
 def _is_number(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
     )
 
 
-def _text(column: pa.Array) -> pa.Array:
-    return column.cast(pa.string())
+def _readable(dtype: str) -> pa.DataType:
+    """The type that pyarrow reads text as; it reads no float16."""
+    return pa.type_for_alias("float64" if dtype == "float16" else dtype)
+
+
+def _validate(part: Part, row: int, batch: pa.RecordBatch) -> None:
+    try:
+        batch.validate(full=True)
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise SourceError(f"{part.name}: rows from {row:,} on: damaged: {error}") from None
+
+
+def _codes(column: pa.Array, names: pa.Array) -> pa.Array:
+    """The places of texts in ``names``; each text of a dictionary is looked up once."""
+    if pa.types.is_dictionary(column.type):
+        return pc.index_in(text_of(column.dictionary), names).take(column.indices)
+    return pc.index_in(text_of(column), names)
 
 
 def _first(mask: pa.Array) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ._box_lists import small_text
 from ._fastshard import SourceError
-from ._source import first_five
+from ._source import first_five, repeated
 
 __all__ = ["YoloNames", "read_names", "read_plain_yaml"]
 
@@ -87,9 +87,8 @@ def _check_names(path: Path, names: Any) -> list[str]:
             raise SourceError(
                 f"{path}: the name of class {number} is {_shown(name)}; expected text, in quotes if need be"
             )
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if repeated:
-        raise SourceError(f"{path}: several classes are named {repeated[0]!r}")
+    if twice := repeated(names):
+        raise SourceError(f"{path}: several classes are named {twice[0]!r}")
     return names
 
 
