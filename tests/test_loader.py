@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -87,6 +88,10 @@ class TestOrder:
     @pytest.mark.parametrize("batch_size", [1, 7, 10, 50, 51])
     @pytest.mark.parametrize("drop_last", [False, True])
     def test_batches_and_length(self, raw, batch_size, drop_last):
+        if drop_last and batch_size > ROWS:
+            with pytest.raises(ValueError, match="drop_last=True leaves no batch of 50 samples, since batch_size=51;"):
+                fs.Loader(raw, batch_size, drop_last=True)
+            return
         loader = fs.Loader(raw, batch_size, drop_last=drop_last)
         batches = ids(loader)
         wanted = [list(range(i, min(i + batch_size, ROWS))) for i in range(0, ROWS, batch_size)]
@@ -640,3 +645,68 @@ class TestStats:
         for _ in slow:
             time.sleep(0.05)
         assert slow.stats()["stall_percent"] < busy["stall_percent"]
+
+
+def test_threads_share_an_iterator(raw):
+    """Each batch goes to one of them, and the end to all."""
+    for _ in range(50):
+        source, found, failed = iter(fs.Loader(raw, 4, num_threads=1)), [], []
+
+        def take(source=source, found=found, failed=failed):
+            try:
+                for batch in source:
+                    found.extend(batch["id"].tolist())
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failed
+        assert sorted(found) == list(range(ROWS))
+
+
+class TestHalfReadPasses:
+    def leave(self, loader, passes, **options):
+        for _ in range(passes):
+            with loader.iterate(**options) as source:
+                next(source)
+
+    def test_warn_once(self, raw):
+        loader = fs.Loader(raw, 8, shuffle=True)
+        self.leave(loader, 2)  # a look at a batch, and another
+        with pytest.warns(RuntimeWarning, match=r"epoch 0 were left half way.*set_epoch") as caught:
+            next(iter(loader))
+        assert caught[0].filename == __file__
+        self.leave(loader, 3)
+
+    def test_of_a_data_set_for_torch(self, raw):
+        dataset = fs.torch.ShardDataset(fs.Loader(raw, 8, shuffle=True))
+        for _ in range(2):
+            for _ in zip(range(2), dataset, strict=False):
+                pass
+        with pytest.warns(RuntimeWarning, match="left half way"):
+            next(iter(dataset))
+
+    def test_are_all_right_where_somebody_knows(self, raw):
+        loader = fs.Loader(raw, 8, shuffle=True)
+        self.leave(loader, 5, epoch=0)
+        for epoch in range(5):
+            loader.set_epoch(epoch % 2)
+            self.leave(loader, 1)
+        loader.set_epoch(0)
+        for _ in range(5):
+            self.leave(loader, 1)
+            loader.state_dict()
+        self.leave(fs.Loader(raw, 8), 5)  # whose passes are all alike
+
+    def test_are_no_whole_passes(self, raw):
+        loader = fs.Loader(raw, 8, shuffle=True)
+        for _ in range(3):
+            next(iter(loader))
+            list(loader)
+        passes = [iter(loader) for _ in range(5)]  # side by side
+        for source in passes:
+            next(source)

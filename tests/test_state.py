@@ -281,3 +281,31 @@ class TestTorch:
             DataLoader(fs.torch.ShardDataset(loader(ds)), None, num_workers=num_workers)
         )
         assert flat(resumed) == flat(loader(ds).iterate(epoch=1))
+
+    @pytest.mark.parametrize("at", [1, 2, 20])
+    def test_stateful_data_loader_in_a_later_epoch(self, ds, at):
+        """A worker that has yet to begin says the epoch of now, not that in which the dataset was made."""
+        stopped = StatefulDataLoader(fs.torch.ShardDataset(loader(ds, num_threads=1)), batch_size=None, num_workers=2)
+        list(stopped)
+        source = iter(stopped)
+        for _ in range(at):
+            next(source)
+        resumed = StatefulDataLoader(fs.torch.ShardDataset(loader(ds, num_threads=1)), batch_size=None, num_workers=2)
+        resumed.load_state_dict(stopped.state_dict())
+        assert flat(resumed) == flat(loader(ds).iterate(epoch=1))[8 * at :]
+
+    def test_what_a_dataset_says_before_its_next_pass(self, ds):
+        dataset = fs.torch.ShardDataset(loader(ds, fields=["n"]))
+        source = iter(dataset)
+        next(source)
+        dataset.set_epoch(3)
+        assert dataset.state_dict()["epoch"] == 3
+        assert dataset.state_dict()["samples"] == 0
+        list(dataset)
+        assert dataset.state_dict()["epoch"] == 4
+
+    def test_a_worker_goes_on_among_as_many(self, ds):
+        dataset = fs.torch.ShardDataset(loader(ds))
+        state = dataset.state_dict() | {"batches": 3, "workers": 2}
+        with pytest.raises(ValueError, match="one of 2 workers on 1 ranks, expected as many as now: 1 on 1"):
+            dataset.load_state_dict(state)

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -151,10 +152,12 @@ def test_an_early_end_does_not_hang(loader, num_workers):
     dataset = fs.torch.ShardDataset(loader)
     data = DataLoader(dataset, batch_size=None, num_workers=num_workers)
     wanted = epoch_of(loader, 0)
-    for _ in range(3):
-        iterator = iter(data)
-        next(iterator)
-        del iterator
+    warned = pytest.warns(RuntimeWarning, match="left half way") if num_workers == 0 else nullcontext()
+    with warned:
+        for _ in range(3):
+            iterator = iter(data)
+            next(iterator)
+            del iterator
     same(list(data), wanted)  # passes left half way are repeated
 
 
@@ -192,6 +195,36 @@ def test_errors_come_out_of_workers(packed):
         list(fs.torch.ShardDataset(loader))
     with pytest.raises(fs.DecodeError, match=r"row \d+"):
         list(DataLoader(fs.torch.ShardDataset(loader), batch_size=None, num_workers=2))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}], ids=str)
+def test_batches_are_not_batched_again(loader, num_workers, options):
+    data = DataLoader(fs.torch.ShardDataset(loader), num_workers=num_workers, **options)
+    with pytest.raises(ValueError, match=r"write DataLoader\(dataset, batch_size=None\)"):
+        next(iter(data))
+
+
+def test_what_a_data_loader_cannot_read_is_refused(loader, raw):
+    with pytest.raises(TypeError, match=r"ShardDataset\(loader\) with batch_size=None"):
+        next(iter(DataLoader(loader)))
+    tensors = fs.torch.TensorLoader(raw, batch_size=4, fields=["id"])
+    with pytest.raises(TypeError, match="without a DataLoader"):
+        next(iter(DataLoader(tensors)))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_tuples(loader, num_workers):
+    dataset = fs.torch.ShardDataset(loader, as_tuple=("image", "label"))
+    wanted = [(batch["image"], batch["label"]) for batch in epoch_of(loader, 0)]
+    found = list(DataLoader(dataset, batch_size=None, num_workers=num_workers))
+    assert [len(x) for x, y in found] == [6] * 6 + [4]
+    for (x, y), (images, labels) in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(x, images)
+        np.testing.assert_array_equal(y, labels)
+    for names in ((), ("image", "breed"), "image"):
+        with pytest.raises(ValueError, match=r"as_tuple=.*: expected names out of image, label"):
+            fs.torch.ShardDataset(loader, as_tuple=names)
 
 
 def test_what_is_no_loader_is_refused(packed):

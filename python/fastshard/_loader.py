@@ -30,6 +30,7 @@ TransformStep = Transform | Standardize | ListStep | AudioTransform
 TransformsOption = Mapping[str, TransformStep | Iterable[TransformStep]]
 _SHUFFLES = {False: "none", True: "uniform", "block": "block"}
 _STATE = 1  # version of what state_dict gives
+_LEFT = 2  # passes left half way before a warning: the first may have been a look at a batch
 
 BatchTransformsOption = BatchTransform | Lambda | Iterable[BatchTransform | Lambda]
 
@@ -51,10 +52,12 @@ class _Begin(NamedTuple):
 
 @dataclass
 class _Progress:
-    """Where a pass began, and how many batches it has gone through."""
+    """Where a pass began, among how many ranks, and how many batches it has gone through."""
 
     begin: _Begin
+    world: int = 1
     batches: int = 0
+    told: bool = False  # state_dict was asked for it
 
 
 class Batches(Iterator[dict[str, Any]]):
@@ -71,7 +74,7 @@ class Batches(Iterator[dict[str, Any]]):
         self._progress = progress
         self._bits = bits  # names of fields
         self._converted = [name for name in loader._converted if name not in bits]
-        self._warns = loader._spec["cache"] is not None
+        self._warns = loader._options["cache"] is not None
 
     @property
     def position(self) -> int:
@@ -79,10 +82,12 @@ class Batches(Iterator[dict[str, Any]]):
         return self._progress.batches
 
     def __next__(self) -> dict[str, NDArray[Any]]:
-        if self._native is None:
+        # Another thread may come to the end and close this pass while this one is handed its batch.
+        native = self._native
+        if native is None:
             raise StopIteration
         try:
-            batch = self._native.next()
+            batch = native.next()
         except BaseException:
             self.close()
             raise
@@ -90,7 +95,7 @@ class Batches(Iterator[dict[str, Any]]):
             self.close()
             self._loader._finished(self._progress.begin.epoch)
             raise StopIteration
-        self._progress.batches = self._native.handed_over
+        self._progress.batches = native.handed_over
         if self._warns:
             self._loader._warn()
         for name in self._converted:
@@ -144,9 +149,11 @@ class Loader:
     - ``on_error``: ``"raise"`` a DecodeError that names the sample, or ``"skip"`` it (see ``skipped``); its batch is
       smaller then.
     - ``rank``, ``world_size``: which part of each epoch this process gets: every ``world_size``-th sample of one common
-      order. By default what torch.distributed, Ray Train or torchrun's environment say; ``world_size=1`` for all.
+      order. By default what torch.distributed, Ray Train or torchrun's environment say when a pass begins, so a
+      loader may be older than the process group; ``world_size=1`` for all samples on every rank.
       All ranks make equally many steps: with ``drop_last`` what does not fill a batch on every rank is left out;
-      without, the last ranks begin the epoch anew to fill up.
+      without, the last ranks begin the epoch anew to fill up. To evaluate every sample exactly once, pass
+      ``world_size=1`` on one rank, or on all of them.
     - ``verify``: compares each sample with its checksum before it is decoded.
     - ``cache``: a folder, or ``Cache(folder, max_bytes)``, in which decoded pixels are kept for later epochs and for
       other loaders of the same images: what an image field's transforms begin with, up to the first random one.
@@ -156,7 +163,8 @@ class Loader:
     ``state_dict()`` and ``load_state_dict()`` stop and go on at any batch, on other numbers of ranks and threads too.
 
     Each ``iter()`` is an independent pass over epoch ``loader.epoch``, which goes up by one when a pass reaches its
-    end; a pass left half way is repeated. ``set_epoch`` sets it. Arrays of contiguous raw tensors are read-only views
+    end; a pass left half way is repeated, and a RuntimeWarning says so if it happens again and again. ``set_epoch``
+    sets it. Arrays of contiguous raw tensors are read-only views
     of the dataset. Lists come one after the other, ``[elements, ...]``, with where each starts and the last one ends
     as ``<field>_offsets`` ``[batch + 1]``, unless ``PadSequence`` fills them up. Boxes go where their image's
     transforms take them, cut to it, and those of which nothing is left are left out, with what runs along with them.
@@ -164,8 +172,13 @@ class Loader:
     Audio fields are float32 ``[batch, channels, frames]``, with ``Mono`` ``[batch, frames]``, with ``LogMel``
     ``[..., n_mels, time]``; those of ``Mono`` whose lengths differ come as lists do.
 
-    Raises TypeError and ValueError for impossible options, with the value received.
+    Raises TypeError and ValueError for impossible options, with the value received; ValueError, too, if ``drop_last``
+    leaves no batch at all, here or when a pass begins on more ranks.
     """
+
+    _warned = False  # of passes left half way
+    _left: int  # passes in a row from the same place that were left half way
+    _watched: tuple[_Progress, weakref.ref[Batches] | None]  # the newest pass
 
     def __init__(
         self,
@@ -190,12 +203,12 @@ class Loader:
     ) -> None:
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
         self.batch_size = _check.integer("batch_size", batch_size, 1)
-        self._set_next(_Begin(0, 0))
+        self._finds_rank = rank is None and world_size is None
         rank, world_size = _ranks.rank_and_world_size(rank, world_size)
         names = _field_names(self.dataset, fields)
         loaded = [self.dataset.field(name) for name in names]
         native, self._functions = batch_transform_lists(batch_transforms, loaded)
-        self._spec: dict[str, Any] = {
+        self._options: dict[str, Any] = {
             "batch_size": self.batch_size,
             "shuffle": _SHUFFLES["block" if shuffle == "block" else _check.boolean("shuffle", shuffle)],
             "seed": _check.integer("seed", seed, 0, 2**64 - 1),
@@ -214,31 +227,72 @@ class Loader:
             "cache": native_cache(cache),
             "buckets": buckets_spec(buckets, batch_size * world_size),
         }
+        self._set_next(_Begin(0, 0))
         self._start()
 
     @classmethod
-    def _of(cls, dataset: Dataset, spec: dict[str, Any], functions: tuple[Lambda, ...]) -> Loader:
+    def _of(
+        cls, dataset: Dataset, spec: dict[str, Any], functions: tuple[Lambda, ...], finds_rank: bool = False
+    ) -> Loader:
         loader: Loader = object.__new__(cls)
-        loader.dataset, loader.batch_size, loader._spec, loader._functions = (
+        loader.dataset, loader.batch_size, loader._options, loader._functions, loader._finds_rank = (
             dataset,
             spec["batch_size"],
             spec,
             functions,
+            finds_rank,
         )
         loader._set_next(_Begin(0, 0))
         loader._start()
         return loader
 
     def _start(self) -> None:
-        dataset = self.dataset
-        self._native = _fastshard.Loader(
-            dataset._opened.native, dataset._native_rows(), dataset._native_weights(), json.dumps(self._spec)
-        )
         self._open: weakref.WeakSet[Batches] = weakref.WeakSet()
+        self._earlier: dict[str, float] | None = None  # counts of loaders that _restart has replaced
+        self._take(self.dataset, self._options)
+
+    def _restart(self, dataset: Dataset, options: dict[str, Any]) -> None:
+        """Takes another dataset or other options, and keeps what was counted."""
+        earlier = self._counts()
+        self._take(dataset, options)
+        self._earlier = earlier
+
+    def _take(self, dataset: Dataset, options: dict[str, Any]) -> None:
+        self._core = _made(dataset, options)
+        self.dataset, self._options = dataset, options
         self._twin: Loader | None = None
-        outputs = self._native.outputs()
+        outputs = self._core.outputs()
         self._bfloat16 = tuple(name for name, dtype, *_ in outputs if dtype == "bfloat16")
         self._converted = tuple(name for name, dtype, *_ in outputs if dtype in ("bfloat16", "str", "bytes"))
+
+    @property
+    def _spec(self) -> dict[str, Any]:
+        """The options, with the rank that this process has now."""
+        self._follow_rank()
+        return self._options
+
+    @property
+    def _native(self) -> _fastshard.Loader:
+        """The native loader, with the rank that this process has now."""
+        self._follow_rank()
+        return self._core
+
+    def _follow_rank(self) -> None:
+        """Looks up the rank again unless it was given, since the process group may be younger than the loader.
+
+        A rank that was found once stays where there is none to be found, as in worker processes.
+        """
+        if not self._finds_rank:
+            return
+        found = _ranks.found()
+        if found is not None and found != (self._options["rank"], self._options["world_size"]):
+            self._restart(self.dataset, self._on_rank(*found))
+
+    def _on_rank(self, rank: int, world_size: int) -> dict[str, Any]:
+        options = self._options | {"rank": rank, "world_size": world_size}
+        if options["buckets"] and options["buckets"]["unit"] == self.batch_size * self._options["world_size"]:
+            options["buckets"] = options["buckets"] | {"unit": self.batch_size * world_size}
+        return options
 
     def __len__(self) -> int:
         """Batches an epoch, on this rank."""
@@ -246,6 +300,12 @@ class Loader:
 
     def __iter__(self) -> Batches:
         return self.iterate()
+
+    def __getitem__(self, index: Any) -> Any:
+        raise TypeError(
+            f"[{index!r}]: a Loader makes batches itself; iterate it, or give torch's DataLoader "
+            "fastshard.torch.ShardDataset(loader) with batch_size=None. Samples are loader.dataset[index]"
+        )
 
     def iterate(self, first: int = 0, step: int = 1, views: bool = True, epoch: int | None = None) -> Batches:
         """Batches ``first, first + step, ...`` of an epoch; made for adapters and for loading on several machines.
@@ -256,7 +316,10 @@ class Loader:
         _check.integer("first", first)
         _check.integer("step", step, 1)
         begin = self._next if epoch is None else _Begin(_check.integer("epoch", epoch), 0)
-        return self._iterate(first, step, views, begin, bits=False)
+        batches = self._iterate(first, step, views, begin, bits=False)
+        if epoch is None and (first, step) == (0, 1):
+            self._watch(batches._progress, batches)
+        return batches
 
     def _iterate(self, first: int, step: int, views: bool, begin: _Begin, bits: bool) -> Batches:
         """With ``bits``, bfloat16 comes as the uint16 that it lies in, unless a Lambda is to see it."""
@@ -264,12 +327,33 @@ class Loader:
         for name in set(self._bfloat16).difference(names):
             _arrays.bfloat16(f"field {name!r}")
         native = self._native.iterate(*begin, first, step, views and not self._functions)
-        progress = _Progress(begin)
+        progress = _Progress(begin, self._options["world_size"])
         batches = Batches(self, native, progress, names)
         self._open.add(batches)
         if (first, step) == (0, 1):
             self._newest = progress
         return batches
+
+    def _watch(self, progress: _Progress, batches: Batches) -> None:
+        """Warns, once, where two passes were left half way and this one begins with their samples again."""
+        before, watched = self._watched
+        running = watched() if watched is not None else None
+        left = before.batches and not before.told and (running is None or running._native is None)
+        self._left = self._left + 1 if left and before.begin == progress.begin else 0
+        self._watched = progress, weakref.ref(batches)
+        if self._left < _LEFT or self._warned or not self._has_order():
+            return
+        self._warned = True
+        warnings.warn(
+            f"two passes over epoch {progress.begin.epoch} were left half way, and this one has the same batches in "
+            "the same order: read passes to their end, or call set_epoch(epoch) before each",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+    def _has_order(self) -> bool:
+        """Whether each epoch has an order of its own."""
+        return self._options["shuffle"] != "none" or self.dataset._native_weights() is not None
 
     @property
     def epoch(self) -> int:
@@ -287,15 +371,16 @@ class Loader:
     def _set_next(self, begin: _Begin) -> None:
         """Sets where the next pass begins; the state says so until then."""
         self._next, self._newest = begin, _Progress(begin)
+        self._left, self._watched = 0, (self._newest, None)
 
     def _finished(self, epoch: int) -> None:
         # Passes over the same epoch that run side by side move the loader on by one, not by one each.
         if self.epoch == epoch:
             self._set_next(_Begin(epoch + 1, 0))
 
-    def _after(self, begin: _Begin, batches: int) -> _Begin:
-        """Where the batches of a pass lead that began there."""
-        samples = begin.samples + batches * self.batch_size * self._spec["world_size"]
+    def _after(self, begin: _Begin, batches: int, world: int | None = None) -> _Begin:
+        """Where the batches of a pass lead that began there, by default on as many ranks as there are now."""
+        samples = begin.samples + batches * self.batch_size * (world or self._spec["world_size"])
         return _Begin(begin.epoch, min(samples, self._native.num_samples))
 
     def _ahead(self, begin: _Begin, batches: int) -> _Begin:
@@ -311,7 +396,9 @@ class Loader:
 
         Counts the batches that were handed out; what was only prefetched comes again.
         """
-        return self._state_of(self._after(self._newest.begin, self._newest.batches))
+        newest = self._newest
+        newest.told = True
+        return self._state_of(self._after(newest.begin, newest.batches, newest.world))
 
     def _state_of(self, begin: _Begin) -> dict[str, Any]:
         return {"version": _STATE, **begin._asdict(), **self._identity()}
@@ -346,14 +433,10 @@ class Loader:
 
     def for_rank(self, rank: int, world_size: int) -> Loader:
         """A loader like this one for one of several processes; see ``rank``."""
-        rank, world_size = _ranks.rank_and_world_size(rank, world_size)
-        spec = self._spec | {"rank": rank, "world_size": world_size}
-        if spec["buckets"] and spec["buckets"]["unit"] == self.batch_size * self._spec["world_size"]:
-            spec["buckets"] = spec["buckets"] | {"unit": self.batch_size * world_size}
-        return self._like(spec)
+        return self._like(self._on_rank(*_ranks.rank_and_world_size(rank, world_size)), finds_rank=False)
 
-    def _like(self, spec: dict[str, Any]) -> Loader:
-        return _rebuild(self.dataset, spec, self._next, self._functions)
+    def _like(self, spec: dict[str, Any], finds_rank: bool) -> Loader:
+        return _rebuild(self.dataset, spec, self._next, self._functions, finds_rank)
 
     @property
     def batch_spec(self) -> dict[str, BatchField]:
@@ -387,12 +470,15 @@ class Loader:
 
     def _counts(self) -> dict[str, float]:
         """What ``stats`` is made of."""
-        counts: dict[str, float] = json.loads(self._native.stats())
+        counts: dict[str, float] = json.loads(self._core.stats())
         if self._twin is not None:
-            twin = json.loads(self._twin._native.stats())
+            twin = json.loads(self._twin._core.stats())
             twin["batches"] = -(-twin["samples"] // self.batch_size)
             counts = {name: value + twin[name] for name, value in counts.items()}
-        return counts
+        if self._earlier is None:
+            return counts
+        first = {"first_batch_seconds": counts["first_batch_seconds"] or self._earlier["first_batch_seconds"]}
+        return {name: count + self._earlier[name] for name, count in counts.items()} | first
 
     def plan(self) -> str:
         """What is decoded, cached and computed each epoch, in words and numbers, for ``print``."""
@@ -411,14 +497,14 @@ class Loader:
         return warm(self, progress)
 
     def _warn(self) -> None:
-        if self._spec["cache"] is not None:
-            for problem in self._native.take_cache_problems():
+        if self._options["cache"] is not None:
+            for problem in self._core.take_cache_problems():
                 warnings.warn(f"cache: {problem}", RuntimeWarning, stacklevel=4)
 
     @property
     def skips(self) -> bool:
         """Whether samples that cannot be decoded are left out (``on_error="skip"``)."""
-        return bool(self._spec["on_error"] == "skip")
+        return bool(self._options["on_error"] == "skip")
 
     @property
     def skipped(self) -> list[str]:
@@ -434,13 +520,13 @@ class Loader:
         """A loader like this one with its share of the threads, for one of several processes on this machine."""
         threads = self._spec["num_threads"] or _fastshard.available_threads()
         share = self._spec | {"num_threads": max(1, threads // processes)}
-        return self._like(share)
+        return self._like(share, self._finds_rank)
 
     def _with_batches_of(self, size: int) -> Loader:
         """A loader of the same samples in larger batches, the last of them smaller; ``stats`` counts its work, too."""
         if self._twin is None or self._twin.batch_size != size:
             spec = self._spec | {"batch_size": size, "drop_last": False}
-            self._twin = _rebuild(self.dataset, spec, self._next, self._functions)
+            self._twin = _rebuild(self.dataset, spec, self._next, self._functions, finds_rank=False)
         return self._twin
 
     def close(self) -> None:
@@ -457,15 +543,31 @@ class Loader:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.dataset, self._spec, self._next, self._functions)
+        return _rebuild, (self.dataset, self._spec, self._next, self._functions, self._finds_rank)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._spec.items() if "transforms" not in name)
         return f"<fastshard.Loader {self.dataset._opened.name!r}, {len(self):,} batches, {options}>"
 
 
-def _rebuild(dataset: Dataset, spec: dict[str, Any], begin: _Begin, functions: tuple[Lambda, ...]) -> Loader:
-    loader = Loader._of(dataset, spec, functions)
+def _made(dataset: Dataset, options: dict[str, Any]) -> _fastshard.Loader:
+    core = _fastshard.Loader(
+        dataset._opened.native, dataset._native_rows(), dataset._native_weights(), json.dumps(options)
+    )
+    if options["drop_last"] and not core.batches(0):
+        size, world = options["batch_size"], options["world_size"]
+        step = f"batch_size={size:,}" + ("" if world == 1 else f" on {world} ranks needs {size * world:,}")
+        raise ValueError(
+            f"drop_last=True leaves no batch of {core.num_samples:,} samples, since {step}; "
+            "expected more samples, a smaller batch_size, or drop_last=False"
+        )
+    return core
+
+
+def _rebuild(
+    dataset: Dataset, spec: dict[str, Any], begin: _Begin, functions: tuple[Lambda, ...], finds_rank: bool
+) -> Loader:
+    loader = Loader._of(dataset, spec, functions, finds_rank)
     loader._set_next(begin)
     return loader
 

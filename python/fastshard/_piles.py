@@ -37,9 +37,10 @@ def piles(loader: Loader, count: int) -> Iterator[dict[str, Any]]:
     begin, size = loader._next, loader.batch_size
     # The order doesn't depend on the batch size.
     twin = loader._with_batches_of(size * count)
-    progress = loader._newest = _Progress(begin)
+    progress = loader._newest = _Progress(begin, loader._spec["world_size"])
     left = loader._native.batches(begin.samples)
     with twin._iterate(0, 1, views=False, begin=begin, bits=False) as source:
+        loader._watch(progress, source)
         for batch in source:
             rows = len(next(iter(batch.values())))
             whole = min(rows // size, left)

@@ -7,7 +7,7 @@ import sys
 
 from . import _check
 
-__all__ = ["rank_and_world_size"]
+__all__ = ["found", "rank_and_world_size"]
 
 
 def rank_and_world_size(rank: int | None, world_size: int | None) -> tuple[int, int]:
@@ -15,9 +15,14 @@ def rank_and_world_size(rank: int | None, world_size: int | None) -> tuple[int, 
     if (rank is None) != (world_size is None) and world_size != 1:
         raise ValueError(f"rank={rank!r}, world_size={world_size!r}: expected both or neither")
     if world_size is None:
-        return _torch() or _ray() or _environment() or (0, 1)
+        return found() or (0, 1)
     world = _check.integer("world_size", world_size, 1)
     return _check.integer("rank", 0 if rank is None else rank, 0, world - 1), world
+
+
+def found() -> tuple[int, int] | None:
+    """What torch.distributed, Ray Train or torchrun's environment say now; None if none of them knows."""
+    return _torch() or _ray() or _environment()
 
 
 def _torch() -> tuple[int, int] | None:

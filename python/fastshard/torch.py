@@ -8,6 +8,7 @@ only for Python code of your own that is slow; each then takes its own share of 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,93 +27,128 @@ __all__ = ["ShardDataset", "TensorLoader", "detection_targets", "to_device", "yo
 _MAX_WORKERS = 1024
 
 
-class ShardDataset(IterableDataset[dict[str, Any]]):
+class ShardDataset(IterableDataset[Any]):
     """Yields the batches of ``loader`` as dicts of tensors; text and bytes are lists.
 
     The tensors are writable and share the memory of the batch: nothing is copied. Iterate it directly, or through
     ``DataLoader(dataset, batch_size=None)`` for pinned memory or workers. With ``n`` workers, worker ``k`` loads
     batches ``k, k + n, ...``: every sample comes exactly once, in the loader's order.
 
+    ``as_tuple=("image", "label")`` gives tuples of these fields instead, for ``for x, y in dataset``.
+
     Each full pass moves on to the next epoch, in workers too, and is one as soon as its last batch is handed out;
     ``set_epoch`` (of this object, not of the loader) before a pass chooses it.
 
     ``state_dict()`` and ``load_state_dict()`` go on at any batch: directly without workers, and with workers through
     torchdata's ``StatefulDataLoader(dataset, batch_size=None, num_workers=n)``, which keeps one state a worker.
+
+    With Accelerate, don't ``prepare`` a ``DataLoader`` of it: each process reads its part of the epoch already. Passes
+    raise ValueError where a library would batch the batches, or share them out, a second time.
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, as_tuple: Sequence[str] | None = None) -> None:
         super().__init__()
         if not isinstance(loader, Loader):
             raise TypeError(f"loader={loader!r}: expected a fastshard.Loader")
         self.loader = loader
+        self._names = None if as_tuple is None else _names(loader, as_tuple)
         # The next epoch of every worker, in memory that workers share with their parent. Worker k of n writes places k,
         # k + n, ... when it is through, and the lowest place counts: so a fast worker cannot move on a slow one that
         # has yet to start.
         self._epochs = torch.full((_MAX_WORKERS,), loader.epoch, dtype=torch.int64)
         self._epochs.share_memory_()  # type: ignore[no-untyped-call]
-        self._place = _Place(loader._next, 0, 1)
+        self._place: _Place | None = None  # of the newest pass, once it has begun
         self._resumed: _Place | None = None
+        self._callback = False  # a LoaderState says where to go on
 
     def __len__(self) -> int:
         """Batches an epoch."""
         return len(self.loader)
 
+    batch_sampler = None  # Lightning looks at both
+
+    @property
+    def sampler(self) -> _Epochs:
+        """What Lightning tells the epoch."""
+        return _Epochs(self)
+
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the passes that start from now on, in workers too."""
+        _refuse_dispatch(_caller(), self.loader)
+        self._set_epoch(epoch)
+
+    def _set_epoch(self, epoch: int) -> None:
         self.loader.set_epoch(epoch)
         self._epochs.fill_(epoch)
-        self._resumed = None
+        self._place = self._resumed = None
 
     def state_dict(self) -> dict[str, Any]:
         """Where the newest pass stands in this process, as ``Loader.state_dict`` says it; in a worker for its share."""
-        begin, batches, workers = self._place
+        self.loader._newest.told = True
+        begin, batches, workers, world = self._place or self._resumed or _Place(self._next(), 0, 1, 1)
         if workers == 1:
-            begin, batches = self.loader._after(begin, batches), 0
-        return self.loader._state_of(begin) | {"batches": batches, "workers": workers}
+            begin, batches = self.loader._after(begin, batches, world), 0
+        shares = {"batches": batches, "workers": workers, "ranks": world}
+        return self.loader._state_of(begin) | shares
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Lets the next pass go on there: see ``Loader.load_state_dict``. In a worker, among as many workers."""
         begin = self.loader._read_state(state)
         first, step = _share()
+        world = self.loader._spec["world_size"]
         batches, workers = state.get("batches", 0), state.get("workers", 1)
-        if batches and workers != step:
-            raise ValueError(f"state was taken in one of {workers} workers, expected as many as now: {step}")
-        self.loader._next = begin
+        if batches and (workers, state.get("ranks", world)) != (step, world):
+            taken = f"one of {workers} workers on {state.get('ranks', world)} ranks"
+            raise ValueError(f"state was taken in {taken}, expected as many as now: {step} on {world}")
+        self.loader._set_next(begin)
         self._epochs[first::step] = begin.epoch
-        self._place = _Place(begin, batches, step)
+        self._place = None
         # Workers that start from here for every epoch must not take it up again each time.
-        self._resumed = self._place if batches else None
+        self._resumed = _Place(begin, batches, step, world) if batches else None
 
     def _begin(self, step: int) -> _Place:
         resumed, self._resumed = self._resumed, None
-        return _Place(self._next(), 0, step) if resumed is None else resumed
+        return resumed or _Place(self._next(), 0, step, self.loader._spec["world_size"])
 
     def _next(self) -> _Begin:
         """Where the next pass begins, unless a worker was told otherwise."""
         epoch = int(self._epochs.min())
         return self.loader._next if self.loader.epoch >= epoch else _Begin(epoch, 0)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def _began(self) -> bool:
+        """Whether a pass from where the next one begins was left half way."""
+        return self._place is not None and self._place.batches > 0 and self._place.begin == self._next()
+
+    def __iter__(self) -> Iterator[Any]:
+        _refuse_collation(_caller())
+        self._place = None
+        return self._pass()
+
+    def _pass(self) -> Iterator[Any]:
         first, step = _share()
         loader = self.loader if step == 1 else self.loader.share_threads(step)
-        self._place = begin, done, _ = self._begin(step)
+        self._place = begin, done, _, world = self._begin(step)
         share = -(-(loader._native.batches(begin.samples) - first) // step)
         # Of tables a thousand batches come in 50 ms: mostly there is nothing to look at in an array.
-        plain = not loader._converted and not loader._functions
+        plain = not loader._converted and not loader._functions and self._names is None
         from_numpy = torch.from_numpy
         with loader._iterate(first + done * step, step, views=False, begin=begin, bits=True) as batches:
+            if step == 1:
+                loader._watch(batches._progress, batches)
             for batch in batches:
                 position = done + batches.position
-                self._place = _Place(begin, position, step)
+                self._place = _Place(begin, position, step, world)
                 if position == share:
                     # Whoever knows how many there are, as Lightning does, never asks for one more.
                     self._epochs[first::step] = begin.epoch + 1
                 if plain:
                     yield {name: from_numpy(values) for name, values in batch.items()}
-                else:
+                elif self._names is None:
                     yield {name: _tensor(values, name in batches._bits) for name, values in batch.items()}
+                else:
+                    yield tuple([_tensor(batch[name], name in batches._bits) for name in self._names])
         self._epochs[first::step] = begin.epoch + 1
-        self._place = _Place(_Begin(begin.epoch + 1, 0), 0, step)
+        self._place = None
 
 
 class TensorLoader:
@@ -170,9 +206,27 @@ class TensorLoader:
             ways = "name others as fields, fill lists up with PadSequence, or use a ShardDataset"
             raise ValueError(f"field {varying[0]!r} is no tensor: {ways}")
 
+        self._callback = False
+
     def __len__(self) -> int:
         """Batches an epoch."""
         return len(self.loader)
+
+    def __getitem__(self, index: Any) -> Any:
+        raise TypeError(f"[{index!r}]: a TensorLoader makes batches itself; iterate it without a DataLoader")
+
+    batch_sampler = None  # Lightning looks at both
+
+    @property
+    def sampler(self) -> _Epochs:
+        """What Lightning tells the epoch."""
+        return _Epochs(self)
+
+    def _next(self) -> _Begin:
+        return self.loader._next
+
+    def _began(self) -> bool:
+        return self.loader._newest.batches > 0
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         with self.loader.iterate() as batches:
@@ -197,6 +251,8 @@ class TensorLoader:
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the passes that start from now on."""
         self.loader.set_epoch(epoch)
+
+    _set_epoch = set_epoch
 
     def state_dict(self) -> dict[str, Any]:
         """Where the newest pass stands: see ``Loader.state_dict``. Of tensors in memory it knows types and shapes."""
@@ -343,11 +399,90 @@ def _arrived(batch: Any, done: torch.cuda.Event, device: torch.device) -> Any:
 
 
 class _Place(NamedTuple):
-    """Where a pass stands: where it began, and how many batches this one of so many workers has had since."""
+    """Where a pass stands: where it began, and how many batches this worker has had since, of how many on each rank."""
 
     begin: _Begin
     batches: int
     workers: int
+    ranks: int
+
+
+class _Epochs:
+    """A sampler for Lightning, which tells samplers the epoch before it begins."""
+
+    def __init__(self, owner: ShardDataset | TensorLoader) -> None:
+        self._owner = owner
+
+    def set_epoch(self, epoch: int) -> None:
+        """Takes up a state that Lightning left out, and never gives an epoch the order of an earlier one."""
+        owner = self._owner
+        if owner._callback:
+            return
+        # This was called by a function that a loop called.
+        take_left_state(owner, _caller(3))
+        if epoch > owner._next().epoch:
+            owner._set_epoch(epoch)
+        elif owner._began():  # limit_train_batches, or a sanity check
+            owner._set_epoch(owner._next().epoch + 1)
+
+
+def take_left_state(owner: ShardDataset | TensorLoader, loop: Any) -> None:
+    """Loads the state of ``owner`` that Lightning's ``fit_loop`` read from a checkpoint and didn't load.
+
+    It leaves out states of an epoch's end, and all where ``estimated_stepping_batches`` made the loaders before the
+    checkpoint was read (Lightning issue 20550).
+    """
+    states, loaders = (getattr(loop, f"_combined_loader{name}", None) for name in ("_states_to_load", ""))
+    if not states or loaders is None:
+        return
+    stateful = [one for one in loaders.flattened if hasattr(one, "state_dict") and hasattr(one, "load_state_dict")]
+    for number, (one, state) in enumerate(zip(stateful, states, strict=False)):
+        if one is owner and state is not None:
+            states[number] = None
+            try:
+                owner.load_state_dict(state)
+            except ValueError:
+                # At an epoch's end other data may follow.
+                if loop.restarting:
+                    raise
+
+
+def _caller(depth: int = 2) -> Any:
+    """The object whose method called the method that asks: torch's and Accelerate's loaders don't say who they are."""
+    return sys._getframe(depth).f_locals.get("self")
+
+
+def _refuse_collation(reader: Any) -> None:
+    """Raises for a ``DataLoader`` with a batch size, and for Accelerate's second sharding."""
+    if getattr(reader, "auto_collation", False):
+        raise ValueError(
+            "a DataLoader with a batch_size would batch the batches of ShardDataset; write DataLoader(dataset, "
+            f"batch_size=None){_IN_TRAINER}"
+        )
+    if type(reader).__name__ == "IterableDatasetShard":
+        raise ValueError(_PREPARED)
+
+
+def _refuse_dispatch(reader: Any, loader: Loader) -> None:
+    """Raises where process 0, with its part of the epoch, would read for all."""
+    if type(reader).__name__ == "DataLoaderDispatcher" and loader._spec["world_size"] > 1:
+        raise ValueError(_PREPARED)
+
+
+_IN_TRAINER = "; in transformers.Trainer, return that from get_train_dataloader and get_eval_dataloader"
+_PREPARED = (
+    "Accelerate would share out the batches of a ShardDataset that has only this process's part of the epoch: leave "
+    "the DataLoader out of prepare(), and move batches with fastshard.torch.to_device(dataset, accelerator.device), "
+    "or make the Loader with world_size=1 so that process 0 reads for all"
+    + _IN_TRAINER.replace("return that", "return DataLoader(dataset, batch_size=None)")
+)
+
+
+def _names(loader: Loader, as_tuple: Sequence[str]) -> tuple[str, ...]:
+    names, known = tuple(as_tuple), tuple(loader.batch_spec)
+    if isinstance(as_tuple, str) or not names or not set(names) <= set(known):
+        raise ValueError(f"as_tuple={as_tuple!r}: expected names out of {', '.join(known)}")
+    return names
 
 
 def _share() -> tuple[int, int]:

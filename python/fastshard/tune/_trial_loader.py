@@ -139,12 +139,11 @@ class GrowingLoader(Loader):
     """A loader whose dataset becomes larger with its epochs, as a ``FractionSchedule`` says."""
 
     _growth: _Growth | None = None
-    _earlier: dict[str, float] | None = None  # counts of the smaller parts
 
     @classmethod
     def of(cls, loader: Loader, growth: _Growth) -> GrowingLoader:
         """A loader like ``loader`` that grows."""
-        grown = cast("GrowingLoader", cls._of(loader.dataset, loader._spec, loader._functions))
+        grown = cast("GrowingLoader", cls._of(loader.dataset, loader._spec, loader._functions, loader._finds_rank))
         grown._growth = growth
         grown._set_next(loader._next)
         return grown
@@ -159,27 +158,18 @@ class GrowingLoader(Loader):
             return
         part = self._growth.part(epoch)
         if part.fingerprint != self.dataset.fingerprint:
-            self._earlier = self._counts()
-            self.dataset = part
-            self._start()
+            self._restart(part, self._options)
 
     def _read_state(self, state: Mapping[str, Any]) -> _Begin:
         if hasattr(state, "get") and isinstance(state.get("epoch"), int):
             self._show(state["epoch"])
         return super()._read_state(state)
 
-    def _counts(self) -> dict[str, float]:
-        counts = super()._counts()
-        if self._earlier is None:
-            return counts
-        first = {"first_batch_seconds": counts["first_batch_seconds"] or self._earlier["first_batch_seconds"]}
-        return {name: count + self._earlier[name] for name, count in counts.items()} | first
-
-    def _like(self, spec: dict[str, Any]) -> Loader:
-        return _regrow(super()._like(spec), self._growth)
+    def _like(self, spec: dict[str, Any], finds_rank: bool) -> Loader:
+        return _regrow(super()._like(spec, finds_rank), self._growth)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _regrow, (super()._like(self._spec), self._growth)
+        return _regrow, (super()._like(self._spec, self._finds_rank), self._growth)
 
 
 class _Growth(NamedTuple):
