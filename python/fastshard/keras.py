@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -37,8 +38,9 @@ class PyDataset(keras.utils.PyDataset):
 
     Item ``i`` is batch ``i`` of an epoch, whoever asks and however often; what is asked for in order is filled ahead.
     So leave shuffling to the loader: with ``shuffle=True``, its default, ``fit`` asks in random order, which is right
-    but slow, and warned about. Each pass that Keras begins has the loader's epoch, and moves it on to the next one; to
-    learn shapes, ``fit`` may begin a pass of its own before the first epoch. With TensorFlow,
+    but slow, and warned about. Each pass that Keras begins has the loader's epoch, and moves it on to the next one if it
+    reaches the last batch: ``fit`` trains on epochs 0, 1, 2 with every backend, though some look at a batch before,
+    to learn shapes. With ``steps_per_epoch``, several of Keras's epochs go through one of the loader's. With TensorFlow,
     ``fastshard.tensorflow.dataset`` saves a copy.
 
     A loader that goes on within an epoch (see ``LoaderState``) gives Keras epochs of the usual length, since ``fit``
@@ -63,7 +65,7 @@ class PyDataset(keras.utils.PyDataset):
         self._classes = _classes(loader, self._y, one_hot)
         self._scale = None if scale is None else np.float32(_check.number("scale", scale, -math.inf, math.inf))
         self._begin = loader._next
-        self._within = False
+        self._within = self._complete = False
         self._misses = 0
         self._ahead: list[_Ahead] = []
         # Keras reads from threads of its own.
@@ -86,6 +88,7 @@ class PyDataset(keras.utils.PyDataset):
 
     def _batch(self, index: int) -> dict[str, Any]:
         with self._lock:
+            self._complete |= index == len(self) - 1
             begin, number = self._place(index)
             ahead = next((ahead for ahead in self._ahead if ahead.place == (begin, number)), None)
             if ahead is None:
@@ -110,17 +113,23 @@ class PyDataset(keras.utils.PyDataset):
     def on_epoch_begin(self) -> None:
         """Called by Keras: begins a pass where the loader stands."""
         with self._lock:
-            self._begin, self._within = self.loader._next, True
-            for ahead in self._ahead:
-                ahead.batches.close()
-            self._ahead = []
+            self._within = True
+            if self._begin != self.loader._next:
+                self._begin = self.loader._next
+                for ahead in self._ahead:
+                    ahead.batches.close()
+                self._ahead = []
 
     def on_epoch_end(self) -> None:
-        """Called by Keras, for some passes twice: moves the loader on."""
+        """Called by Keras, for some passes twice: moves the loader on if all batches were asked for."""
+        # Keras resets its iterator after a look at the first batch, which may be the only one.
+        looked = sys._getframe(2).f_code.co_name == "reset"
         with self._lock:
-            if self._within:
+            if self._within and self._complete and not looked:
                 self.loader._set_next(self.loader._ahead(self._begin, len(self)))
+                self._complete = False
             self._within = False
+            self._complete &= not looked
 
 
 class _Ahead(NamedTuple):
