@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from test_ranks import finish, free_ports, start
 
 import fastshard as fs
+from test_ranks import finish, free_ports, start
 
 pytest.importorskip("accelerate")
 ROWS = 103

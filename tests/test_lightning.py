@@ -1,8 +1,10 @@
 """The Lightning adapter: real Trainers on the CPU, stopped and going on."""
 
+import json
 import logging
 import subprocess
 import sys
+import textwrap
 
 import lightning
 import numpy as np
@@ -176,6 +178,142 @@ def test_epochs_cut_short_differ(ds, tmp_path, wrapped):
     run(ModelCheckpoint(tmp_path, save_on_train_epoch_end=True), epochs=2)
     (saved,) = tmp_path.glob("*.ckpt")
     assert run(checkpoint=saved) == all_of_it[6:]
+
+
+@pytest.mark.parametrize("callback", [False, True], ids=["alone", "with callback"])
+@pytest.mark.parametrize("validated", [False, True], ids=["no validation", "validation"])
+@pytest.mark.parametrize("save_on_train_epoch_end", [None, True], ids=["default", "before validation"])
+def test_the_default_checkpoint_goes_on_with_the_next_epoch(ds, tmp_path, callback, validated, save_on_train_epoch_end):
+    """Lightning loads no states of loaders where an epoch had ended."""
+
+    def run(*callbacks, **options):
+        dataset = fs.torch.ShardDataset(make(ds))
+        state = [fs.lightning.LoaderState(dataset)] if callback else []
+        model = Validated() if validated else Model()
+        data = (dataset, fs.torch.ShardDataset(fs.Loader(ds, 20))) if validated else (dataset,)
+        checkpoint = options.pop("checkpoint", None)
+        trainer(*state, *callbacks, **options).fit(model, *data, ckpt_path=checkpoint)
+        return model.seen
+
+    saving = ModelCheckpoint(tmp_path, save_top_k=-1, save_on_train_epoch_end=save_on_train_epoch_end)
+    run(saving, epochs=2)
+    saved = {path.name: path for path in tmp_path.glob("*.ckpt")}
+    assert len(saved) == 2
+    for epoch, path in enumerate(sorted(saved.values()), 1):
+        assert run(checkpoint=path) == wanted(ds)[BATCHES * epoch :]
+
+
+class Validated(Model):
+    def validation_step(self, batch, index):
+        pass
+
+
+class Scheduled(Model):
+    """Asks how many steps there are, for which Lightning makes the loaders before it reads the checkpoint."""
+
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        steps = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "callback"),
+    [(plain, False), (plain, True), (in_process, True), (in_workers, True)],
+    ids=["plain", "plain with callback", "DataLoader", "workers"],
+)
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+def test_schedules_that_ask_for_the_number_of_steps(ds, tmp_path, wrapped, callback):
+    path = tmp_path / "stopped.ckpt"
+
+    def run(*callbacks, checkpoint=None):
+        dataset, model = fs.torch.ShardDataset(make(ds)), Scheduled()
+        # What saves may stand before what counts.
+        state = [fs.lightning.LoaderState(dataset)] if callback else []
+        trainer(*callbacks, *state).fit(model, wrapped(dataset), ckpt_path=checkpoint)
+        return model.seen
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(Stop(BATCHES + 3, path))
+    assert run(checkpoint=path) == wanted(ds)[BATCHES + 3 :]
+
+
+@pytest.mark.parametrize("after", [3, BATCHES, BATCHES + 1])
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+def test_callbacks_that_save_may_stand_before_the_one_that_counts(ds, tmp_path, after):
+    def run(*callbacks, **options):
+        dataset = fs.torch.ShardDataset(make(ds))
+        return fit(in_process(dataset), *callbacks, fs.lightning.LoaderState(dataset), **options)
+
+    path = tmp_path / "stopped.ckpt"
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(Stop(after, path))
+    assert run(checkpoint=path) == wanted(ds)[after:]
+
+
+def test_a_checkpoint_without_the_callback_goes_on_with_it(ds, tmp_path):
+    path, again = tmp_path / "stopped.ckpt", tmp_path / "again.ckpt"
+    with pytest.raises(RuntimeError, match="stopped"):
+        fit(fs.torch.ShardDataset(make(ds)), Stop(3, path))
+    dataset = fs.torch.ShardDataset(make(ds))
+    with pytest.raises(RuntimeError, match="stopped"):
+        fit(dataset, fs.lightning.LoaderState(dataset), Stop(BATCHES + 2, again), checkpoint=path)
+    dataset = fs.torch.ShardDataset(make(ds))
+    assert fit(dataset, fs.lightning.LoaderState(dataset), checkpoint=again) == wanted(ds)[BATCHES + 2 :]
+
+
+def test_epochs_cut_short_differ_without_the_callback(ds):
+    dataset = fs.torch.ShardDataset(make(ds))
+    assert fit(dataset, limit_train_batches=3) == [one for e in range(3) for one in wanted(ds)[BATCHES * e :][:3]]
+    # Another fit goes on where the first one ended.
+    later = wanted(ds, 5)
+    assert fit(dataset, limit_train_batches=3, epochs=2) == [one for e in (3, 4) for one in later[BATCHES * e :][:3]]
+
+
+RANKS = """
+    import json, logging, sys
+    import lightning, torch
+    import fastshard as fs
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+    class Model(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.seen = torch.nn.Linear(1, 1), []
+        def training_step(self, batch, index):
+            self.seen += batch["n"].tolist()
+            return self.layer(batch["n"][:, None].float()).mean()
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 1e-6)
+        def on_train_end(self):
+            with open(f"{sys.argv[2]}/{self.global_rank}.json", "w") as file:
+                json.dump(self.seen, file)
+
+    if __name__ == "__main__":
+        dataset = fs.torch.ShardDataset(fs.Loader(sys.argv[1], 6, shuffle=True, seed=3, fields=["n"], num_threads=1))
+        options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        lightning.Trainer(
+            accelerator="cpu", devices=2, strategy=sys.argv[3], max_epochs=2, enable_model_summary=False, **options
+        ).fit(Model(), dataset)
+"""
+
+
+@pytest.mark.parametrize(
+    "strategy", ["ddp_fork", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ddp_spawn", "ddp"))]
+)
+def test_two_processes_share_an_epoch_of_a_loader_made_before_them(ds, tmp_path, strategy):
+    script = tmp_path / "ranks.py"
+    script.write_text(textwrap.dedent(RANKS))
+    command = [sys.executable, "-W", "ignore", script, ds.path, tmp_path, strategy]
+    subprocess.run(command, check=True, timeout=250, capture_output=True)
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    half = -(-ROWS // 2)
+    for epoch in range(2):
+        order = [n for batch in make(ds).iterate(epoch=epoch) for n in batch["n"].tolist()]
+        together = zip(*(seen[epoch * half :][:half] for seen in ranks), strict=True)
+        assert [n for step in together for n in step] == [*order, order[0]]
+    assert {len(seen) for seen in ranks} == {2 * half}
 
 
 def test_another_loader_is_refused(ds, tmp_path):

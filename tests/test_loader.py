@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -649,23 +649,11 @@ class TestStats:
 
 def test_threads_share_an_iterator(raw):
     """Each batch goes to one of them, and the end to all."""
-    for _ in range(50):
-        source, found, failed = iter(fs.Loader(raw, 4, num_threads=1)), [], []
-
-        def take(source=source, found=found, failed=failed):
-            try:
-                for batch in source:
-                    found.extend(batch["id"].tolist())
-            except BaseException as error:
-                failed.append(error)
-
-        threads = [threading.Thread(target=take) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not failed
-        assert sorted(found) == list(range(ROWS))
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(50):
+            source = iter(fs.Loader(raw, 4, num_threads=1))
+            shares = list(pool.map(ids, [source] * 4))
+            assert sorted(number for share in shares for batch in share for number in batch) == list(range(ROWS))
 
 
 class TestHalfReadPasses:
@@ -710,3 +698,21 @@ class TestHalfReadPasses:
         passes = [iter(loader) for _ in range(5)]  # side by side
         for source in passes:
             next(source)
+
+
+def test_a_dataset_that_was_replaced_is_told(tmp_path):
+    def pack(first):
+        images = ({"image": np.full((32, 32, 3), (i + first) % 256, np.uint8), "id": i + first} for i in range(300))
+        fs.pack(images, tmp_path / "ds", shuffle=False, overwrite=True, shard_size=65536)
+
+    pack(0)
+    loader = fs.Loader(tmp_path / "ds", 8, num_threads=1, prefetch=1)
+    source = iter(loader)
+    next(source)
+    pack(1000)
+    for batches in (source, iter(loader)):
+        with pytest.raises(
+            fs.CorruptionError, match=r"ds: replaced by another dataset since it was opened; open it again"
+        ):
+            list(batches)
+    assert next(iter(fs.Loader(tmp_path / "ds", 8)))["id"].tolist() == list(range(1000, 1008))

@@ -53,6 +53,75 @@ def finish(*processes):
     return [out.splitlines()[-1] for out, _ in outputs]
 
 
+LATE = """
+    import json, sys
+    import torch.distributed as dist
+    import torch.multiprocessing as mp
+    from torch.utils.data import DataLoader
+    import fastshard as fs
+
+    def flat(batches):
+        return [n for batch in batches for n in batch["n"].tolist()]
+
+    def make(path, **options):
+        return fs.torch.ShardDataset(fs.Loader(path, 4, shuffle=True, seed=5, num_threads=1, **options))
+
+    def work(rank, path, out, passed):
+        made, alone = make(path), make(path, world_size=1)
+        long = fs.Loader(path, 30, drop_last=True)
+        tensors = fs.torch.TensorLoader(path, batch_size=4, shuffle=True, seed=5)
+        lengths = [len(made), len(alone), len(long)]
+        first = flat([next(iter(made))])
+        dist.init_process_group("gloo", init_method=f"file://{out}/store", rank=rank, world_size=2)
+        passes = {
+            "seen": [flat(made) for _ in range(2)],
+            "pickled": [flat(passed) for _ in range(2)],
+            "tensors": [[n for (ns,) in tensors for n in ns.tolist()] for _ in range(2)],
+            "workers": [flat(DataLoader(make(path), None, num_workers=2, multiprocessing_context="fork"))],
+            "spawned": [flat(DataLoader(made, None, num_workers=1, multiprocessing_context="spawn"))],
+        }
+        lengths += [len(made), len(alone)]
+        try:
+            iter(long)
+        except ValueError as error:
+            passes["refused"] = str(error)
+        passes["plan"] = made.loader.plan()
+        passes["state"] = made.loader.for_rank(0, 2).state_dict() == made.loader.state_dict()
+        source = iter(made)
+        next(source), next(source)
+        passes["samples"] = made.state_dict()["samples"]
+        dist.destroy_process_group()
+        with open(f"{out}/{rank}.json", "w") as file:
+            json.dump(passes | {"lengths": lengths, "first": first, "alone": flat(alone)}, file)
+
+    if __name__ == "__main__":
+        _, path, out, method = sys.argv
+        mp.start_processes(work, (path, out, make(path)), nprocs=2, start_method=method)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_of_a_process_group_younger_than_the_loader(ds, tmp_path, method):
+    script = tmp_path / "late.py"
+    script.write_text(textwrap.dedent(LATE))
+    command = [sys.executable, "-W", "ignore", script, ds.path, tmp_path, method]
+    subprocess.run(command, check=True, timeout=200, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(WORLD)]
+    for name in ("seen", "pickled", "tensors"):
+        check(ds, [one[name] for one in found])
+    check(ds, [one["workers"] for one in found], epochs=1)
+    third = [n for step in zip(*(one["spawned"][0] for one in found), strict=True) for n in step]
+    assert third[:ROWS] == order(ds, 2)
+    for one in found:
+        assert one["lengths"] == [11, 11, 1, 6, 11]
+        assert one["first"] == order(ds, 0)[:BATCH]  # as yet alone
+        assert one["alone"] == order(ds, 0)
+        assert one["samples"] == 2 * BATCH * WORLD
+        assert "batch_size=30 on 2 ranks needs 60" in one["refused"]
+        assert one["state"]
+    assert ["on rank 0 of 2" in one["plan"] for one in found] == [True, False]
+
+
 RAY = """
     import json, sys
     from pathlib import Path

@@ -88,6 +88,9 @@ class Batches(Iterator[dict[str, Any]]):
             raise StopIteration
         try:
             batch = native.next()
+        except _fastshard.CorruptionError as error:
+            self.close()
+            raise self._loader.dataset._opened.told_replaced(error) from error.__cause__
         except BaseException:
             self.close()
             raise

@@ -107,6 +107,18 @@ class Opened:
         """The folders; itself if it is one."""
         return self._parts or (self,)
 
+    def told_replaced(self, error: _fastshard.CorruptionError) -> _fastshard.CorruptionError:
+        """The error, or what explains it: a folder that was overwritten after it was opened."""
+        for path, fingerprint in self.sources:
+            try:
+                now = _fastshard.Dataset(path).sources()[0][1]
+            except (_fastshard.FastshardError, OSError):
+                continue  # damaged, or away
+            if now != fingerprint:
+                message = f"{path}: replaced by another dataset since it was opened; open it again"
+                return _fastshard.CorruptionError(message)
+        return error
+
     @functools.cached_property
     def sources(self) -> list[tuple[str, str]]:
         """Folder and fingerprint of each part."""

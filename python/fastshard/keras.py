@@ -38,10 +38,10 @@ class PyDataset(keras.utils.PyDataset):
 
     Item ``i`` is batch ``i`` of an epoch, whoever asks and however often; what is asked for in order is filled ahead.
     So leave shuffling to the loader: with ``shuffle=True``, its default, ``fit`` asks in random order, which is right
-    but slow, and warned about. Each pass that Keras begins has the loader's epoch, and moves it on to the next one if it
-    reaches the last batch: ``fit`` trains on epochs 0, 1, 2 with every backend, though some look at a batch before,
-    to learn shapes. With ``steps_per_epoch``, several of Keras's epochs go through one of the loader's. With TensorFlow,
-    ``fastshard.tensorflow.dataset`` saves a copy.
+    but slow, and warned about. Each pass that Keras begins has the loader's epoch, and moves the loader on to the next
+    one if it reaches the last batch: ``fit`` trains on epochs 0, 1, 2 with every backend, though some look at a batch
+    before, to learn shapes. With ``steps_per_epoch``, several of Keras's epochs go through one of the loader's. With
+    TensorFlow, ``fastshard.tensorflow.dataset`` saves a copy.
 
     A loader that goes on within an epoch (see ``LoaderState``) gives Keras epochs of the usual length, since ``fit``
     asks only once how long they are: the rest of the loader's epoch, and then the beginning of its next one.

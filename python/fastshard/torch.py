@@ -52,13 +52,11 @@ class ShardDataset(IterableDataset[Any]):
             raise TypeError(f"loader={loader!r}: expected a fastshard.Loader")
         self.loader = loader
         self._names = None if as_tuple is None else _names(loader, as_tuple)
-        # The next epoch of every worker, in memory that workers share with their parent. Worker k of n writes places k,
-        # k + n, ... when it is through, and the lowest place counts: so a fast worker cannot move on a slow one that
-        # has yet to start.
-        self._epochs = torch.full((_MAX_WORKERS,), loader.epoch, dtype=torch.int64)
-        self._epochs.share_memory_()  # type: ignore[no-untyped-call]
+        self._process = os.getpid()
+        self._shared = _shared(loader.epoch)
         self._place: _Place | None = None  # of the newest pass, once it has begun
         self._resumed: _Place | None = None
+        self._half = False  # the pass before the newest iterator was left half way
         self._callback = False  # a LoaderState says where to go on
 
     def __len__(self) -> int:
@@ -80,7 +78,7 @@ class ShardDataset(IterableDataset[Any]):
     def _set_epoch(self, epoch: int) -> None:
         self.loader.set_epoch(epoch)
         self._epochs.fill_(epoch)
-        self._place = self._resumed = None
+        self._place, self._resumed, self._half = None, None, False
 
     def state_dict(self) -> dict[str, Any]:
         """Where the newest pass stands in this process, as ``Loader.state_dict`` says it; in a worker for its share."""
@@ -102,13 +100,25 @@ class ShardDataset(IterableDataset[Any]):
             raise ValueError(f"state was taken in {taken}, expected as many as now: {step} on {world}")
         self.loader._set_next(begin)
         self._epochs[first::step] = begin.epoch
-        self._place = None
+        self._place, self._half = None, False
         # Workers that start from here for every epoch must not take it up again each time.
         self._resumed = _Place(begin, batches, step, world) if batches else None
 
     def _begin(self, step: int) -> _Place:
         resumed, self._resumed = self._resumed, None
         return resumed or _Place(self._next(), 0, step, self.loader._spec["world_size"])
+
+    @property
+    def _epochs(self) -> torch.Tensor:
+        """The next epoch of every worker, in memory that workers share with their parent, but ranks don't.
+
+        Worker k of n writes places k, k + n, ... when it is through, and the lowest place counts: so a fast worker
+        cannot move on a slow one that has yet to start. A process that isn't a worker, such as a rank that was forked
+        with the dataset, takes memory of its own.
+        """
+        if self._process != os.getpid() and get_worker_info() is None:
+            self._process, self._shared = os.getpid(), _shared(self.loader.epoch)
+        return self._shared
 
     def _next(self) -> _Begin:
         """Where the next pass begins, unless a worker was told otherwise."""
@@ -117,17 +127,19 @@ class ShardDataset(IterableDataset[Any]):
 
     def _began(self) -> bool:
         """Whether a pass from where the next one begins was left half way."""
-        return self._place is not None and self._place.batches > 0 and self._place.begin == self._next()
+        place = self._place
+        return self._half if place is None else place.batches > 0 and place.begin == self._next()
 
     def __iter__(self) -> Iterator[Any]:
         _refuse_collation(_caller())
-        self._place = None
+        self._half, self._place = self._began(), None
         return self._pass()
 
     def _pass(self) -> Iterator[Any]:
         first, step = _share()
         loader = self.loader if step == 1 else self.loader.share_threads(step)
         self._place = begin, done, _, world = self._begin(step)
+        self._half = False
         share = -(-(loader._native.batches(begin.samples) - first) // step)
         # Of tables a thousand batches come in 50 ms: mostly there is nothing to look at in an array.
         plain = not loader._converted and not loader._functions and self._names is None
@@ -141,6 +153,8 @@ class ShardDataset(IterableDataset[Any]):
                 if position == share:
                     # Whoever knows how many there are, as Lightning does, never asks for one more.
                     self._epochs[first::step] = begin.epoch + 1
+                    if step == 1:
+                        loader._finished(begin.epoch)
                 if plain:
                     yield {name: from_numpy(values) for name, values in batch.items()}
                 elif self._names is None:
@@ -405,6 +419,12 @@ class _Place(NamedTuple):
     batches: int
     workers: int
     ranks: int
+
+
+def _shared(epoch: int) -> torch.Tensor:
+    epochs = torch.full((_MAX_WORKERS,), epoch, dtype=torch.int64)
+    epochs.share_memory_()  # type: ignore[no-untyped-call]
+    return epochs
 
 
 class _Epochs:
