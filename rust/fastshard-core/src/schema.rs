@@ -1,5 +1,7 @@
 //! Fields: what a sample is made of, as the manifest and the user name it.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -163,6 +165,9 @@ pub struct Field {
 /// The largest tensor of one sample, in bytes: more than any sane sample, less than what overflows an offset.
 const MAX_TENSOR_BYTES: usize = 1 << 30;
 
+/// Those of a sample: `NumPy` has 64, and a batch has one more.
+const MAX_DIMENSIONS: usize = 32;
+
 impl Field {
     /// Element type and shape of fields whose samples all take the same room; `None` for the others.
     #[must_use]
@@ -210,6 +215,13 @@ impl Field {
                 self.name
             ));
         }
+        if self.name.contains(char::is_control) {
+            return Err(format!(
+                "field name {:?}: expected a name without control characters, such as line breaks",
+                self.name
+            ));
+        }
+        self.check_classes()?;
         if let Some((Dtype::Bfloat16, _)) = self.fixed().or(self.list()) {
             return Err(format!("field {:?}: bfloat16 can't be stored", self.name));
         }
@@ -217,6 +229,13 @@ impl Field {
             let bytes = shape
                 .iter()
                 .try_fold(dtype.size(), |n, &d| n.checked_mul(d));
+            if shape.len() > MAX_DIMENSIONS {
+                return Err(format!(
+                    "field {:?}: a sample of {} dimensions, expected at most {MAX_DIMENSIONS}",
+                    self.name,
+                    shape.len()
+                ));
+            }
             if bytes.is_none_or(|n| n == 0 || n > MAX_TENSOR_BYTES) {
                 return Err(format!(
                     "field {:?}: a sample of shape {shape:?} and type {} is empty or larger than 1 GiB",
@@ -228,9 +247,29 @@ impl Field {
         Ok(())
     }
 
+    /// The names of its classes, where it has some.
+    fn class_names(&self) -> &[String] {
+        match &self.kind {
+            Kind::Class { class_names } => class_names,
+            Kind::Tensor { class_names, .. } | Kind::List { class_names, .. } => {
+                class_names.as_deref().unwrap_or_default()
+            }
+            _ => &[],
+        }
+    }
+
+    /// Refuses two classes of one name, which nobody could ask for.
+    fn check_classes(&self) -> Result<(), String> {
+        let mut seen = HashSet::new();
+        match self.class_names().iter().find(|name| !seen.insert(*name)) {
+            Some(name) => Err(format!("field {:?} has class {name:?} twice", self.name)),
+            None => Ok(()),
+        }
+    }
+
     /// Checks what it says of another field.
-    fn check_relation(&self, fields: &[Self]) -> Result<(), String> {
-        let find = |name: &str| fields.iter().find(|field| field.name == name);
+    fn check_relation(&self, fields: &HashMap<&str, &Self>) -> Result<(), String> {
+        let find = |name: &str| fields.get(name).copied();
         match &self.kind {
             Kind::Boxes { image, .. } => match find(image).map(|field| &field.kind) {
                 Some(Kind::Image | Kind::Tensor { .. }) => Ok(()),
@@ -280,15 +319,18 @@ pub fn check_fields(fields: &[Field]) -> Result<()> {
     if fields.is_empty() {
         return Err(Error::option("a dataset needs at least one field"));
     }
-    for (at, field) in fields.iter().enumerate() {
+    let mut named = HashMap::new();
+    for field in fields {
         field.check().map_err(Error::option)?;
-        field.check_relation(fields).map_err(Error::option)?;
-        if fields[..at].iter().any(|other| other.name == field.name) {
+        if named.insert(&field.name[..], field).is_some() {
             return Err(Error::option(format!(
                 "two fields are named {:?}",
                 field.name
             )));
         }
+    }
+    for field in fields {
+        field.check_relation(&named).map_err(Error::option)?;
     }
     Ok(())
 }

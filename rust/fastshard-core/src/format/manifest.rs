@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::MANIFEST;
+use super::{MANIFEST, manifest_check};
 use crate::error::{Error, Result};
 use crate::schema::{Field, check_fields};
 
@@ -363,6 +363,7 @@ impl Manifest {
     /// Parses and checks a manifest; the path is for messages.
     pub fn parse(path: &Path, text: &[u8]) -> Result<Self> {
         let bad = |reason: String| Error::format(path, reason);
+        manifest_check::check_size(text).map_err(bad)?;
         let head: Head =
             serde_json::from_slice(text).map_err(|e| bad(format!("not a manifest: {e}")))?;
         if head.format.as_deref() != Some(FORMAT) {
@@ -411,7 +412,17 @@ impl Manifest {
         if rows != self.rows || rows > 1 << 62 {
             return Err(format!("{} rows declared, {rows} in the shards", self.rows));
         }
-        Ok(())
+        manifest_check::check(self)
+    }
+
+    /// The same, held against what readers accept.
+    pub(crate) fn checked(self) -> Result<Self> {
+        match self.check() {
+            Ok(()) => Ok(self),
+            Err(reason) => Err(Error::source(format!(
+                "the dataset could not be opened again: {reason}"
+            ))),
+        }
     }
 }
 
@@ -485,6 +496,46 @@ mod tests {
         )
     }
 
+    fn field(json: &str) -> Field {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn sizes(manifest: &mut Manifest, field: &str, sizes: ImageSizes) {
+        manifest.ranges.image_sizes.insert(field.into(), sizes);
+    }
+
+    fn image(manifest: &mut Manifest, found: ImageSizes) {
+        manifest
+            .fields
+            .push(field(r#"{"name":"image","type":"image"}"#));
+        sizes(manifest, "image", found);
+    }
+
+    fn known(manifest: &mut Manifest, statistics: serde_json::Value) {
+        let numbers = r#"{"name":"x","type":"tensor","dtype":"float32","shape":[2]}"#;
+        manifest.fields.push(field(numbers));
+        manifest.statistics = Some(statistics);
+    }
+
+    #[test]
+    fn reads_what_packing_finds_out() {
+        let mut whole = manifest();
+        image(&mut whole, ImageSizes::of(3, 5));
+        let numbers = json!({"mean": [1, 2.5], "std": [0, 1], "min": [-1, 0], "max": [4, 5],
+            "columns": ["a", "b"], "categories": {"b": ["x", "y"]}});
+        known(&mut whole, json!({"x": numbers}));
+        whole.fingerprint = whole.content_hash();
+        assert_eq!(parse(&whole).unwrap(), whole);
+        let nothing = Manifest::new(
+            vec![field(r#"{"name":"image","type":"image"}"#)],
+            false,
+            FileRanges::default(),
+            vec![],
+            json!(null),
+        );
+        assert_eq!(parse(&nothing).unwrap(), nothing);
+    }
+
     fn parse(manifest: &Manifest) -> Result<Manifest> {
         Manifest::parse(
             Path::new("m.json"),
@@ -500,7 +551,7 @@ mod tests {
     #[test]
     fn refuses_each_malformation() {
         type Change = fn(&mut Manifest);
-        let changes: [(&str, Change); 9] = [
+        let changes: &[(&str, Change)] = &[
             ("expected \"fastshard\"", |m| m.format = "other".into()),
             ("please upgrade", |m| m.version = VERSION + 1),
             ("is not one", |m| m.version = 0),
@@ -510,6 +561,103 @@ mod tests {
             ("does not fit", |m| m.shards[0].blocks[0].offset = u64::MAX),
             ("rows declared", |m| m.rows = 3),
             ("listed twice", |m| m.shards.push(m.shards[0].clone())),
+            ("plain file name", |m| m.shards[0].file = "a\0b".into()),
+            ("plain file name", |m| {
+                m.shards[0].file = "a\u{1b}[31m".into()
+            }),
+            ("plain file name", |m| m.shards[0].file = "a".repeat(256)),
+            ("no rows", |m| {
+                (m.rows, m.shards[0].rows) = (0, 0);
+                m.shards[0].blocks.clear();
+            }),
+            ("has 33 rows in 128 bytes", |m| {
+                (m.rows, m.shards[0].rows, m.shards[0].blocks[0].rows) = (33, 33, 33);
+            }),
+            ("rows in 128 bytes", |m| {
+                let rows = 1 << 62;
+                (m.rows, m.shards[0].rows, m.shards[0].blocks[0].rows) = (rows, rows, rows);
+            }),
+            ("expected at least 76 bytes a row", |m| {
+                m.fields.push(field(
+                    r#"{"name":"x","type":"tensor","dtype":"float32","shape":[18]}"#,
+                ));
+            }),
+            ("image_sizes of \"caption\"", |m| {
+                sizes(m, "caption", ImageSizes::of(3, 5))
+            }),
+            ("image_sizes of \"gone\"", |m| {
+                sizes(m, "gone", ImageSizes::of(3, 5))
+            }),
+            ("image_sizes lacks field \"image\"", |m| {
+                m.fields.push(field(r#"{"name":"image","type":"image"}"#));
+            }),
+            ("width of \"image\": from 0 to 0", |m| {
+                image(m, ImageSizes::of(0, 5))
+            }),
+            ("height of \"image\": from 9 to 5", |m| {
+                let sizes = ImageSizes::of(3, 5);
+                image(
+                    m,
+                    ImageSizes {
+                        min_height: 9,
+                        ..sizes
+                    },
+                );
+            }),
+            ("audio_ranges of \"caption\"", |m| {
+                let range = AudioRanges::of(8000, 1, 1);
+                m.ranges.audio_ranges.insert("caption".into(), range);
+            }),
+            ("frames of \"audio\": from 0 to 0", |m| {
+                m.fields.push(field(r#"{"name":"audio","type":"audio"}"#));
+                let range = AudioRanges::of(8000, 1, 0);
+                m.ranges.audio_ranges.insert("audio".into(), range);
+            }),
+            ("statistics: expected an object", |m| known(m, json!("x"))),
+            (
+                "statistics of \"caption\", which is no field of numbers",
+                |m| known(m, json!({"caption": {}})),
+            ),
+            ("statistics of \"gone\"", |m| known(m, json!({"gone": {}}))),
+            ("statistics of \"x\": expected an object", |m| {
+                known(m, json!({"x": null}))
+            }),
+            ("std: expected numbers of shape [2]", |m| {
+                known(m, json!({"x": {"mean": [1, 2]}}))
+            }),
+            ("mean: expected numbers of shape [2]", |m| {
+                known(
+                    m,
+                    json!({"x": {"mean": "x", "std": [1, 2], "min": [1, 2], "max": [1, 2]}}),
+                );
+            }),
+            ("max: expected numbers of shape [2]", |m| {
+                known(
+                    m,
+                    json!({"x": {"mean": [1, 2], "std": [1, 2], "min": [1, 2], "max": [1]}}),
+                );
+            }),
+            ("std: expected numbers of at least 0", |m| {
+                known(
+                    m,
+                    json!({"x": {"mean": [1, 2], "std": [1, -2], "min": [1, 2], "max": [1, 2]}}),
+                );
+            }),
+            ("columns: expected 2 texts", |m| {
+                known(m, json!({"x": {"columns": ["a"]}}))
+            }),
+            ("columns: expected 2 texts", |m| {
+                known(m, json!({"x": {"columns": ["a", 1]}}))
+            }),
+            ("categories: expected lists", |m| {
+                known(m, json!({"x": {"categories": {"a": 1}}}))
+            }),
+            ("control character", |m| m.fields[0].name = "a\nb".into()),
+            ("class \"a\" twice", |m| {
+                m.fields.push(field(
+                    r#"{"name":"y","type":"class","class_names":["a","b","a"]}"#,
+                ));
+            }),
         ];
         for (expected, change) in changes {
             let mut bad = manifest();

@@ -3,6 +3,7 @@
 mod arrow;
 mod block;
 mod manifest;
+mod manifest_check;
 mod message;
 
 pub use arrow::arrow_schema;
@@ -12,6 +13,7 @@ pub(crate) use block::{columns, row_crc};
 pub use manifest::{
     AudioRanges, BlockEntry, ChunkEntry, FileRanges, ImageSizes, Manifest, ShardEntry, VERSION,
 };
+pub(crate) use manifest_check::check_provenance;
 pub(crate) use message::read as read_message;
 
 /// The manifest's file name.

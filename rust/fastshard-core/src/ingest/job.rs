@@ -369,7 +369,7 @@ fn pack_stream(destination: &Path, spec: PackSpec, shared: &Shared) -> Result<Re
     let (manifest, report) = shards.finish()?;
     let stream = shared.stream.lock();
     let statistics = (stream.unwrap_or_else(PoisonError::into_inner).statistics).take();
-    staging.publish(&manifest.with_statistics(statistics))?;
+    staging.publish(&manifest.with_statistics(statistics).checked()?)?;
     Ok(report)
 }
 

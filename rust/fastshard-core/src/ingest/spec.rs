@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::format::check_provenance;
 use crate::pipeline::{ImagePlan, OnError};
 use crate::schema::{Dtype, Field, Kind, check_fields};
 use crate::transform::{DecodeOptions, Layout, Mode, Operation};
@@ -96,6 +97,11 @@ impl PackSpec {
     /// Refuses impossible options.
     pub fn check(&self) -> Result<()> {
         check_fields(&self.fields)?;
+        check_provenance(&self.provenance).map_err(|what| {
+            Error::option(format!(
+                "{what}: pack from fewer files, or from a folder that holds them"
+            ))
+        })?;
         let option = |holds: bool, complaint: String| {
             if holds {
                 Ok(())
