@@ -373,6 +373,20 @@ impl Dataset {
     pub fn blame(&self, row: u64, place: &Place<'_>, error: Error) -> Error {
         let reason = match error {
             Error::Decode { reason } => reason,
+            Error::Memory {
+                what,
+                bytes,
+                limit,
+                advice,
+            } => {
+                let what = format!("{} row {row}: {what}", self.folder(place).display());
+                return Error::Memory {
+                    what,
+                    bytes,
+                    limit,
+                    advice,
+                };
+            }
             Error::Corrupt { .. }
             | Error::Io { .. }
             | Error::Label { .. }

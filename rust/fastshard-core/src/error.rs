@@ -82,6 +82,18 @@ pub enum Error {
         /// The destination.
         path: PathBuf,
     },
+    /// Memory that can't be had.
+    #[error("{what} needs {} of memory, which could not be allocated (this process may use {}); {advice}", size(*bytes), size(*limit))]
+    Memory {
+        /// What was to be allocated.
+        what: String,
+        /// Its size.
+        bytes: u64,
+        /// The most that this process may use.
+        limit: u64,
+        /// What to change.
+        advice: String,
+    },
     /// Somebody asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -91,6 +103,14 @@ pub enum Error {
         /// What was done and what to do.
         reason: String,
     },
+}
+
+/// Bytes for a person to read.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = (bytes.max(1).ilog2() / 10).max(1);
+    let count = bytes as f64 / 2f64.powi(10 * unit as i32);
+    format!("{count:.1} {}", UNITS[unit as usize - 1])
 }
 
 /// The core's result.

@@ -10,6 +10,7 @@ pub mod format;
 pub mod ingest;
 mod mapping;
 pub mod mask;
+pub mod memory;
 pub mod order;
 pub mod pipeline;
 pub mod pixels;

@@ -1,5 +1,7 @@
 //! Pixels in memory: reusable, aligned buffers and the rectangles that lie in them.
 
+use crate::memory::{self, Denied};
+
 /// Bits a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Depth {
@@ -74,12 +76,12 @@ pub struct Scratch {
 
 impl Scratch {
     /// The first `length` bytes; what they hold is unspecified.
-    pub fn bytes(&mut self, length: usize) -> &mut [u8] {
+    pub fn bytes(&mut self, length: usize) -> Result<&mut [u8], Denied> {
         let words = length.div_ceil(8);
         if self.words.len() < words {
-            self.words.resize(words, 0);
+            memory::resize(&mut self.words, words, 0)?;
         }
-        &mut bytemuck::cast_slice_mut(&mut self.words)[..length]
+        Ok(&mut bytemuck::cast_slice_mut(&mut self.words)[..length])
     }
 
     /// Bytes kept.

@@ -1,10 +1,11 @@
 //! Batch buffers: allocated once, leased to whoever holds a batch, back in the pool when the last view of it is dropped.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::format::ALIGNMENT;
+use crate::memory::{self, Denied};
 
 /// From this size on, slots are aligned to huge pages and ask for them: a tenth of the page faults and TLB misses.
 const HUGE_PAGE: usize = 2 << 20;
@@ -24,20 +25,19 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 impl Slot {
-    fn new(bytes: usize) -> Self {
+    fn new(bytes: usize) -> Result<Self, Denied> {
+        memory::check(bytes as u64)?;
         let align = if bytes >= HUGE_PAGE {
             HUGE_PAGE
         } else {
             ALIGNMENT
         };
-        let layout = Layout::from_size_align(bytes.max(1), align)
-            .expect("sizes were checked when the loader was made");
+        let refused = || memory::refused(bytes as u64);
+        let layout = Layout::from_size_align(bytes.max(1), align).map_err(|_| refused())?;
         // SAFETY: the layout's size is not zero.
         #[expect(unsafe_code, reason = "std has no safe aligned allocation")]
         let start = unsafe { alloc(layout) };
-        let Some(start) = NonNull::new(start) else {
-            handle_alloc_error(layout)
-        };
+        let start = NonNull::new(start).ok_or_else(refused)?;
         if align == HUGE_PAGE {
             // Before the first touch: pages that are there already stay small.
             advise_huge(start, bytes);
@@ -47,7 +47,7 @@ impl Slot {
         unsafe {
             start.write_bytes(0, layout.size());
         }
-        Self { start, layout }
+        Ok(Self { start, layout })
     }
 }
 
@@ -100,28 +100,35 @@ impl SlotPool {
         })
     }
 
-    /// Leases a slot.
+    /// The size of new slots.
     #[must_use]
-    pub fn lease(self: &Arc<Self>) -> Lease {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Leases a slot.
+    pub fn lease(self: &Arc<Self>) -> Result<Lease, Denied> {
         let idle = self
             .idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        Lease {
-            slot: Some(idle.unwrap_or_else(|| Slot::new(self.bytes))),
+        let slot = idle.map_or_else(|| Slot::new(self.bytes), Ok)?;
+        Ok(Lease {
+            slot: Some(slot),
             pool: self.clone(),
-        }
+        })
     }
 
     /// Leases a slot of at least this size. One that is too small makes room for a larger one.
-    #[must_use]
-    pub fn lease_of(self: &Arc<Self>, bytes: usize) -> Lease {
-        let mut lease = self.lease();
+    pub fn lease_of(self: &Arc<Self>, bytes: usize) -> Result<Lease, Denied> {
+        let mut lease = self.lease()?;
         if lease.bytes() < bytes {
-            lease.slot = Some(Slot::new(bytes.next_power_of_two()));
+            lease.slot = None;
+            let rounded = bytes.checked_next_power_of_two().unwrap_or(bytes);
+            lease.slot = Some(Slot::new(rounded).or_else(|_| Slot::new(bytes))?);
         }
-        lease
+        Ok(lease)
     }
 
     /// Idle slots.
@@ -211,7 +218,7 @@ mod tests {
     #[test]
     fn a_slot_returns_only_when_dropped() {
         let pool = SlotPool::new(100, 1);
-        let (first, second) = (pool.lease(), pool.lease());
+        let (first, second) = (pool.lease().unwrap(), pool.lease().unwrap());
         let address = first.address(0);
         assert_ne!(address, second.address(0));
         assert_eq!(pool.idle(), 0);
@@ -219,23 +226,32 @@ mod tests {
         assert_eq!(pool.idle(), 1);
         drop(second);
         assert_eq!(pool.idle(), 1, "no more than the pool keeps");
-        assert_eq!(pool.lease().address(0), address);
+        assert_eq!(pool.lease().unwrap().address(0), address);
         assert_eq!(address as usize % ALIGNMENT, 0);
     }
 
     #[test]
     fn large_slots_are_aligned_to_huge_pages() {
-        let lease = SlotPool::new(3 * HUGE_PAGE + 5, 1).lease();
+        let lease = SlotPool::new(3 * HUGE_PAGE + 5, 1).lease().unwrap();
         assert_eq!(lease.address(0) as usize % HUGE_PAGE, 0);
     }
 
     #[test]
     fn slots_grow() {
         let pool = SlotPool::new(0, 2);
-        let small = pool.lease_of(10);
+        let small = pool.lease_of(10).unwrap();
         assert!(small.bytes() >= 10);
         drop(small);
-        assert!(pool.lease_of(1000).bytes() >= 1000);
-        assert!(pool.lease_of(10).bytes() >= 1000, "the larger one stays");
+        assert!(pool.lease_of(1000).unwrap().bytes() >= 1000);
+        let again = pool.lease_of(10).unwrap();
+        assert!(again.bytes() >= 1000, "the larger one stays");
+    }
+
+    #[test]
+    fn impossible_slots_are_errors() {
+        for bytes in [usize::MAX, usize::MAX / 2, 1 << 50] {
+            assert!(SlotPool::new(bytes, 1).lease().is_err());
+            assert!(SlotPool::new(0, 1).lease_of(bytes).is_err());
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 
 use fastshard_core::Error;
 use pyo3::exceptions::{
-    PyException, PyFileExistsError, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError,
+    PyException, PyFileExistsError, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError,
+    PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -67,6 +68,7 @@ pub(crate) fn to_python(error: Error) -> PyErr {
             Err(error) => error,
         }),
         Error::Label { .. } | Error::Option { .. } => PyValueError::new_err(text),
+        Error::Memory { .. } => PyMemoryError::new_err(text),
         Error::Exists { .. } => PyFileExistsError::new_err(text),
         Error::Cancelled => PyKeyboardInterrupt::new_err(text),
         Error::State { .. } => PyRuntimeError::new_err(text),

@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use fastshard_core::codec::{AudioFormat, Format, LIBJPEG_TURBO};
+use fastshard_core::memory;
 use fastshard_core::order::Permutation;
 
 #[pyfunction]
@@ -67,8 +68,15 @@ fn permutation(
     })?;
     let permutation = Permutation::new(count, seed, epoch);
     let row = |at| permutation.at(at).to_le_bytes();
-    let rows: Vec<u8> = py.detach(|| (start..end).flat_map(row).collect());
-    Ok(PyBytes::new(py, &rows))
+    let bytes = usize::try_from(length.saturating_mul(8)).unwrap_or(usize::MAX);
+    memory::check(bytes as u64)
+        .map_err(|denied| denied.of(format!("a permutation of {length} rows"), "use fewer rows"))
+        .map_err(error::to_python)?;
+    PyBytes::new_with(py, bytes, |rows| {
+        let places = rows.as_chunks_mut::<8>().0;
+        py.detach(|| (places.iter_mut().zip(start..end)).for_each(|(place, at)| *place = row(at)));
+        Ok(())
+    })
 }
 
 #[pyfunction]

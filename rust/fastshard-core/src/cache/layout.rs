@@ -45,11 +45,14 @@ fn pages(bytes: u64) -> u64 {
 }
 
 fn row_bytes(size: [u32; 2], pixel_bytes: u32) -> u64 {
-    u64::from(size[0]) * u64::from(size[1]) * u64::from(pixel_bytes)
+    let pixels = u64::from(size[0]) * u64::from(size[1]);
+    pixels.saturating_mul(u64::from(pixel_bytes))
 }
 
 fn stride(size: [u32; 2], pixel_bytes: u32) -> u64 {
-    row_bytes(size, pixel_bytes).next_multiple_of(ALIGNMENT as u64)
+    // A file of a length that no disk has is refused when it is made.
+    let rounded = row_bytes(size, pixel_bytes).checked_next_multiple_of(ALIGNMENT as u64);
+    rounded.unwrap_or(u64::MAX)
 }
 
 impl Layout {
@@ -71,7 +74,8 @@ impl Layout {
         match sizes {
             Sizes::Same(size) => {
                 layout.size = Some(*size);
-                layout.length = layout.data() + rows * stride(*size, pixel_bytes);
+                let pixels = rows.saturating_mul(stride(*size, pixel_bytes));
+                layout.length = layout.data().saturating_add(pixels);
             }
             Sizes::Each(sizes) => {
                 let mut offset = layout.data();
@@ -80,7 +84,7 @@ impl Layout {
                     for side in size {
                         index.extend_from_slice(&side.to_le_bytes());
                     }
-                    offset += stride(*size, pixel_bytes);
+                    offset = offset.saturating_add(stride(*size, pixel_bytes));
                 }
                 layout.length = offset;
             }

@@ -76,7 +76,7 @@ pub(super) fn decode(
     let size = (header.width as usize, header.height as usize);
     let plain =
         header.format == Format::Png && (format.channels, format.depth) == (1, Depth::Eight);
-    if plain && png_gray::decode(bytes, size, scratch, out.bytes(size.0 * size.1)).is_some() {
+    if plain && png_gray::decode(bytes, size, scratch, out.bytes(size.0 * size.1)?).is_some() {
         return Ok(());
     }
     let decoder = open(bytes, header.format, max_pixels)?;
@@ -94,12 +94,12 @@ pub(super) fn decode(
     }
     if (color, format.channels, format.depth) == (ColorType::Rgb8, 3, Depth::Eight) {
         return decoder
-            .read_image(out.bytes(length))
+            .read_image(out.bytes(length)?)
             .map_err(failed(header.format));
     }
-    let source = scratch.bytes(length);
+    let source = scratch.bytes(length)?;
     decoder.read_image(source).map_err(failed(header.format))?;
-    convert(source, color, format, out.bytes(count * format.bytes())).ok_or_else(|| {
+    convert(source, color, format, out.bytes(count * format.bytes())?).ok_or_else(|| {
         Error::decode(format!(
             "{}: {color:?} pixels are not supported",
             header.format.name()
@@ -197,7 +197,7 @@ mod tests {
                 &mut out,
             )
             .unwrap();
-        out.bytes(2 * wanted.bytes()).to_vec()
+        out.bytes(2 * wanted.bytes()).unwrap().to_vec()
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Decompressor {
         let tiles = Tiles::new(bytes, &frame, tiles);
         if let Some(decoded) = self.baseline.decode(bytes, &frame, tiles, request, out) {
             if request.format.depth == Depth::Sixteen {
-                widen_in_place(out.bytes(decoded.area.area() * request.format.bytes()));
+                widen_in_place(out.bytes(decoded.area.area() * request.format.bytes())?);
             }
             return Ok(decoded);
         }
@@ -395,16 +395,16 @@ impl Decompressor {
             let mut inks = Scratch::default();
             let decoded = self.decompress(
                 bytes,
-                inks.bytes(count * 4),
+                inks.bytes(count * 4)?,
                 tj::TJPF_TJPF_CMYK,
                 area.width,
                 forgive,
             );
             if decoded.is_ok() {
                 cmyk_to(
-                    inks.bytes(count * 4),
+                    inks.bytes(count * 4)?,
                     format.channels,
-                    out.bytes(count * format.bytes()),
+                    out.bytes(count * format.bytes())?,
                 );
             }
             decoded?;
@@ -417,14 +417,14 @@ impl Decompressor {
             let narrow = count * format.channels;
             self.decompress(
                 bytes,
-                &mut out.bytes(count * format.bytes())[..narrow],
+                &mut out.bytes(count * format.bytes())?[..narrow],
                 kind,
                 area.width,
                 forgive,
             )?;
         }
         if format.depth == Depth::Sixteen {
-            widen_in_place(out.bytes(count * format.bytes()));
+            widen_in_place(out.bytes(count * format.bytes())?);
         }
         Ok(())
     }
@@ -558,7 +558,7 @@ mod tests {
         let Decoded { area, .. } = decoder
             .decode(bytes.into(), &header, &request, &mut out)
             .unwrap();
-        let pixels = out.bytes(area.area() * 3);
+        let pixels = out.bytes(area.area() * 3).unwrap();
         let mut cut = Vec::new();
         for y in 0..region.height {
             let start = ((region.y - area.y + y) * area.width + region.x - area.x) as usize * 3;

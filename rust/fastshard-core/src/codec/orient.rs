@@ -2,6 +2,7 @@
 
 use image::metadata::Orientation;
 
+use crate::error::Result;
 use crate::pixels::Scratch;
 
 /// The orientation in an APP1 segment, 1 when there is none.
@@ -28,13 +29,13 @@ pub fn orient(
     size: usize,
     orientation: u8,
     out: &mut Scratch,
-) {
+) -> Result<()> {
     let (out_width, out_height) = if orientation >= 5 {
         (height, width)
     } else {
         (width, height)
     };
-    let out = out.bytes(pixels.len());
+    let out = out.bytes(pixels.len())?;
     for y in 0..out_height {
         for x in 0..out_width {
             let (source_x, source_y) = match orientation {
@@ -54,6 +55,7 @@ pub fn orient(
             out[to..to + size].copy_from_slice(&pixels[from..from + size]);
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -67,8 +69,8 @@ mod tests {
         let stored = [0, 1, 2, 3, 4, 5];
         let upright = |orientation| {
             let mut out = Scratch::default();
-            orient(&stored, 3, 2, 1, orientation, &mut out);
-            out.bytes(6).to_vec()
+            orient(&stored, 3, 2, 1, orientation, &mut out).unwrap();
+            out.bytes(6).unwrap().to_vec()
         };
         assert_eq!(upright(1), [0, 1, 2, 3, 4, 5]);
         assert_eq!(upright(2), [2, 1, 0, 5, 4, 3]);

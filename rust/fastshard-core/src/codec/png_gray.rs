@@ -20,7 +20,7 @@ pub(super) fn decode(
     scratch: &mut Scratch,
     out: &mut [u8],
 ) -> Option<()> {
-    let filtered = scratch.bytes((width + 1).checked_mul(height)?);
+    let filtered = scratch.bytes((width + 1).checked_mul(height)?).ok()?;
     inflate(bytes, (width, height), filtered)?;
     unfilter(filtered, width, out)
 }

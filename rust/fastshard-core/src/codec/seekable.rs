@@ -362,7 +362,10 @@ mod tests {
         let decoded = decoder
             .decode(encoded, &header, &request, &mut out)
             .unwrap();
-        (decoded, out.bytes(decoded.area.area() * 3).to_vec())
+        (
+            decoded,
+            out.bytes(decoded.area.area() * 3).unwrap().to_vec(),
+        )
     }
 
     /// The pixels of a region (of the reduced image) out of a larger one.

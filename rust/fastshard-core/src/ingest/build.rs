@@ -23,6 +23,7 @@ use crate::codec::{
 };
 use crate::error::{Error, Result};
 use crate::format::{FileRanges, VERSION, arrow_schema};
+use crate::memory;
 use crate::pipeline::{ImagePlan, ImageWorker, Moves, OnError};
 use crate::pixels::{Depth, PixelFormat};
 use crate::random::Key;
@@ -284,7 +285,7 @@ impl Builder {
                     "{length} bytes: one item holds at most 2 GiB"
                 )));
             }
-            bytes.reserve(length as usize);
+            memory::reserve(bytes, length as usize)?;
             std::fs::File::open(&path)
                 .and_then(|mut file| file.read_to_end(bytes))
                 .map_err(Error::io(&path))?;
@@ -474,10 +475,8 @@ fn transform(
         key.into(),
         move |height_width| {
             *found = height_width;
-            grown.resize(
-                height_width[0] as usize * height_width[1] as usize * plan.channels(),
-                0,
-            );
+            let pixels = height_width[0] as usize * height_width[1] as usize;
+            *grown = memory::zeros(pixels * plan.channels())?;
             Ok(&mut grown[..])
         },
     )?;

@@ -11,6 +11,7 @@ use arrow_array::types::UInt64Type;
 
 use super::image_column::MAX_ITEM;
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// Files that stay open for the next image or audio of theirs.
 const MAX_OPEN: usize = 64;
@@ -112,7 +113,7 @@ impl OpenFiles {
                 "{path}: {length} bytes at {offset} of {size}: truncated while it was being packed"
             )));
         }
-        bytes.reserve(length as usize);
+        memory::reserve(bytes, length as usize)?;
         let mut left = length as usize;
         while left > 0 {
             let at = offset + length - left as u64;

@@ -1,5 +1,7 @@
 //! Run-length encodings: how many pixels are 0, then 1, then 0 ..., column by column.
 
+use crate::memory::{self, Denied};
+
 /// An encoding whose runs fill its image exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runs {
@@ -119,12 +121,13 @@ impl Runs {
     }
 
     /// Every pixel, column by column.
-    pub fn columns(&self, out: &mut Vec<u8>) {
+    pub fn columns(&self, out: &mut Vec<u8>) -> Result<(), Denied> {
         out.clear();
-        out.resize(self.size[0] as usize * self.size[1] as usize, 0);
+        memory::resize(out, self.size[0] as usize * self.size[1] as usize, 0)?;
         for [start, end] in self.ones() {
             out[start..end].fill(1);
         }
+        Ok(())
     }
 }
 
@@ -154,7 +157,7 @@ mod tests {
         assert_eq!(runs(&[5, 1, 6, 2, 6]).bounds(), Some([1.0, 0.0, 4.0, 2.0]));
         assert_eq!(runs(&[0, 20]).bounds(), Some([0.0, 0.0, 5.0, 4.0]));
         let mut columns = Vec::new();
-        runs(&[5, 2, 13]).columns(&mut columns);
+        runs(&[5, 2, 13]).columns(&mut columns).unwrap();
         let ones = (0..20).filter(|&at| columns[at] == 1);
         assert!(ones.eq(5..7));
     }
@@ -164,7 +167,7 @@ mod tests {
         for lengths in [vec![20], vec![5, 2, 13], vec![0, 20], vec![0, 1, 3, 4, 12]] {
             let runs = Runs::new([4, 5], lengths).unwrap();
             let mut columns = Vec::new();
-            runs.columns(&mut columns);
+            runs.columns(&mut columns).unwrap();
             let rows: Vec<u8> = (0..20).map(|at| columns[at % 5 * 4 + at / 5]).collect();
             assert_eq!(Runs::of_rows([4, 5], &rows), runs);
         }

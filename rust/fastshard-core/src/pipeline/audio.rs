@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::sequence::{ListSpec, Sequence};
 use super::stats::Times;
-use super::worker::not_as_planned;
+use super::worker::{not_as_planned, values_of};
 use crate::codec::{AudioFile, AudioHeader, AudioLimits, Waves};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::format::{AudioRanges, Column};
+use crate::memory;
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};
 use crate::sound::{Kernel, LogMel, LogMelSpec, ResampleSpec, Spectra};
@@ -345,7 +346,7 @@ impl AudioWorker {
         {
             let wave = match plan.log_mel {
                 Some(_) => {
-                    self.wave.resize(length as usize, 0.0);
+                    memory::resize(&mut self.wave, length as usize, 0.0)?;
                     &mut self.wave[..]
                 }
                 None => &mut *out,
@@ -443,12 +444,12 @@ pub fn read_audio(dataset: &Dataset, row: u64, field: &str) -> Result<Option<Sou
     AudioWorker::default()
         .run(&plan, &place, key, |shape| {
             *found = shape.to_vec();
-            grown.resize(shape.iter().product(), 0.0);
+            *grown = memory::zeros(values_of(shape))?;
             Ok(&mut grown[..])
         })
         .map_err(blame)?;
     Ok(Some(Sound {
-        bytes: bytemuck::cast_slice(&samples).to_vec(),
+        bytes: memory::copied(bytemuck::cast_slice(&samples))?,
         shape,
         sample_rate: header.sample_rate,
     }))

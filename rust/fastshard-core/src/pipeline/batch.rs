@@ -240,9 +240,12 @@ impl OpenBatch {
             epoch,
             position: self.position,
         };
-        batch_transform::run(&spec.batch_transforms, &filled, saved, |field| {
+        let mixed = batch_transform::run(&spec.batch_transforms, &filled, saved, |field| {
             self.values(field)
         });
+        if let Err(error) = mixed {
+            *self.lock_sequences() = Err(error);
+        }
     }
 
     fn lock_sequences(&self) -> MutexGuard<'_, Result<Vec<BatchField>>> {

@@ -163,7 +163,7 @@ pub(super) fn run<'a>(
     batch: &Filled<'a>,
     saved: &mut Scratch,
     values: impl Fn(&PlannedField) -> &'a mut [u8],
-) {
+) -> Result<()> {
     let key = Key {
         seed: batch.seed,
         epoch: batch.epoch,
@@ -188,18 +188,19 @@ pub(super) fn run<'a>(
         // In single precision, as torch draws it.
         let mut lambda = f64::from(beta(&mut draws, mix.alpha) as f32);
         match how {
-            How::Blend => rows(image).blend(saved, dtype, lambda),
+            How::Blend => rows(image).blend(saved, dtype, lambda)?,
             How::Paste => {
                 let size = height_width(&image.shape, layout);
                 let area = random_box(size, lambda, &mut draws);
-                rows(image).paste(saved, &runs(&image.shape, layout, dtype, area));
+                rows(image).paste(saved, &runs(&image.shape, layout, dtype, area))?;
                 let [x1, y1, x2, y2] = area;
                 let share = ((x2 - x1) * (y2 - y1)) as f64 / (size[0] * size[1]) as f64;
                 lambda = 1.0 - share;
             }
         }
-        rows(find(&mix.label)).blend(saved, Dtype::Float32, lambda);
+        rows(find(&mix.label)).blend(saved, Dtype::Float32, lambda)?;
     }
+    Ok(())
 }
 
 /// The byte ranges of a box in a row: a line each, in every plane.

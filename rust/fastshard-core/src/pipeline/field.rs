@@ -11,10 +11,15 @@ use super::standardize::Scale;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::format::ALIGNMENT;
+use crate::memory;
 use crate::schema::{Dtype, Field, Kind};
 
 /// A batch beyond this is a mistake in a number, not a wish.
 pub(super) const MAX_BATCH_BYTES: usize = 1 << 36;
+
+/// What is kept at least for each sample of a batch with lists or texts.
+const LISTED_ROW_BYTES: usize = 32;
+pub(super) const SMALLER_BATCHES: &str = "use a smaller batch_size, or make the samples smaller";
 
 /// What the first dimension of an array in a batch counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,8 +132,12 @@ impl PlannedField {
     }
 }
 
-/// Lays the fields of a batch out; gives them and the bytes that they take.
-pub(super) fn plan_fields(dataset: &Dataset, spec: &Spec) -> Result<(Vec<PlannedField>, usize)> {
+/// Lays the fields of a batch of at most `rows` samples out; gives them and the bytes that they take.
+pub(super) fn plan_fields(
+    dataset: &Dataset,
+    spec: &Spec,
+    rows: usize,
+) -> Result<(Vec<PlannedField>, usize)> {
     let names: Vec<String> = match &spec.fields {
         Some(names) => names.clone(),
         None => dataset
@@ -155,19 +164,43 @@ pub(super) fn plan_fields(dataset: &Dataset, spec: &Spec) -> Result<(Vec<Planned
         field.offset = bytes.next_multiple_of(ALIGNMENT);
         let end = field
             .row_bytes
-            .checked_mul(spec.batch_size)
+            .checked_mul(rows)
             .and_then(|length| field.offset.checked_add(length));
         let end = end.filter(|&end| end <= MAX_BATCH_BYTES);
-        bytes = end.ok_or_else(|| too_large(spec.batch_size))?;
+        bytes = end.ok_or_else(|| too_large(&field.name, rows, &field.shape))?;
         planned.push(field);
     }
+    check_memory(&planned, rows, bytes)?;
     Ok((planned, bytes))
 }
 
-fn too_large(samples: usize) -> Error {
+fn too_large(field: &str, rows: usize, shape: &[usize]) -> Error {
     Error::option(format!(
-        "a batch of {samples} samples would take more than 64 GiB"
+        "field {field:?}: {rows} samples of shape {shape:?} would take more than 64 GiB; use a smaller batch_size, or \
+         make the samples smaller"
     ))
+}
+
+/// Refuses batches that don't fit in memory.
+fn check_memory(fields: &[PlannedField], rows: usize, bytes: usize) -> Result<()> {
+    // Lists and texts take room beside the slot, known only when their rows are.
+    let listed = fields.iter().any(|field| field.row_bytes == 0);
+    let beside = if listed {
+        rows.saturating_mul(LISTED_ROW_BYTES)
+    } else {
+        0
+    };
+    let checked = memory::check(bytes.saturating_add(beside) as u64);
+    checked.map_err(|denied| {
+        let listed = fields
+            .iter()
+            .map(|field| format!("{:?} {:?}", field.name, field.shape));
+        let what = format!(
+            "a batch of {rows} samples ({})",
+            listed.collect::<Vec<_>>().join(", ")
+        );
+        denied.of(what, SMALLER_BATCHES)
+    })
 }
 
 fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedField> {
@@ -217,7 +250,7 @@ fn plan_field(dataset: &Dataset, index: usize, spec: &Spec) -> Result<PlannedFie
     let row_bytes = match (dtype, values) {
         (None, _) => 0,
         (Some(dtype), Some(values)) if values <= MAX_BATCH_BYTES => dtype.size() * values,
-        _ => return Err(too_large(1)),
+        _ => return Err(too_large(&field.name, 1, &shape)),
     };
     let matrices = spec.matrices && matches!(work, Work::Image(_));
     Ok(PlannedField {

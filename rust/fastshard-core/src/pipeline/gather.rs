@@ -11,6 +11,7 @@ use super::plan::Plan;
 use super::worker::{Claim, not_as_planned};
 use crate::error::{Error, Result};
 use crate::format::Column;
+use crate::memory;
 use crate::order::{Drawn, Order};
 
 /// Rows whose addresses are worked out ahead: many more than memory requests that a core can have under way, few enough
@@ -41,9 +42,14 @@ impl Gather {
             .fields
             .iter()
             .all(|field| matches!(field.work, Work::Copy));
-        copies.then(|| Self {
-            values: vec![None; plan.fields.len() * plan.dataset.blocks() as usize],
-            sound: vec![false; plan.dataset.blocks() as usize],
+        if !copies {
+            return None;
+        }
+        let blocks = plan.dataset.blocks() as usize;
+        // Where there is no room for them, rows are found one by one.
+        Some(Self {
+            values: memory::filled(plan.fields.len().saturating_mul(blocks), None).ok()?,
+            sound: memory::filled(blocks, false).ok()?,
             drawn: [Drawn::default(); AHEAD],
             places: [(0, 0); AHEAD],
         })

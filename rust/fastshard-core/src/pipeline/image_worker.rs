@@ -164,7 +164,7 @@ impl ImageWorker {
             times.decode += decoded - started;
             started = decoded;
             let (width, height) = recipe.size();
-            let pixels = made.bytes(Rect::of_size(width, height).area() * plan.format.bytes());
+            let pixels = made.bytes(Rect::of_size(width, height).area() * plan.format.bytes())?;
             renderer.run(plan.format, &plan.as_they_are, &recipe, source, |_| {
                 Ok(&mut *pixels)
             })?;

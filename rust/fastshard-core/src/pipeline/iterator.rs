@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::ahead::ReadAhead;
 use super::batch::{Batch, OpenBatch};
-use super::field::PlannedField;
+use super::field::{PlannedField, SMALLER_BATCHES};
 use super::gather::Gather;
 use super::plan::{Pass, Plan};
 use super::spec::{OnError, Shuffling};
 use super::worker::{Claim, Worker, claim_rows};
 use crate::error::{Error, Result};
+use crate::memory::{self, Denied};
 use crate::order::Order;
 use crate::slot::SlotPool;
 
@@ -106,9 +107,31 @@ impl Shared {
             order,
             first,
             rows,
-            Arc::new(self.pool.lease()),
+            Arc::new(
+                self.pool
+                    .lease()
+                    .map_err(|denied| self.too_large(rows, denied))?,
+            ),
             self.pass.views,
         )
+    }
+
+    fn too_large(&self, rows: usize, denied: Denied) -> Error {
+        let what = format!("a batch of {rows} samples");
+        denied.of(what, SMALLER_BATCHES)
+    }
+
+    /// Refuses to prefetch more batches than fit in memory.
+    fn check_prefetch(&self) -> Result<()> {
+        let ahead = self.count.min(self.plan.spec.prefetch as u64);
+        let bytes = ahead.saturating_mul(self.pool.bytes() as u64);
+        memory::check(bytes).map_err(|denied| {
+            let what = format!(
+                "prefetching {ahead} batches of {}",
+                self.plan.spec.batch_size
+            );
+            denied.of(what, "use a smaller prefetch or batch_size")
+        })
     }
 
     /// The next rows to fill; `None` when there are none and never will be, or none right now that can be filled without
@@ -269,6 +292,9 @@ impl Batches {
             cancelled: AtomicBool::new(false),
             ahead: None,
         };
+        if threads > 0 {
+            shared.check_prefetch()?;
+        }
         shared.ahead = shared.windows().map(ReadAhead::new);
         let shared = Arc::new(shared);
         let mut this = Self {
@@ -409,7 +435,9 @@ impl Batches {
         let failures = batch.take_failures();
         let mut left_out = Vec::new();
         for (row, error) in failures {
-            if plan.spec.on_error == OnError::Raise || matches!(error, Error::Label { .. }) {
+            if plan.spec.on_error == OnError::Raise
+                || matches!(error, Error::Label { .. } | Error::Memory { .. })
+            {
                 return Err(error);
             }
             plan.skipped.add(&error);

@@ -9,6 +9,7 @@ use crate::cache::{Folder, Sizes, Wanted};
 use crate::codec::LIBJPEG_TURBO;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::pixels::Depth;
 use crate::schema::Field;
 use crate::transform::{DecodeOptions, Operation};
@@ -167,7 +168,7 @@ fn sizes(
         return Ok(Sizes::Same(size));
     }
     let index = dataset.field(&field.name)?;
-    let mut each = Vec::with_capacity(dataset.rows() as usize);
+    let mut each = memory::room(dataset.rows() as usize)?;
     for row in 0..dataset.rows() {
         let place = dataset.locate(row)?;
         let pose = Pose::of_row(&place, index, options).ok_or_else(|| {
@@ -189,7 +190,7 @@ fn sizes(
 fn check_shares(folder: &Folder, bytes: u64) -> Result<()> {
     let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
     let free = free_disk(folder)? as f64;
-    let memory = memory_bytes().map_or(f64::INFINITY, |bytes| bytes as f64);
+    let memory = memory::total().map_or(f64::INFINITY, |bytes| bytes as f64);
     let bytes = bytes as f64;
     for (limit, share, what) in [
         (free, DISK_SHARE, "free disk space"),
@@ -211,22 +212,4 @@ fn free_disk(folder: &Folder) -> Result<u64> {
     let found = rustix::fs::statvfs(folder.path())
         .map_err(|error| Error::io(folder.path())(error.into()))?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-/// The memory of the machine, or less where this process may have less.
-fn memory_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let machine = line
-        .trim()
-        .trim_end_matches("kB")
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        << 10;
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let limit = limit.and_then(|text| text.trim().parse::<u64>().ok());
-    Some(limit.map_or(machine, |limit| limit.min(machine)))
 }

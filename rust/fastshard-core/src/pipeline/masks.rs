@@ -6,12 +6,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::boxes::{Moved, Moves, Part};
-use super::field::{MAX_BATCH_BYTES, PlannedField};
+use super::field::PlannedField;
 use super::image::{ImagePlan, pixel_tensor};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::format::Column;
 use crate::mask::{Painter, Runs, Segmentation, parse, write};
+use crate::memory::{self, Denied};
 use crate::schema::{Field, Kind};
 use crate::transform::{Matrix, Tracked, moved_outline};
 
@@ -83,13 +84,10 @@ impl Masks {
         wanted: std::ops::Range<usize>,
     ) -> Result<Vec<u8>> {
         let pixels = self.size[0] * self.size[1];
-        let bytes = pixels.saturating_mul(wanted.len());
-        if bytes > MAX_BATCH_BYTES {
-            return Err(Error::option(format!(
-                "the masks of a sample would take {bytes} bytes; Truncate() leaves some out"
-            )));
-        }
-        let mut out = vec![0; bytes];
+        let mut out = memory::zeros(pixels.saturating_mul(wanted.len())).map_err(|denied| {
+            let what = format!("{} masks of {:?} pixels", wanted.len(), self.size);
+            denied.of(what, "use Truncate, or resize the image")
+        })?;
         let mut masks = out.chunks_exact_mut(pixels);
         let (mut tools, mut first) = (Tools::default(), 0);
         for part in &moved.parts {
@@ -185,6 +183,10 @@ pub(crate) fn moved_segmentations(
     write(&all)
 }
 
+fn too_large(denied: Denied) -> String {
+    Error::from(denied).to_string()
+}
+
 /// What one thread keeps while it paints.
 #[derive(Default)]
 struct Tools {
@@ -226,7 +228,7 @@ impl<'a> Way<'a> {
     /// What runs cover of the finished image.
     fn runs(&self, runs: &Runs, tools: &mut Tools) -> Result<Runs, String> {
         let (width, height) = self.moves.end();
-        let mut pixels = vec![0; width as usize * height as usize];
+        let mut pixels = memory::zeros(width as usize * height as usize).map_err(too_large)?;
         self.look_up(runs, width as usize, &mut pixels, tools)?;
         Ok(Runs::of_rows([height, width], &pixels))
     }
@@ -249,7 +251,7 @@ impl<'a> Way<'a> {
         let Some(bounds) = runs.bounds() else {
             return Ok(());
         };
-        runs.columns(&mut tools.columns);
+        runs.columns(&mut tools.columns).map_err(too_large)?;
         let around = self
             .moves
             .steps

@@ -10,6 +10,7 @@ use bytemuck::{cast_slice, cast_slice_mut};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use crate::error::Result;
 use crate::pixels::Scratch;
 use crate::random::Draws;
 use crate::schema::Dtype;
@@ -29,24 +30,25 @@ pub(super) struct Rows<'a> {
 
 impl Rows<'_> {
     /// Calls `mix` with every row and its partner as it was.
-    fn each(self, saved: &mut Scratch, mut mix: impl FnMut(&mut [u8], &[u8])) {
+    fn each(self, saved: &mut Scratch, mut mix: impl FnMut(&mut [u8], &[u8])) -> Result<()> {
         let size = self.size;
         let (Some(&first), Some(&last)) = (self.kept.first(), self.kept.last()) else {
-            return;
+            return Ok(());
         };
-        let saved = saved.bytes(size);
+        let saved = saved.bytes(size)?;
         saved.copy_from_slice(&self.values[last * size..][..size]);
         for pair in self.kept.windows(2).rev() {
             let (before, rest) = self.values.split_at_mut(pair[1] * size);
             mix(&mut rest[..size], &before[pair[0] * size..][..size]);
         }
         mix(&mut self.values[first * size..][..size], saved);
+        Ok(())
     }
 
     /// Row times lambda and partner times 1 - lambda.
-    pub(super) fn blend(self, saved: &mut Scratch, dtype: Dtype, lambda: f64) {
+    pub(super) fn blend(self, saved: &mut Scratch, dtype: Dtype, lambda: f64) -> Result<()> {
         let weights = [lambda as f32, (1.0 - lambda) as f32];
-        self.each(saved, |row, partner| blend(dtype, row, partner, weights));
+        self.each(saved, |row, partner| blend(dtype, row, partner, weights))
     }
 
     /// Copies these byte ranges of the partner.
@@ -54,12 +56,12 @@ impl Rows<'_> {
         self,
         saved: &mut Scratch,
         runs: &(impl Iterator<Item = Range<usize>> + Clone),
-    ) {
+    ) -> Result<()> {
         self.each(saved, |row, partner| {
             for run in runs.clone() {
                 row[run.clone()].copy_from_slice(&partner[run]);
             }
-        });
+        })
     }
 }
 
@@ -209,7 +211,8 @@ mod tests {
             };
             rows.each(&mut Scratch::default(), |row, partner| {
                 row.copy_from_slice(partner);
-            });
+            })
+            .unwrap();
             let mut expected = before.clone();
             for (at, &row) in kept.iter().enumerate() {
                 let partner = kept[(at + kept.len() - 1) % kept.len()];

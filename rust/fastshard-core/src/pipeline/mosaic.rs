@@ -109,7 +109,7 @@ impl ImageWorker {
         let area = Rect::of_size(width, height);
         // Taken out while the rest of the tools is at work; lost, and made anew, after an error.
         let [mut canvas, mut image] = std::mem::take(&mut self.joined);
-        let pixels = canvas.bytes(area.area() * plan.format.bytes());
+        let pixels = canvas.bytes(area.area() * plan.format.bytes())?;
         let background = plan.mask().map_or(&mosaic.fill[..], |mask| &mask.fill[..]);
         fill(pixels, background, plan.format);
         for piece in pieces {
@@ -118,7 +118,7 @@ impl ImageWorker {
                 let Some((job, target)) = seen_part(plan, piece, &place, seen)? else {
                     return Ok(());
                 };
-                let made = image.bytes(target.area() * plan.format.bytes());
+                let made = image.bytes(target.area() * plan.format.bytes())?;
                 self.run(plan, &place, job, |size| match size {
                     size if size == [target.height, target.width] => Ok(&mut *made),
                     _ => Err(Error::decode("is not as large as the dataset says")),

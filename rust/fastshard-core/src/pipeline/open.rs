@@ -143,14 +143,14 @@ impl Opener {
         let Decoded { area, reduce } =
             self.decoder
                 .decode(encoded, header, &request, &mut self.decoded)?;
-        let decoded = self.decoded.bytes(area.area() * format.bytes());
+        let decoded = self.decoded.bytes(area.area() * format.bytes())?;
         if let Some(spread) = gray.map(|gray| gray.spread).filter(|&spread| spread > 1) {
             for value in decoded.iter_mut() {
                 *value /= spread;
             }
         }
         let (pixels, area) = if turned {
-            turn(decoded, area, header.orientation, format, &mut self.upright)
+            turn(decoded, area, header.orientation, format, &mut self.upright)?
         } else {
             (&*decoded, area)
         };
@@ -179,12 +179,12 @@ fn turn<'a>(
     orientation: u8,
     format: PixelFormat,
     upright: &'a mut Scratch,
-) -> (&'a [u8], Rect) {
+) -> Result<(&'a [u8], Rect)> {
     let (width, height) = (area.width as usize, area.height as usize);
-    orient(decoded, width, height, format.bytes(), orientation, upright);
+    orient(decoded, width, height, format.bytes(), orientation, upright)?;
     let area = match orientation {
         5.. => Rect::of_size(area.height, area.width),
         _ => area,
     };
-    (upright.bytes(decoded.len()), area)
+    Ok((upright.bytes(decoded.len())?, area))
 }

@@ -13,6 +13,7 @@ use super::stats::{Counters, Stats};
 use crate::cache::Entry;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::order::{Buckets, Cut, Share, Shuffle, View};
 use crate::slot::SlotPool;
 
@@ -131,6 +132,11 @@ fn buckets(dataset: &Arc<Dataset>, spec: &Spec) -> Result<Option<Buckets>> {
         1,
         MAX_SORTED,
     )?;
+    // Positions, and lengths beside them, of a window that is sorted.
+    memory::check(samples.saturating_mul(64) as u64).map_err(|denied| {
+        let what = format!("sorting {samples} samples by length");
+        denied.of(what, "use fewer batches in Buckets")
+    })?;
     let dataset = dataset.clone();
     // A row that can't be read says so when it is.
     let length = move |row| {
@@ -147,7 +153,17 @@ impl Loader {
     pub fn new(dataset: Arc<Dataset>, view: View, spec: Spec) -> Result<Self> {
         spec.check()?;
         check_view(&dataset, &view)?;
-        let (mut fields, bytes) = plan_fields(&dataset, &spec)?;
+        let share = Share {
+            start: 0,
+            rank: spec.rank,
+            world: spec.world_size,
+        };
+        // No batch has more samples than an epoch.
+        let rows = share
+            .samples(view.samples())
+            .min(spec.batch_size as u64)
+            .max(1) as usize;
+        let (mut fields, bytes) = plan_fields(&dataset, &spec, rows)?;
         relate_boxes(&dataset, &spec, &mut fields)?;
         check_matrices(&spec, &fields)?;
         check_names(&fields)?;

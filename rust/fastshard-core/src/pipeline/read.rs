@@ -4,6 +4,7 @@ use super::image::ImagePlan;
 use super::image_worker::ImageWorker;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::random::Key;
 use crate::schema::Dtype;
 use crate::transform::{Layout, Operation};
@@ -55,12 +56,12 @@ pub fn read_image(
         .run(&plan, &place, key.into(), move |height_width| {
             *found = finish.shape(height_width);
             let length = length_of(found);
-            grown.resize(length.div_ceil(8), 0);
+            *grown = memory::zeros(length.div_ceil(8))?;
             Ok(&mut bytemuck::cast_slice_mut(grown)[..length])
         })
         .map_err(|error| dataset.blame(row, &place, error))?;
     let length = length_of(&shape);
-    let bytes = bytemuck::cast_slice(&words)[..length].to_vec();
+    let bytes = memory::copied(&bytemuck::cast_slice(&words)[..length])?;
     Ok(Some(Sample {
         bytes,
         dtype: plan.dtype(),

@@ -41,7 +41,7 @@ impl Renderer {
             let input = match at {
                 0 => source,
                 _ => Source {
-                    pixels: input.bytes(area.area() * format.bytes()),
+                    pixels: input.bytes(area.area() * format.bytes())?,
                     area,
                     format,
                     reduce: 1,
@@ -51,18 +51,18 @@ impl Renderer {
             let stays = !effects.contains(&Effect::Luma);
             if at == last && stays && finish.is_identity() {
                 resampler.run(stage, input, out)?;
-                Effect::run(effects, out, width as usize, format.channels, scratch);
+                Effect::run(effects, out, width as usize, format.channels, scratch)?;
                 break;
             }
-            let pixels = target.bytes(area.area() * format.bytes());
+            let pixels = target.bytes(area.area() * format.bytes())?;
             resampler.run(stage, input, pixels)?;
             if !effects.is_empty() {
                 let width = area.width as usize;
-                format.channels = Effect::run(effects, pixels, width, format.channels, scratch);
+                format.channels = Effect::run(effects, pixels, width, format.channels, scratch)?;
             }
             if at == last {
                 let pixels = &pixels[..area.area() * format.bytes()];
-                finish.run(pixels, scratch, out);
+                finish.run(pixels, scratch, out)?;
                 break;
             }
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchField, Memory, Values};
 use super::boxes::{BoxSpec, Boxes, Moved, Role};
-use super::field::{MAX_BATCH_BYTES, Output, PlannedField, Rows};
+use super::field::{Output, PlannedField, Rows};
 use super::masks::{MaskSpec, Masks};
 use super::plan::Plan;
 use super::worker::not_as_planned;
@@ -16,6 +16,7 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::format::{ALIGNMENT, Column};
 use crate::mapping::Access;
+use crate::memory::{self, Denied};
 use crate::order::Drawn;
 use crate::schema::{Dtype, Field, Kind};
 use crate::slot::{Lease, SlotPool};
@@ -127,7 +128,9 @@ impl Sequence {
                     pad.value
                 ))
             })?;
-            fill = one.repeat(elements);
+            // Of an element whose bytes are all alike, one is enough.
+            let alike = one.iter().all(|byte| *byte == one[0]);
+            fill = one.repeat(if alike { 1 } else { elements });
         }
         if spec.truncate.is_some_and(|truncate| truncate.length == 0) {
             return Err(bad("lists can't be cut to a length of 0".into()));
@@ -201,15 +204,15 @@ impl Sequence {
         moved: Option<&[Moved]>,
     ) -> Result<Vec<BatchField>> {
         let mut lists = Vec::with_capacity(rows.len());
+        let mut painted_bytes = 0;
         for (at, drawn) in rows.iter().enumerate() {
             let place = dataset.locate(drawn.row)?;
             if let (Some(Role::Masks(masks)), Some(moved)) = (&self.role, moved) {
                 let wanted = self.range(moved[at].len());
-                lists.push(
-                    masks
-                        .of_sample(dataset, field.index, &moved[at], wanted)?
-                        .into(),
-                );
+                let painted = masks.of_sample(dataset, field.index, &moved[at], wanted)?;
+                painted_bytes += painted.len() as u64;
+                memory::check(painted_bytes).map_err(|denied| self.too_large(denied))?;
+                lists.push(painted.into());
                 continue;
             }
             let column = place.block.column(field.index);
@@ -371,11 +374,16 @@ impl Sequence {
     /// Lists side by side, and which elements are theirs.
     fn padded(&self, name: &str, pad: &PadSequence, lists: &[&[u8]]) -> Result<Vec<BatchField>> {
         let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0) / self.item_bytes;
-        let length = (pad.length).unwrap_or_else(|| longest.next_multiple_of(pad.multiple_of));
+        let rounded = || longest.checked_next_multiple_of(pad.multiple_of);
+        let length = (pad.length).unwrap_or_else(|| rounded().unwrap_or(usize::MAX));
         let row_bytes = length.saturating_mul(self.item_bytes);
         let bytes = row_bytes.saturating_mul(lists.len());
         let mask_at = bytes.saturating_add(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
-        let mask_bytes = if pad.mask { lists.len() * length } else { 0 };
+        let mask_bytes = if pad.mask {
+            lists.len().saturating_mul(length)
+        } else {
+            0
+        };
         let lease = self.lease(mask_at.saturating_add(mask_bytes))?;
         let (values, mask) = parts(&lease, mask_at);
         for (row, list) in lists.iter().enumerate() {
@@ -408,13 +416,18 @@ impl Sequence {
         Ok(fields)
     }
 
+    fn too_large(&self, denied: Denied) -> Error {
+        let (dtype, shape) = (self.dtype.name(), &self.shape);
+        let what = format!("a batch of lists of {dtype} elements of shape {shape:?}");
+        denied.of(
+            what,
+            "use Truncate, a smaller PadSequence or a smaller batch_size",
+        )
+    }
+
     fn lease(&self, bytes: usize) -> Result<Lease> {
-        if bytes > MAX_BATCH_BYTES {
-            return Err(Error::option(format!(
-                "a batch of lists would take {bytes} bytes; Truncate() cuts them"
-            )));
-        }
-        Ok(self.pool.lease_of(bytes))
+        let lease = self.pool.lease_of(bytes);
+        lease.map_err(|denied| self.too_large(denied))
     }
 }
 

@@ -16,6 +16,7 @@ use super::stats::Times;
 use crate::dataset::Place;
 use crate::error::{Error, Result};
 use crate::format::Column;
+use crate::memory;
 use crate::order::{Drawn, Order};
 use crate::pixels::Scratch;
 use crate::random::Key;
@@ -249,7 +250,7 @@ impl<'a> Worker<'a> {
         let mut made = Vec::new();
         let grown = &mut made;
         self.audio[index].run(audio, place, key, |shape| {
-            grown.resize(shape.iter().product(), 0.0);
+            *grown = memory::zeros(values_of(shape))?;
             Ok(&mut grown[..])
         })?;
         Ok(made)
@@ -320,6 +321,13 @@ impl<'a> Worker<'a> {
             _ => Err(not_as_planned(&field.name)),
         }
     }
+}
+
+/// How many values an array of this shape has.
+pub(super) fn values_of(shape: &[usize]) -> usize {
+    shape
+        .iter()
+        .fold(1, |count, &size| count.saturating_mul(size))
 }
 
 /// The error of a column of another kind than its field's.

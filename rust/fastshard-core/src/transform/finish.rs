@@ -184,10 +184,10 @@ impl Finish {
     }
 
     /// Writes `pixels` (of the input format) to `out` as the output has them.
-    pub fn run(&self, pixels: &[u8], scratch: &mut Scratch, out: &mut [u8]) {
+    pub fn run(&self, pixels: &[u8], scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
         let count = pixels.len() / self.input.bytes();
         let (pixels, channels) = if self.gray {
-            let gray = scratch.bytes(count * self.input.depth.bytes());
+            let gray = scratch.bytes(count * self.input.depth.bytes())?;
             match self.input.depth {
                 Depth::Eight => grayscale(pixels, gray),
                 Depth::Sixteen => {
@@ -199,12 +199,14 @@ impl Finish {
             (pixels, self.input.channels)
         };
         if let Some(linear) = self.linear.as_ref().filter(|all| all.len() == channels) {
-            return convert(linear, self.layout, pixels, bytemuck::cast_slice_mut(out));
+            convert(linear, self.layout, pixels, bytemuck::cast_slice_mut(out));
+            return Ok(());
         }
         match self.input.depth {
             Depth::Eight => self.place(pixels, channels, out),
             Depth::Sixteen => self.place::<u16>(bytemuck::cast_slice(pixels), channels, out),
         }
+        Ok(())
     }
 
     /// Paints over a rectangle of what `run` has written, of rows of `width` pixels.
@@ -379,11 +381,13 @@ mod tests {
         ] {
             let finish = finish(json, RGB, layout).unwrap();
             let mut out = [0f32; 6];
-            finish.run(
-                &[255, 0, 255, 0, 255, 51],
-                &mut Scratch::default(),
-                bytemuck::cast_slice_mut(&mut out),
-            );
+            finish
+                .run(
+                    &[255, 0, 255, 0, 255, 51],
+                    &mut Scratch::default(),
+                    bytemuck::cast_slice_mut(&mut out),
+                )
+                .unwrap();
             let expected = [1.0, -0.25, 0.5, -1.0, 0.75, 0.1];
             for (at, value) in expected.iter().enumerate() {
                 assert!((out[order[at]] - value).abs() < 1e-6, "{layout:?}: {out:?}");
@@ -407,7 +411,7 @@ mod tests {
             let run = |finish: &Finish| {
                 let mut out = vec![0f32; pixels.len()];
                 let bytes = bytemuck::cast_slice_mut(&mut out);
-                finish.run(&pixels, &mut Scratch::default(), bytes);
+                finish.run(&pixels, &mut Scratch::default(), bytes).unwrap();
                 out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
             };
             assert_eq!(run(&quick), run(&table));
@@ -423,7 +427,8 @@ mod tests {
         )
         .unwrap();
         let mut out = [0; 3];
-        gray.run(&[255, 255, 255], &mut Scratch::default(), &mut out);
+        gray.run(&[255, 255, 255], &mut Scratch::default(), &mut out)
+            .unwrap();
         assert_eq!(out, [254; 3]);
         let wide = finish(
             r#"[{"op":"to_dtype","dtype":"uint16","scale":true}]"#,
@@ -436,7 +441,8 @@ mod tests {
             &[0, 1, 255],
             &mut Scratch::default(),
             bytemuck::cast_slice_mut(&mut out),
-        );
+        )
+        .unwrap();
         assert_eq!(out, [0, 257, 65535]);
         assert!(finish("[]", RGB, Layout::Nhwc).unwrap().is_identity());
         assert!(!finish("[]", RGB, Layout::Nchw).unwrap().is_identity());

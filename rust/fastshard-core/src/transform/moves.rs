@@ -212,7 +212,7 @@ mod tests {
         let pixels: Vec<u8> = (0..6).collect();
         for orientation in 1..=8 {
             let mut out = crate::pixels::Scratch::default();
-            crate::codec::orient(&pixels, 3, 2, 1, orientation, &mut out);
+            crate::codec::orient(&pixels, 3, 2, 1, orientation, &mut out).unwrap();
             let upright = Move::upright(orientation, (width, height));
             let back = Move::stored(orientation, upright.size);
             assert_eq!(back.size, (width, height));
@@ -220,7 +220,7 @@ mod tests {
                 let start = [(at % 3) as f64 + 0.5, (at / 3) as f64 + 0.5];
                 let [x, y] = upright.place(start[0], start[1]);
                 let there = y as usize * upright.size.0 as usize + x as usize;
-                assert_eq!(out.bytes(6)[there], pixel, "{orientation}");
+                assert_eq!(out.bytes(6).unwrap()[there], pixel, "{orientation}");
                 let [back_x, back_y] = back.place(x, y);
                 let distance = (back_x - start[0]).abs() + (back_y - start[1]).abs();
                 assert!(distance < 1e-12, "{orientation}");

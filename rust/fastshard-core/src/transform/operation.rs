@@ -20,6 +20,8 @@ use crate::schema::Dtype;
 
 /// The largest side of an output; far beyond any model's input, well below what overflows.
 pub(super) const MAX_SIDE: u32 = 1 << 15;
+/// Of what earlier operations made: whatever is added to it fits in 32 bits.
+const MAX_CANVAS: u32 = 1 << 28;
 
 /// Going where another field's image goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -465,6 +467,11 @@ impl Operation {
     /// Adds the operation, with its random numbers drawn, to one sample's recipe.
     pub fn apply(&self, recipe: &mut Recipe, draws: &mut Draws) -> Result<()> {
         let (width, height) = recipe.size();
+        check(width.max(height) <= MAX_CANVAS, || {
+            format!(
+                "an image of {height} x {width} (height x width), expected sides of at most {MAX_CANVAS} pixels"
+            )
+        })?;
         match self {
             Self::Resize {
                 size,

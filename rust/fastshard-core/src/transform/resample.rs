@@ -88,8 +88,7 @@ impl Resampler {
         }
         match (shown, stage.filter) {
             (Some(shown), Some(filter)) if convolves(filter, source.format) => {
-                self.convolve(stage, filter, shown, source, out);
-                return Ok(());
+                return self.convolve(stage, filter, shown, source, out);
             }
             (Some(shown), _) => self.draw(stage, shown, source, out)?,
             (None, _) => {}
@@ -106,7 +105,7 @@ impl Resampler {
         shown: Rect,
         source: Source<'_>,
         out: &mut [u8],
-    ) {
+    ) -> Result<()> {
         let size = source.format.bytes();
         let inside = visible(stage, source);
         let [across, down] = axes(stage, filter, shown, source, inside);
@@ -130,7 +129,7 @@ impl Resampler {
             pixels: &mut out[top as usize * pitch + left as usize * size..],
             pitch,
         };
-        self.convolution.run(image, &across, &down, &mut target);
+        self.convolution.run(image, &across, &down, &mut target)
     }
 
     /// Gives memory back that one unusual image took.

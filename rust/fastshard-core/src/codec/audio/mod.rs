@@ -15,6 +15,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// The encodings that can be stored and decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -120,15 +121,16 @@ pub struct Waves {
 
 impl Waves {
     /// Makes room; what the samples are is unspecified.
-    fn reset(&mut self, channels: usize, frames: usize) {
-        let count = channels * frames;
+    fn reset(&mut self, channels: usize, frames: usize) -> Result<()> {
+        let count = channels.saturating_mul(frames);
         if self.samples.len() < count {
             // Fresh pages of the system's, which cost nothing where a broken file ends early.
-            self.samples = vec![0.0; count];
+            self.samples = memory::zeros(count)?;
         } else if self.samples.len() > KEEP_SAMPLES && count < KEEP_SAMPLES {
-            self.samples = vec![0.0; count];
+            self.samples = memory::zeros(count)?;
         }
         (self.channels, self.frames) = (channels, frames);
+        Ok(())
     }
 
     /// Channels.
@@ -229,7 +231,7 @@ impl<'a> AudioFile<'a> {
         } else {
             usize::from(self.header.channels)
         };
-        out.reset(channels, (range.end - range.start) as usize);
+        out.reset(channels, (range.end - range.start) as usize)?;
         if range.is_empty() {
             return Ok(());
         }

@@ -104,7 +104,7 @@ impl Baseline {
             blocks::decode(self.kernel, &self.data, &run, &plan, &mut parts)?;
         }
         let (pixels, format) = (plan.area.area(), request.format);
-        let narrow = &mut out.bytes(pixels * format.bytes())[..pixels * format.channels];
+        let narrow = &mut out.bytes(pixels * format.bytes()).ok()?[..pixels * format.channels];
         self.rows
             .write(self.kernel, &plan, &parts, format.channels, narrow);
         Some(Decoded {
@@ -154,7 +154,7 @@ fn parts<'a>(
                 dc,
                 ac,
                 steps: stride.then(|| ac.steps()),
-                samples: samples.bytes(length),
+                samples: samples.bytes(length).ok()?,
             })
         })
         .collect()

@@ -65,7 +65,7 @@ fn part(decoded: Decoded, request: &Request, out: &mut Scratch) -> Vec<u8> {
     let right = (region.x + region.width).div_ceil(reduce);
     let bottom = (region.y + region.height).div_ceil(reduce);
     let channels = request.format.channels;
-    let pixels = out.bytes(decoded.area.area() * channels);
+    let pixels = out.bytes(decoded.area.area() * channels).unwrap();
     let row = |row: u32| {
         let pixel = |x: u32| {
             ((row - decoded.area.y) * decoded.area.width + x - decoded.area.x) as usize * channels

@@ -8,6 +8,7 @@ mod avx2;
 mod plain;
 mod weights;
 
+use crate::error::Result;
 use crate::pixels::Scratch;
 use weights::Weights;
 
@@ -69,8 +70,8 @@ impl Convolution {
         across: &Axis,
         down: &Axis,
         target: &mut Target<'_>,
-    ) {
-        self.run_with(Kernel::best(), image, across, down, target);
+    ) -> Result<()> {
+        self.run_with(Kernel::best(), image, across, down, target)
     }
 
     fn run_with(
@@ -80,7 +81,7 @@ impl Convolution {
         across: &Axis,
         down: &Axis,
         target: &mut Target<'_>,
-    ) {
+    ) -> Result<()> {
         // Taps that a vector holds at once; zeros fill it up.
         let lanes = if image.channels == 3 { 2 } else { 8 };
         self.across.compute(across, lanes);
@@ -90,7 +91,7 @@ impl Convolution {
         }
         let (first, rows) = self.down.reach();
         let pitch = across.outputs * image.channels;
-        let between = self.between.bytes(rows * pitch + SLACK);
+        let between = self.between.bytes(rows * pitch + SLACK)?;
         for row in 0..rows {
             let start = (first + row) * image.pitch;
             let length = image.width * image.channels;
@@ -112,6 +113,7 @@ impl Convolution {
             let out = &mut target.pixels[output * target.pitch..][..pitch];
             down_row(kernel, weights, rows, pitch, out);
         }
+        Ok(())
     }
 
     pub(super) fn shrink(&mut self, keep: usize) {
@@ -167,7 +169,9 @@ mod tests {
             pixels: &mut pixels,
             pitch,
         };
-        Convolution::default().run_with(kernel, image, across, down, &mut target);
+        Convolution::default()
+            .run_with(kernel, image, across, down, &mut target)
+            .unwrap();
         pixels
     }
 

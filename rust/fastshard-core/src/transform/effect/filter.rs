@@ -2,6 +2,7 @@
 
 use super::color::fused;
 use super::wide::wide;
+use crate::error::Result;
 use crate::pixels::Scratch;
 
 /// torchvision's sharpness: away from, or towards, the mean of 3 by 3 pixels in which the middle counts five times.
@@ -12,15 +13,15 @@ pub(super) fn sharpness(
     channels: usize,
     factor: f64,
     scratch: &mut Scratch,
-) {
+) -> Result<()> {
     let pitch = width * channels;
     let height = pixels.len() / pitch;
     if width < 3 || height < 3 {
-        return;
+        return Ok(());
     }
     let alpha = (1.0 - factor) as f32;
     let (sums, before) = scratch
-        .bytes(2 * pitch + pixels.len())
+        .bytes(2 * pitch + pixels.len())?
         .split_at_mut(2 * pitch);
     let sums = bytemuck::cast_slice_mut::<_, u16>(sums);
     before.copy_from_slice(pixels);
@@ -43,6 +44,7 @@ pub(super) fn sharpness(
             }
         }
     });
+    Ok(())
 }
 
 /// The weights of the middle and of one side, without those that are too small to show.
@@ -74,14 +76,14 @@ pub(super) fn blur(
     kernel: [u32; 2],
     sigma: f64,
     scratch: &mut Scratch,
-) {
+) -> Result<()> {
     let (across, down) = (weights(kernel[0], sigma), weights(kernel[1], sigma));
     let (side, reach) = (across.len() - 1, down.len() - 1);
     let pitch = width * channels;
     let height = pixels.len() / pitch;
     let kept = (2 * reach + 1).min(height);
     let padded = pitch + 2 * side * channels;
-    let buffer = scratch.bytes(4 * (padded + (kept + 1) * pitch));
+    let buffer = scratch.bytes(4 * (padded + (kept + 1) * pitch))?;
     let (line, rest) = bytemuck::cast_slice_mut::<_, f32>(buffer).split_at_mut(padded);
     let (sums, ring) = rest.split_at_mut(pitch);
     wide(|| {
@@ -105,6 +107,7 @@ pub(super) fn blur(
             }
         }
     });
+    Ok(())
 }
 
 /// Rounds half to even, values up to 2^22: what is added leaves no bits for fractions.
@@ -178,7 +181,8 @@ mod tests {
                 kernel,
                 sigma,
                 &mut Scratch::default(),
-            );
+            )
+            .unwrap();
             let sides = kernel.map(|size| (size / 2) as isize);
             let weight = |d: isize| (-(d as f64 / sigma).powi(2) / 2.0).exp();
             for (at, &found) in blurred.iter().enumerate() {

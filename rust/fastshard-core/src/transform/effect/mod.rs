@@ -15,6 +15,7 @@ pub(super) use erase::Painted;
 pub use erase::{Erase, Paint};
 pub(super) use wide::wide;
 
+use crate::error::Result;
 use crate::pixels::Scratch;
 use table::Tables;
 
@@ -65,14 +66,14 @@ impl Effect {
         width: usize,
         mut channels: usize,
         scratch: &mut Scratch,
-    ) -> usize {
+    ) -> Result<usize> {
         let mut tables = Tables::new(channels);
         for effect in effects {
             if tables.take(effect, pixels) {
                 continue;
             }
             tables.apply(pixels);
-            effect.change(pixels, width, channels, scratch);
+            effect.change(pixels, width, channels, scratch)?;
             if *effect == Self::Luma && channels == 3 {
                 pixels = color::keep_first(pixels);
                 channels = 1;
@@ -80,21 +81,30 @@ impl Effect {
             tables = Tables::new(channels);
         }
         tables.apply(pixels);
-        channels
+        Ok(channels)
     }
 
-    fn change(&self, pixels: &mut [u8], width: usize, channels: usize, scratch: &mut Scratch) {
+    fn change(
+        &self,
+        pixels: &mut [u8],
+        width: usize,
+        channels: usize,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
         match self {
             Self::Grayscale | Self::Luma if channels == 3 => color::grayscale(pixels),
             Self::Saturation(factor) if channels == 3 => color::saturation(pixels, *factor),
             Self::Hue(turn) if channels == 3 => color::hue(pixels, *turn as f32),
-            Self::Sharpness(factor) => filter::sharpness(pixels, width, channels, *factor, scratch),
+            Self::Sharpness(factor) => {
+                filter::sharpness(pixels, width, channels, *factor, scratch)?;
+            }
             Self::Blur { kernel, sigma } => {
-                filter::blur(pixels, width, channels, *kernel, *sigma, scratch);
+                filter::blur(pixels, width, channels, *kernel, *sigma, scratch)?;
             }
             Self::Erase(erase) => erase.run(pixels, width, channels),
             // Gray images have neither hue nor saturation, and the rest are tables.
             _ => {}
         }
+        Ok(())
     }
 }

@@ -199,9 +199,9 @@ mod tests {
                 .collect();
             let (mut together, mut alone) = (image.clone(), image.clone());
             let scratch = &mut Scratch::default();
-            Effect::run(&effects, &mut together, 41, channels, scratch);
+            Effect::run(&effects, &mut together, 41, channels, scratch).unwrap();
             for effect in effects.chunks(1) {
-                Effect::run(effect, &mut alone, 41, channels, scratch);
+                Effect::run(effect, &mut alone, 41, channels, scratch).unwrap();
             }
             assert_eq!(together, alone, "{channels} channels");
             assert_ne!(together, image);
@@ -218,7 +218,8 @@ mod tests {
                 1,
                 1,
                 &mut Scratch::default(),
-            );
+            )
+            .unwrap();
             assert_eq!(pixel[0], expected);
         }
     }
