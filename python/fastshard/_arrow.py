@@ -29,14 +29,15 @@ def read_table(dataset: Dataset, columns: list[str] | None = None) -> pa.Table:
     """The rows of a dataset or view; ``columns`` picks some. Reads the blocks that hold them, and no others."""
     rows = dataset._rows
     is_run = isinstance(rows, range) and rows.step == 1
-    span = range(int(min(rows)), int(max(rows)) + 1) if len(rows) and not is_run else rows
-    tables = list(dataset._opened.tables(columns, cast("range", span))) if len(rows) else []
+    numbers = dataset._row_numbers() if len(rows) and not is_run else None
+    span = cast("range", rows) if numbers is None else range(int(numbers.min()), int(numbers.max()) + 1)
+    tables = list(dataset._opened.tables(columns, span)) if len(rows) else []
     if not tables:
         schema = read_schema(dataset)
         return (schema if columns is None else pa.schema([schema.field(name) for name in columns])).empty_table()
     # Concatenated datasets may be of different versions of the format, and the older lack a column of fastshard's own.
     table = pa.concat_tables(tables, promote_options="default")
-    return table if is_run else _take(table, dataset._row_numbers() - span[0])
+    return table if numbers is None else _take(table, numbers - span.start)
 
 
 def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
@@ -47,13 +48,14 @@ def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
     if field is not None and field.type in ("image", "audio"):
         what = "images have different sizes" if field.type == "image" else "audio has different lengths"
         raise ValueError(f"column {name!r}: {what}; use a Loader, or encoded(i) for the bytes")
-    chunks = read_table(dataset._whole(), [name]).column(0).chunks
+    column = read_table(dataset._whole(), [name]).column(0)
+    chunks = column.chunks or [column.combine_chunks()]
     if field is not None and field.is_list:
         lists = [one for chunk in chunks for one in list_values(chunk, field)]
         values = np.empty(len(lists), object)
         values[:] = lists
         return values[dataset._row_numbers()]
-    values = np.concatenate([numpy_values(chunk, field) for chunk in chunks]) if chunks else np.empty(0)
+    values = np.concatenate([numpy_values(chunk, field) for chunk in chunks])
     return values[dataset._row_numbers()]
 
 

@@ -57,8 +57,7 @@ class PadSequence:
     def __post_init__(self) -> None:
         if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
             raise TypeError(f"value={self.value!r}: expected a number")
-        if self.value - self.value != 0:
-            raise ValueError(f"value={self.value!r}: expected a finite number")
+        _check.numbers("value", self.value)
         if self.length is not None:
             _check.integer("length", self.length, 1)
             if self.multiple_of != 1:

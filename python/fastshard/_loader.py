@@ -205,7 +205,7 @@ class Loader:
         matrices: bool = False,
     ) -> None:
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-        self.batch_size = _check.integer("batch_size", batch_size, 1)
+        self.batch_size = _check.integer("batch_size", batch_size, 1, 2**30)
         self._finds_rank = rank is None and world_size is None
         rank, world_size = _ranks.rank_and_world_size(rank, world_size)
         names = _field_names(self.dataset, fields)
@@ -222,8 +222,8 @@ class Loader:
             **_transforms(self.dataset, transforms or {}),
             "batch_transforms": native,
             "layout": _check.one_of("layout", layout, ("NHWC", "NCHW")),
-            "num_threads": 0 if num_threads is None else _check.integer("num_threads", num_threads, 1),
-            "prefetch": _check.integer("prefetch", prefetch, 1),
+            "num_threads": 0 if num_threads is None else _check.integer("num_threads", num_threads, 1, 1024),
+            "prefetch": _check.integer("prefetch", prefetch, 1, 1024),
             "on_error": _check.one_of("on_error", on_error, ("raise", "skip")),
             "verify": _check.boolean("verify", verify),
             "matrices": _check.boolean("matrices", matrices),
@@ -521,6 +521,7 @@ class Loader:
 
     def share_threads(self, processes: int) -> Loader:
         """A loader like this one with its share of the threads, for one of several processes on this machine."""
+        _check.integer("processes", processes, 1)
         threads = self._spec["num_threads"] or _fastshard.available_threads()
         share = self._spec | {"num_threads": max(1, threads // processes)}
         return self._like(share, self._finds_rank)

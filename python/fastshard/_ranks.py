@@ -9,6 +9,8 @@ from . import _check
 
 __all__ = ["found", "rank_and_world_size"]
 
+_MOST_RANKS = 2**20
+
 
 def rank_and_world_size(rank: int | None, world_size: int | None) -> tuple[int, int]:
     """What was given; else what torch.distributed, Ray Train or torchrun's environment says; else the only one."""
@@ -16,7 +18,7 @@ def rank_and_world_size(rank: int | None, world_size: int | None) -> tuple[int, 
         raise ValueError(f"rank={rank!r}, world_size={world_size!r}: expected both or neither")
     if world_size is None:
         return found() or (0, 1)
-    world = _check.integer("world_size", world_size, 1)
+    world = _check.integer("world_size", world_size, 1, _MOST_RANKS)
     return _check.integer("rank", 0 if rank is None else rank, 0, world - 1), world
 
 

@@ -287,14 +287,17 @@ def _numbers(dataset: Dataset, field: str, values: Sequence[Any]) -> Sequence[An
 
 def weighted(dataset: Dataset, weights: ArrayLike, num_samples: int | None) -> Dataset:
     """See ``Dataset.weighted``."""
-    values = np.array(weights, np.float64)
+    try:
+        values = np.array(weights, np.float64)
+    except OverflowError:
+        raise ValueError("weights: a number too large for float64, expected finite numbers of at least 0") from None
     if values.shape != (len(dataset),):
         raise ValueError(f"weights of shape {values.shape}: expected one for each of {len(dataset):,} rows")
     bad = ~np.isfinite(values) | (values < 0)
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(f"weights: {values[row]} for row {row}, expected finite numbers of at least 0")
-    if len(values) and values.sum() == 0:
+    if len(values) and not values.any():
         raise ValueError("weights: all are 0, expected at least one that is more")
     samples = len(dataset) if num_samples is None else _check.integer("num_samples", num_samples)
     if samples and not len(dataset):

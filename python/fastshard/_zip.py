@@ -28,6 +28,9 @@ _MAX_RATIO = 200
 _SMALL = 1 << 20
 _PIECE = 1 << 20
 _SYSTEM_UNIX = 3
+# Every folder above a member is kept by its whole path. No path of Linux is longer.
+_MAX_NAME = 4096
+_MAX_DEPTH = 100
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -94,6 +97,10 @@ def _found(archive: zipfile.ZipFile, path: str) -> tuple[Found, dict[str, zipfil
         if any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
             continue
         parents = name.rstrip("/").split("/") if info.is_dir() else name.split("/")[:-1]
+        if len(parents) > _MAX_DEPTH or len(name) > _MAX_NAME:
+            shown = f"{name[:40]!r}..., {len(name):,} characters in {len(parents):,} folders"
+            wanted = f"expected at most {_MAX_NAME:,} characters in {_MAX_DEPTH} folders"
+            raise SourceError(f"{path}: a member named {shown}; {wanted}")
         folders.update("/".join(parents[: end + 1]) for end in range(len(parents)))
         if info.is_dir():
             continue

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow_ipc::writer::StreamWriter;
 use fastshard_core::dataset::Place;
-use fastshard_core::format::{Column, arrow_schema};
+use fastshard_core::format::Column;
 use fastshard_core::pipeline::{read_audio, read_image};
 use fastshard_core::schema::Dtype;
 use fastshard_core::transform::Operation;
@@ -174,15 +173,6 @@ impl PyDataset {
     fn manifest(&self) -> PyResult<String> {
         serde_json::to_string(self.inner.manifest())
             .map_err(|error| PyValueError::new_err(error.to_string()))
-    }
-
-    fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let manifest = self.inner.manifest();
-        let schema = arrow_schema(&manifest.fields, manifest.source_paths, manifest.version);
-        let bad = |error: arrow_schema::ArrowError| PyValueError::new_err(error.to_string());
-        let mut stream = StreamWriter::try_new(Vec::new(), &schema).map_err(bad)?;
-        stream.finish().map_err(bad)?;
-        Ok(PyBytes::new(py, stream.get_ref()))
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
