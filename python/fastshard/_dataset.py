@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from ._escape import printable
 from ._opened import Field, Opened
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         place = self.shard if self.row is None else f"{self.shard}, row {self.row}"
-        return f"{place}: {self.error}"
+        return printable(f"{place}: {self.error}")
 
 
 class Dataset:
@@ -296,6 +297,20 @@ class Dataset:
 
         return _views.where(self, values)
 
+    def without(self, problems: Iterable[Problem | int]) -> Dataset:
+        """All rows but those that ``verify`` complains of: ``ds = ds.without(ds.verify(decode=True))``.
+
+        ``problems``: what ``verify`` returned, or numbers of rows. A number counts the rows of the whole dataset, as in
+        a ``Problem`` and in errors, also where this is a view: rows that the view doesn't have are ignored. Weights are
+        kept.
+
+        Raises ValueError for a problem that names no row, such as a damaged block, and says which rows its shard has;
+        IndexError for a row that the dataset doesn't have.
+        """
+        from . import _views
+
+        return _views.without(self, problems)
+
     def select(self, indices: ArrayLike) -> Dataset:
         """The rows at these indices, in this order, as often as they are named; the same as ``ds[indices]``."""
         return self._take(self._picks(indices))
@@ -357,16 +372,22 @@ class Dataset:
 
         return export(self, out, to=to, **options)
 
-    def verify(self, num_threads: int | None = None, progress: bool | None = None) -> list[Problem]:
+    def verify(
+        self, num_threads: int | None = None, progress: bool | None = None, decode: bool = False
+    ) -> list[Problem]:
         """Reads every byte of every shard and compares it with its checksums; an empty list means that all is well.
 
         Checks the whole dataset, also when called on a view; of a concatenation all folders, and then a problem names
         the shard with its folder. ``progress`` shows a bar; by default if stderr is a terminal.
+
+        ``decode`` also decodes every image and every audio file in full, as ``ds[i]`` does, which finds files that
+        were damaged before they were packed: a problem names shard, row, field, source path and reason. ``without``
+        leaves these rows out.
         """
-        from . import _verify
+        from . import _check, _verify
 
         self._opened.need_files("verify")
-        return _verify.verify(self, num_threads, progress)
+        return _verify.verify(self, num_threads, progress, _check.boolean("decode", decode))
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._opened.need_files("pickle")

@@ -192,12 +192,12 @@ class PackJob:
 
 @final
 class VerifyJob:
-    """A check of every byte of a dataset on native threads."""
+    """A check of every byte of a dataset on native threads, or with ``decode`` of every image and sound."""
 
-    def __new__(cls, dataset: Dataset, num_threads: int) -> VerifyJob: ...
+    def __new__(cls, dataset: Dataset, num_threads: int, decode: bool = False) -> VerifyJob: ...
     def wait(self, timeout: float) -> bool: ...
     def progress(self) -> tuple[int, int]:
-        """Bytes checked, bytes in all."""
+        """Bytes checked (or rows decoded), and how many there are in all."""
     def cancel(self) -> None: ...
     def problems(self) -> list[tuple[str, int | None, str]]:
         """``(shard file, row of the dataset or None, what is wrong)``."""

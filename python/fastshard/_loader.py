@@ -150,7 +150,8 @@ class Loader:
     - ``num_threads``: by default the cores that this process may use. ``prefetch``: batches filled ahead.
     - ``fields``: names of the fields to load; all by default.
     - ``on_error``: ``"raise"`` a DecodeError that names the sample, or ``"skip"`` it (see ``skipped``); its batch is
-      smaller then.
+      smaller then. To keep batches full, leave such samples out beforehand:
+      ``ds = ds.without(ds.verify(decode=True))``.
     - ``rank``, ``world_size``: which part of each epoch this process gets: every ``world_size``-th sample of one common
       order. By default what torch.distributed, Ray Train or torchrun's environment say when a pass begins, so a
       loader may be older than the process group; ``world_size=1`` for all samples on every rank.

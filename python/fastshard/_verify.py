@@ -1,40 +1,52 @@
-"""Comparing every byte of a dataset with its checksums: one native job a folder."""
+"""Comparing every byte of a dataset with its checksums, and decoding every row: one native job a folder and pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import _check, _fastshard
 from ._dataset import Dataset, Problem
 from ._opened import Opened
-from ._progress import progress_bar
+from ._progress import Update, progress_bar
 
 __all__ = ["verify"]
 
 
-def verify(dataset: Dataset, num_threads: int | None, progress: bool | None) -> list[Problem]:
+def verify(dataset: Dataset, num_threads: int | None, progress: bool | None, decode: bool) -> list[Problem]:
     """See ``Dataset.verify``."""
     threads = 0 if num_threads is None else _check.integer("num_threads", num_threads, 1)
     parts = dataset._opened.parts
-    total = sum(shard["bytes"] for part in parts for shard in part.manifest["shards"])
-    problems: list[Problem] = []
-    done = rows = 0
+    sizes = [sum(shard["bytes"] for shard in part.manifest["shards"]) for part in parts]
     with progress_bar("verifying", progress, in_bytes=True) as update:
-        for part in parts:
-
-            def show(part_done: int, before: int = done) -> None:
-                update(before + part_done, total)
-
-            found = _verify_folder(part, threads, show)
-            problems += found if len(parts) == 1 else [_of_whole(problem, part, rows) for problem in found]
-            done += sum(shard["bytes"] for shard in part.manifest["shards"])
-            rows += part.native.num_rows
+        problems = _verify_folders(parts, sizes, threads, update, decode=False)
+    if decode:
+        rows = [part.native.num_rows for part in parts]
+        with progress_bar("decoding", progress) as update:
+            problems += _verify_folders(parts, rows, threads, update, decode=True)
     return problems
 
 
-def _verify_folder(part: Opened, threads: int, show: Callable[[int], None]) -> list[Problem]:
-    job = _fastshard.VerifyJob(part.native, threads)
+def _verify_folders(
+    parts: Sequence[Opened], sizes: Sequence[int], threads: int, update: Update, decode: bool
+) -> list[Problem]:
+    """``sizes``: what progress counts of each folder."""
+    total, problems = sum(sizes), []
+    done = rows = 0
+    for part, size in zip(parts, sizes, strict=True):
+
+        def show(part_done: int, before: int = done) -> None:
+            update(before + part_done, total)
+
+        found = _verify_folder(part, threads, show, decode)
+        problems += found if len(parts) == 1 else [_of_whole(problem, part, rows) for problem in found]
+        done += size
+        rows += part.native.num_rows
+    return problems
+
+
+def _verify_folder(part: Opened, threads: int, show: Callable[[int], None], decode: bool) -> list[Problem]:
+    job = _fastshard.VerifyJob(part.native, threads, decode)
     try:
         while not job.wait(0.05):
             show(job.progress()[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 
 from . import _check, _fastshard
-from ._dataset import Dataset, _make
+from ._dataset import Dataset, Problem, _make
 from ._groups import parts_of_groups
 from ._opened import Opened
 
@@ -22,7 +23,19 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
 
-__all__ = ["balanced", "concat", "fingerprint", "keep", "kfold", "mix", "split", "subset", "weighted", "where"]
+__all__ = [
+    "balanced",
+    "concat",
+    "fingerprint",
+    "keep",
+    "kfold",
+    "mix",
+    "split",
+    "subset",
+    "weighted",
+    "where",
+    "without",
+]
 
 # Permutations of the same rows and seed for different ends must differ, and from those of epochs, which count from 0.
 _SPLIT, _KFOLD, _SUBSET = (2**64 - 1 - number for number in range(3))
@@ -283,6 +296,45 @@ def _numbers(dataset: Dataset, field: str, values: Sequence[Any]) -> Sequence[An
                 f"{field}={value!r}: expected one of {', '.join(names[:20])}, or a number below {len(names)}"
             )
     return [names.index(value) if isinstance(value, str) else value for value in values]
+
+
+def without(dataset: Dataset, problems: Any) -> Dataset:
+    """See ``Dataset.without``."""
+    if isinstance(problems, (Problem, str)):
+        raise TypeError(f"problems={problems!r}: expected a list, such as what verify returns")
+    bad = np.array([_bad_row(dataset, problem) for problem in problems], np.int64)
+    kept = np.flatnonzero(~np.isin(dataset._row_numbers(), bad))
+    view = dataset._take(kept)
+    if dataset._weights is not None and dataset.num_samples != len(dataset):
+        view._num_samples = dataset.num_samples
+    return view
+
+
+def _bad_row(dataset: Dataset, problem: Any) -> int:
+    row = problem.row if isinstance(problem, Problem) else problem
+    if row is None:
+        raise ValueError(
+            f"problems: {problem}. That names no row. Restore the shard from a copy, or leave out all of its rows: "
+            f"without({_rows_of_shard(dataset, problem.shard)})"
+        )
+    if not isinstance(row, (int, np.integer)) or isinstance(row, bool):
+        raise TypeError(f"problems: {row!r}: expected a Problem or the number of a row")
+    rows = dataset._opened.native.num_rows
+    if not 0 <= row < rows:
+        raise IndexError(f"problems: row {row}: the dataset has {rows:,} rows")
+    return int(row)
+
+
+def _rows_of_shard(dataset: Dataset, name: str) -> range:
+    """Numbers of the rows in a shard, which ``verify`` names with its folder where there are several."""
+    parts, first = dataset._opened.parts, 0
+    for part in parts:
+        for shard in part.manifest["shards"]:
+            file = shard["file"] if len(parts) == 1 else str(Path(part.paths[0], shard["file"]))
+            if file == name:
+                return range(first, first + shard["rows"])
+            first += shard["rows"]
+    raise ValueError(f"problems: {name!r} is no shard of {dataset._opened.name}")
 
 
 def weighted(dataset: Dataset, weights: ArrayLike, num_samples: int | None) -> Dataset:

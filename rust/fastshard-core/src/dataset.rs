@@ -402,6 +402,11 @@ impl Dataset {
         }
     }
 
+    /// The shard that a row lies in.
+    pub(crate) fn shard_of(&self, place: &Place<'_>) -> &Shard {
+        self.shard(place.shard)
+    }
+
     /// The folder that a row lies in.
     #[must_use]
     pub fn folder(&self, place: &Place<'_>) -> &Path {

@@ -77,7 +77,7 @@ pub enum Error {
         reason: String,
     },
     /// The destination is there and overwriting wasn't asked for.
-    #[error("{} exists already; pass overwrite to replace it", path.display())]
+    #[error("{} exists already; replace it with overwrite=True", path.display())]
     Exists {
         /// The destination.
         path: PathBuf,

@@ -1,5 +1,7 @@
 //! Checking every byte of a dataset: each shard against its hash, and where that fails each row against its checksum.
 
+mod decode;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +24,7 @@ pub struct Problem {
 #[derive(Debug, Default)]
 struct Shared {
     next: AtomicUsize,
+    /// Or rows, where rows are decoded.
     bytes: AtomicU64,
     cancelled: AtomicBool,
     problems: Mutex<Vec<Problem>>,
@@ -96,7 +99,7 @@ impl Verify {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Bytes checked, and in all.
+    /// Bytes checked (or rows decoded), and in all.
     #[must_use]
     pub fn progress(&self) -> (u64, u64) {
         (self.shared.bytes.load(Ordering::Relaxed), self.total)

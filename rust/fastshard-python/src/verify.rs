@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use crate::dataset::PyDataset;
 use crate::error::to_python;
 
-/// A check of every byte of a dataset on native threads.
+/// A check of every byte of a dataset on native threads, or with `decode` of every image and sound.
 #[pyclass(frozen, name = "VerifyJob", module = "fastshard._fastshard")]
 pub(crate) struct PyVerifyJob {
     inner: Mutex<Verify>,
@@ -25,13 +25,19 @@ impl PyVerifyJob {
 #[pymethods]
 impl PyVerifyJob {
     #[new]
-    fn new(dataset: &Bound<'_, PyDataset>, num_threads: usize) -> PyResult<Self> {
+    #[pyo3(signature = (dataset, num_threads, decode = false))]
+    fn new(dataset: &Bound<'_, PyDataset>, num_threads: usize, decode: bool) -> PyResult<Self> {
         let threads = if num_threads == 0 {
             available_threads()
         } else {
             num_threads
         };
-        let inner = Verify::start(&dataset.get().inner, threads).map_err(to_python)?;
+        let start = if decode {
+            Verify::decode
+        } else {
+            Verify::start
+        };
+        let inner = start(&dataset.get().inner, threads).map_err(to_python)?;
         Ok(Self {
             inner: Mutex::new(inner),
         })
