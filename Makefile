@@ -29,7 +29,7 @@ PACKAGES := $(VENV)/.packages
 CORE := target/.core
 EXTENSION := $(VENV)/.extension
 
-.PHONY: help demo test test-all fuzz lint bench bench-short bench-peers wheel pin clean tools
+.PHONY: help demo test test-all fuzz lint bench bench-short bench-peers wheel pin clean tools browser
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +47,7 @@ demo: $(EXTENSION) ## Pack photos, look at them, train from them, and compare wi
 	@echo; echo "== Against loading the folder"
 	python benches/compare.py --short --repeats 1 --only fastshard torch-pil tf-fused-aliased keras
 
-test: $(EXTENSION) ## Run the tests of the Rust core, its documentation, and of the Python package
+test: $(EXTENSION) browser ## Run the tests of the Rust core, its documentation, and of the Python package
 	+cargo test --workspace --exclude fastshard-python
 	python -m pytest -q -m 'not campaign'
 
@@ -95,6 +95,11 @@ clean: ## Remove everything that make has built
 
 tools:
 	@PYTHON=$(PYTHON) scripts/system-tools
+
+# A report is opened in one by tests/test_report_in_a_browser.py, which fails without.
+browser:
+	@command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null || \
+		scripts/apt-install chromium-headless-shell
 
 $(VENV)/bin/python: | tools
 	$(PYTHON) -m venv $(VENV)

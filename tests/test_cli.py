@@ -1,6 +1,7 @@
 """The command line: what it says and how it ends. Packing and loading for real is tested elsewhere."""
 
 import csv
+import fcntl
 import json
 import subprocess
 import sys
@@ -62,6 +63,31 @@ def test_errors_are_one_line(tmp_path):
         assert result.stderr.startswith("fastshard: ")
         assert result.stderr.count("\n") == 1
         assert str(tmp_path) in result.stderr
+
+
+def test_a_destination_that_is_taken(photos, dataset, tmp_path):
+    result = run("pack", photos, dataset)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "pack elsewhere, or replace it with --overwrite" in result.stderr
+    (tmp_path / "ds.partial").mkdir()
+    with (tmp_path / "ds.partial/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = run("pack", photos, tmp_path / "ds")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"fastshard: {tmp_path}")
+    assert result.stderr.count("\n") == 1
+    result = run("export", dataset, tmp_path, "--to", "folder")
+    assert result.exit_code == 1
+    assert "replace it with --overwrite" in result.stderr
+
+
+def test_seekable_says_what_it_takes():
+    result = run("pack", "a", "b", "--seekable", "maybe")
+    assert result.exit_code == 2
+    assert "maybe: expected auto, yes or no" in result.stderr
+    with pytest.raises(ValueError, match="seekable='maybe': expected 'auto', True or False"):
+        fs.pack("a", "b", seekable="maybe")
 
 
 @pytest.mark.parametrize(

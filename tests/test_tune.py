@@ -368,6 +368,15 @@ def test_rungs():
 # Searches by Optuna.
 
 
+def test_a_search_of_which_all_trials_fail_says_so(tmp_path):
+    def fails(trial):
+        raise OSError(f"no data for trial {trial.number}")
+
+    with pytest.raises(RuntimeError, match=r"all 2 trials failed. The first error, of trial 0: OSError: no data for t"):
+        tune.random(fails, {"lr": tune.Float(0, 1)}, max_trials=2, path=tmp_path / "s", **COMMON)
+    assert [trial.state for trial in tune.Results(tmp_path / "s").trials] == ["failed", "failed"]
+
+
 def test_random_search_finds_and_goes_on_after_a_crash(digits, tmp_path):
     space = searches.space(digits, crash=1, die=2)
     results = tune.random(

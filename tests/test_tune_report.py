@@ -3,9 +3,11 @@
 import csv
 import json
 import math
+import os
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 from typer.testing import CliRunner
@@ -88,16 +90,86 @@ def test_a_line_that_was_cut_off_is_left_out(results):
         ("search.json", "{", "search.json"),
         ("search.json", "[1]", "expected a JSON object"),
         ("search.json", '{"metric": "acc"}', "has no 'method'"),
-        ("trials/00000.jsonl", "no json\n", "line 1 is no event of a trial"),
-        ("trials/00000.jsonl", "[]\n", "line 1 is no event of a trial"),
-        ("trials/00000.jsonl", '{"event": "report"}\n', "is no event of a trial"),
-        ("trials/00000.jsonl", '{"event": "start", "config": 3}\n', "is no event of a trial"),
+        ("search.json", '{"method": "a", "metric": "acc", "mode": "max", "seconds": "9"}', "'seconds' is '9'"),
     ],
 )
 def test_damaged_folders(results, name, text, said):
     (results.path / name).write_text(text)
     with pytest.raises(ValueError, match=said):
         tune.Results(results.path)
+
+
+START = '{"event": "start", "config": {"lr": 1}}\n'
+GOOD = {"event": "report", "time": 1, "epoch": 1, "fraction": 1, "seconds": 1, "metrics": {"acc": 1}, "loader": LOADER}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("no json\n", 1),
+        ("[]\n", 1),
+        ('{"event": 3}\n', 1),
+        ("[" * 100_000 + "\n", 1),
+        ('{"event": "report"}\n', 1),
+        ('{"event": "start", "config": 3}\n', 1),
+        ('{"event": "start", "config": {}, "restored_from": "x"}\n', 1),
+        (START + '{"event": "end"}\n', 2),
+        (START + '{"event": "end", "state": "failed", "error": 3}\n', 2),
+        *(
+            (START + json.dumps(GOOD | changed) + "\n", 2)
+            for changed in (
+                {"metrics": 3},
+                {"metrics": {"acc": "high"}},
+                {"loader": [1]},
+                {"loader": {"samples": 3}},
+                {"loader": LOADER | {"seconds": None}},
+                {"seconds": "long"},
+                {"epoch": None},
+                {"epoch": math.inf},
+                {"time": 10**400},
+            )
+        ),
+    ],
+)
+def test_a_damaged_line_costs_no_other_trial(results, text, line):
+    file = results.path / "trials" / "00000.jsonl"
+    file.write_text(text)
+    with pytest.warns(RuntimeWarning, match=f"00000.jsonl: line {line} is no event of a trial, and left out"):
+        found = tune.Results(results.path)
+    assert found.trials[-1] == results.trials[1]
+    assert all(trial.reports == [] for trial in found.trials[:-1])
+
+
+def test_a_line_that_was_cut_off_in_the_middle_of_a_log(results, tmp_path):
+    """As a full disk leaves it where the search then went on: the next event follows in the same line."""
+    file = results.path / "trials" / "00001.jsonl"
+    start, first, second, third, end = file.read_text().splitlines(keepends=True)
+    file.write_text(start + first + second[: len(second) // 2] + start + second + third + end)
+    with pytest.warns(RuntimeWarning, match=r"00001\.jsonl: line 3 .* its beginning is left out"):
+        found = tune.Results(results.path)
+    assert found.trials[0] == results.trials[0]
+    assert [report.metrics["acc"] for report in found.trials[1].reports] == [0.6, 0.9, 0.8]
+    assert found.trials[1].state == "finished"
+    with pytest.warns(RuntimeWarning, match="line 3"):
+        tune.report(results.path, tmp_path / "report")
+    assert len(read_csv(tmp_path / "report" / "trials.csv")) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = run(results.path)
+    assert done.exit_code == 0, done.output
+    assert "fastshard: warning: " in done.stderr
+    assert "line 3" in done.stderr
+
+
+def test_formulas_are_text_in_csv_files(tmp_path):
+    values = [({"=lr": "=cmd|' /C calc'!A0", "neg": -1.5, "act": "relu"}, [-0.5])]
+    results = write(tmp_path / "s", values, method="@random")
+    tune.report(results, tmp_path / "report")
+    for name in ("trials.csv", "searches.csv"):
+        (row,) = read_csv(tmp_path / "report" / name)
+        assert row["config/=lr"] == "'=cmd|' /C calc'!A0"
+        assert (row["search"], row["config/neg"], row["config/act"]) == ("'@random", "-1.5", "relu")
+    assert row["best acc"] == "-0.5"
 
 
 def test_no_folder(tmp_path):
@@ -198,3 +270,11 @@ def test_command_without_a_search(tmp_path):
     done = run(tmp_path)
     assert done.exit_code == 1
     assert "no results of a search" in done.output
+
+
+@pytest.mark.parametrize("name", ["search.json", "trials/00000.jsonl"])
+def test_a_pipe_is_not_waited_for(results, name):
+    (results.path / name).unlink()
+    os.mkfifo(results.path / name)
+    with pytest.raises(ValueError, match="expected a regular file"):
+        tune.Results(results.path)

@@ -6,7 +6,9 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
@@ -15,7 +17,9 @@ from rich.console import Console
 
 from . import _fastshard
 from ._cache import Cache
-from ._dataset import Dataset
+from ._cli_words import spoken
+from ._dataset import Dataset, Problem
+from ._escape import printable, printable_lines
 from ._fastshard import FastshardError
 from ._kinds import recognise
 from ._loader import Loader
@@ -62,22 +66,70 @@ def main() -> None:
     app()
 
 
+# What fastshard, Python and the packages below raise for input or a machine that isn't as expected. Anything else is a
+# bug, which needs its traceback.
+_ERRORS = (
+    FastshardError,
+    ArithmeticError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
 def _guarded(command: Callable[P, None], hint: str = "") -> Callable[P, None]:
     """Turns errors into one line on stderr and exit code 1, and Ctrl-C into exit code 130 and a hint."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
-        except (FastshardError, OSError, ValueError, TypeError, KeyError, ImportError) as error:
-            message = error.args[0] if isinstance(error, KeyError) else error
-            print(f"fastshard: {message}", file=sys.stderr)
+            with _warnings_as_lines():
+                command(*args, **kwargs)
+        except (typer.Exit, typer.Abort):  # which are RuntimeErrors
+            raise
+        except _ERRORS as error:
+            _complain(spoken(_message(error), command))
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            print(f"\nfastshard: interrupted{hint}", file=sys.stderr)
+            print(file=sys.stderr)
+            _complain(f"interrupted{hint}")
             raise typer.Exit(INTERRUPTED) from None
 
     return run
+
+
+def _message(error: Exception) -> str:
+    # The text of a KeyError is the repr of its message.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, MemoryError):
+        return text or "not enough memory"
+    return text or type(error).__name__
+
+
+def _say(text: object) -> None:
+    """Prints lines on stdout. Names in them are strangers'."""
+    print(printable_lines(text))
+
+
+def _complain(text: str) -> None:
+    """Prints one line on stderr."""
+    print(f"fastshard: {printable(text)}", file=sys.stderr)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Shows warnings as one line each, without the place in the code."""
+
+    def show(message: Warning | str, *_: object) -> None:
+        _complain(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _command(
@@ -129,6 +181,13 @@ def _missing(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
+
+
+def _seekable(text: str) -> bool | str:
+    choices: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
+    if text not in choices:
+        raise typer.BadParameter(f"--seekable {text}: expected auto, yes or no")
+    return choices[text]
 
 
 def _types(items: list[str] | None, header: bool) -> dict[str | int, str] | None:
@@ -238,7 +297,7 @@ def pack(
         look, kind = recognise(src, has_csv=csv is not None, has_annotations=annotations is not None, source=source)
         # What isn't there is nothing yet; packing says so.
         if all(Path(path).exists() for path in look.paths):
-            print(f"{look}: {kind.title}")
+            _say(f"{look}: {kind.title}")
     report = pack_dataset(
         src,
         dst,
@@ -263,7 +322,7 @@ def pack(
         gray=gray,
         encode=encode,
         quality=quality,
-        seekable={"yes": True, "no": False}.get(seekable, seekable),
+        seekable=_seekable(seekable),
         metadata=metadata,
         shard_size=int(shard_size) if shard_size.isdecimal() else shard_size,
         num_threads=threads,
@@ -279,10 +338,10 @@ def pack(
         window=_window(window),
     )
     if not quiet:
-        print(report)
+        _say(report)
     for what, files in (("files without a row", report.unused_files), ("rows without a file", report.missing_files)):
         if files:
-            print(f"fastshard: warning: {len(files):,} {what}", file=sys.stderr)
+            _complain(f"warning: {len(files):,} {what}")
 
 
 @_command(example="fastshard inspect pets/\n\nfastshard inspect pets/ --json | jq .classes")
@@ -297,18 +356,42 @@ def inspect(dataset: DatasetArgument, as_json: AsJson = False) -> None:
         show(summary, Console())
 
 
-@_command(example="fastshard verify pets/")
-def verify(dataset: DatasetArgument, threads: Threads = None, quiet: Quiet = False) -> None:
+@_command(example="fastshard verify pets/\n\nfastshard verify pets/ --decode")
+def verify(
+    dataset: DatasetArgument,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Also decode every image and audio file; list the rows that fail.")
+    ] = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
     """Compare every byte with its checksum; name each bad row. Exit code 1 if anything is wrong."""
     opened = Dataset(dataset)
-    problems = opened.verify(num_threads=threads, progress=False if quiet else None)
-    for problem in problems:
-        print(f"fastshard: {dataset}: {problem}", file=sys.stderr)
+    problems = opened.verify(num_threads=threads, progress=False if quiet else None, decode=decode)
+    if problems and decode:
+        _complain(f"{dataset}: {counted(len(problems), 'problem')}")
+        _show_problems(problems)
+        _complain(f"to train without these rows: ds = fastshard.open({str(dataset)!r}); {_WITHOUT}")
+    elif problems:
+        for problem in problems:
+            _complain(f"{dataset}: {problem}")
     if problems:
         raise typer.Exit(1)
     if not quiet:
         rows, shards = counted(len(opened), "row"), counted(len(opened.manifest["shards"]), "shard")
-        print(f"{dataset}: {rows} in {shards}, all as they were written")
+        _say(f"{dataset}: {rows} in {shards}, all as they were written{', and all decode' if decode else ''}")
+
+
+_WITHOUT = "ds = ds.without(ds.verify(decode=True))"
+
+
+def _show_problems(problems: list[Problem]) -> None:
+    """A line for each, in columns, on stderr; never cut off, so that it can be searched."""
+    cells = [(problem.shard, "" if problem.row is None else str(problem.row)) for problem in problems]
+    wide, digits = (max(map(len, column)) for column in zip(("shard", "row"), *cells, strict=True))
+    print(f"{'shard':{wide}}  {'row':>{digits}}  problem", file=sys.stderr)
+    for (shard, row), problem in zip(cells, problems, strict=True):
+        print(printable(f"{shard:{wide}}  {row:>{digits}}  {problem.error}"), file=sys.stderr)
 
 
 @_command(
@@ -355,7 +438,7 @@ def export(
         progress=False if quiet else None,
     )
     if not quiet:
-        print(report)
+        _say(report)
 
 
 def _categories(path: Path) -> list[dict[str, Any]]:
@@ -386,7 +469,7 @@ def preview(
     steps = [parse_transform(text) for text in transform or ()]
     shown = draw(Dataset(dataset), field, count, steps, seed)
     shown.save(out)
-    print(out)
+    _say(out)
 
 
 @_command(
@@ -461,8 +544,8 @@ def report(
     if out is None and len(found) > 1:
         raise typer.BadParameter("several searches need --out, a folder for their comparison")
     for results in found:
-        print(results)
-    print(tune.report(found, out or searches[0] / "report"))
+        _say(results)
+    _say(tune.report(found, out or searches[0] / "report"))
 
 
 CacheFolder = Annotated[
@@ -480,9 +563,9 @@ def ls(folder: CacheFolder = None, as_json: AsJson = False) -> None:
     for entry in entries:
         size = f"{entry.bytes / 2**20:,.1f} of {entry.full_bytes / 2**20:,.1f} MiB"
         used = "in use" if entry.in_use else f"used {entry.used:%Y-%m-%d %H:%M}"
-        print(f"{' + '.join(entry.datasets)} {entry.field}: {entry.transforms or 'decode'}: {size}, {used}")
+        _say(f"{' + '.join(entry.datasets)} {entry.field}: {entry.transforms or 'decode'}: {size}, {used}")
     total = sum(entry.bytes for entry in entries)
-    print(f"{Cache(folder).folder}: {len(entries):,} entries, {total / 2**20:,.1f} MiB")
+    _say(f"{Cache(folder).folder}: {len(entries):,} entries, {total / 2**20:,.1f} MiB")
 
 
 @_command(
@@ -508,7 +591,7 @@ def warm(
     loader = Loader(opened, 64, cache=Cache(folder, max_bytes), **options)
     stored = loader.warm(progress=False if quiet else None)
     if not quiet:
-        print(f"{stored:,} of {len(opened) * len(images):,} images are in {Cache(folder).folder}")
+        _say(f"{stored:,} of {len(opened) * len(images):,} images are in {Cache(folder).folder}")
 
 
 @_command(example="fastshard cache clear", of=cache_app)

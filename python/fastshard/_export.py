@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _check, _fastshard
 from ._dataset import Dataset
+from ._escape import printable
 from ._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class ExportReport:
         rate = self.rows / max(self.seconds, 1e-9)
         files = f"{self.files:,} file{'s' * (self.files != 1)}"
         size = f"{self.rows:,} rows as {self.to}, {files}, {self.bytes / 2**20:,.1f} MiB"
-        first = f"{self.path}: {size}, {self.seconds:.1f} s ({rate:,.0f} rows/s)"
-        return "\n".join([first, *(f"  {note}" for note in self.notes)])
+        first = f"{printable(self.path)}: {size}, {self.seconds:.1f} s ({rate:,.0f} rows/s)"
+        return "\n".join([first, *(f"  {printable(note)}" for note in self.notes)])
 
 
 def export(
@@ -68,7 +69,8 @@ def export(
     field of classes, or the one called label), named after the files that were packed. Other fields, if there are some,
     are columns of ``metadata.csv`` beside ``file_name`` and the label, as ``datasets`` and
     ``fastshard.pack(out, csv="metadata.csv")`` read them: multi-hot labels as names with ``|`` between them, tensors
-    and lists as JSON. Names that could not be those of files are changed. Raw pixels are written as PNG.
+    and lists as JSON. Texts are written as they are, for programs: a spreadsheet may take one for a formula. Names that
+    could not be those of files are changed. Raw pixels are written as PNG.
 
     **webdataset**: ``data-000000.tar`` and so on, the same bytes for the same rows. Keys are the rows' numbers, or the
     field ``key`` if there is one. Images and audio by their format (``.jpg``, ``.wav``), classes ``.cls``, text

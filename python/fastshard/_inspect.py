@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from ._dataset import Dataset, Field
+from ._escape import cell
 from ._report import counted
 
 __all__ = ["show", "summarize"]
@@ -97,33 +97,33 @@ def show(summary: dict[str, Any], console: Console) -> None:
     """Prints a summary as tables."""
     rows, shards = counted(summary["rows"], "row"), counted(summary["shards"], "shard")
     size = f"{rows}, {shards}, {summary['bytes'] / 2**20:,.1f} MiB"
-    console.print(f"{summary['path']}: {size}", markup=False, highlight=False, soft_wrap=True)
+    console.print(cell(f"{summary['path']}: {size}"), soft_wrap=True)
     fields = Table("field", "type", "dtype", "shape")
     for field in summary["fields"]:
         shape = "varies" if field["shape"] is None else str(field["shape"]).replace("None", "any")
-        fields.add_row(field["name"], field["type"], field["dtype"], escape(shape))
+        fields.add_row(*map(cell, (field["name"], field["type"], field["dtype"], shape)))
     console.print(fields)
     for name, sizes in summary["image_sizes"].items():
         for side, values in sizes.items():
             listed = ", ".join(f"{measure} {value:,}" for measure, value in values.items())
-            console.print(f"{name} {side}: {listed}", markup=False, highlight=False)
+            console.print(cell(f"{name} {side}: {listed}"))
     for name, audio in summary["audio"].items():
         _show_audio(name, audio, console)
     for name, values in summary["lengths"].items():
         listed = ", ".join(f"{measure} {value:,}" for measure, value in values.items())
-        console.print(f"{name} elements: {listed}", markup=False, highlight=False)
+        console.print(cell(f"{name} elements: {listed}"))
     for name, count in summary["seekable"].items():
         share = count / max(1, summary["rows"])
-        console.print(f"{name} seekable JPEG: {count:,} ({share:.0%})", markup=False, highlight=False)
+        console.print(cell(f"{name} seekable JPEG: {count:,} ({share:.0%})"))
     _show_values(summary, console)
 
 
 def _show_audio(name: str, audio: dict[str, Any], console: Console) -> None:
     listed = ", ".join(f"{measure} {value:,.2f}" for measure, value in audio["seconds"].items())
-    console.print(f"{name} seconds: {listed}", markup=False, highlight=False)
+    console.print(cell(f"{name} seconds: {listed}"))
     for what, unit in (("sample_rates", "Hz"), ("channels", "channels")):
         listed = ", ".join(f"{value:,} {unit} in {count:,} files" for value, count in audio[what].items())
-        console.print(f"{name}: {listed}", markup=False, highlight=False)
+        console.print(cell(f"{name}: {listed}"))
 
 
 def _show_values(summary: dict[str, Any], console: Console) -> None:
@@ -139,7 +139,7 @@ def _show_values(summary: dict[str, Any], console: Console) -> None:
 def _statistics(name: str, known: dict[str, Any]) -> Table:
     """A line for each column, or each element, of a field."""
     measures = ("mean", "std", "min", "max")
-    table = Table(name, *measures)
+    table = Table(Column(cell(name)), *measures)
     for column in table.columns[1:]:
         column.justify = "right"
     values = [np.atleast_1d(known[measure]).reshape(-1) for measure in measures]
@@ -147,19 +147,19 @@ def _statistics(name: str, known: dict[str, Any]) -> Table:
     for column_name, *numbers in list(zip(columns, *values, strict=True))[:_MOST_CLASSES]:
         texts = known.get("categories", {}).get(column_name)
         kinds = f" ({len(texts):,} texts)" if texts else ""
-        table.add_row(column_name + kinds, *(f"{number:.6g}" for number in numbers))
+        table.add_row(cell(f"{column_name}{kinds}"), *(f"{number:.6g}" for number in numbers))
     if len(values[0]) > _MOST_CLASSES:
         table.add_row(f"and {len(values[0]) - _MOST_CLASSES:,} more", "", "", "", "")
     return table
 
 
 def _bars(name: str, of: str, counts: dict[str, int], total: int) -> Table:
-    table = Table(name, of, "share", "")
+    table = Table(Column(cell(name)), of, "share", "")
     table.columns[1].justify = table.columns[2].justify = "right"
     most = max(1, max(counts.values(), default=1))
     for label, count in list(counts.items())[:_MOST_CLASSES]:
         bar = "█" * max(round(_BAR * count / most), int(count > 0))
-        table.add_row(label, f"{count:,}", f"{count / max(1, total):.1%}", bar)
+        table.add_row(cell(label), f"{count:,}", f"{count / max(1, total):.1%}", bar)
     if len(counts) > _MOST_CLASSES:
         table.add_row(f"and {len(counts) - _MOST_CLASSES:,} more classes", "", "", "")
     return table

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _fastshard
+from ._escape import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,8 +79,8 @@ class Field:
         classes = "" if self.class_names is None else f" ({len(self.class_names):,} classes)"
         along = f" along {self.of}" if self.type == "list" and self.of else ""
         if self.type == "boxes":
-            return f"{self.name}: boxes in {self.of} ({self.format})"
-        return f"{self.name}: {self.type}{shape} {self.dtype}{classes}{along}"
+            return printable(f"{self.name}: boxes in {self.of} ({self.format})")
+        return printable(f"{self.name}: {self.type}{shape} {self.dtype}{classes}{along}")
 
 
 class Opened:

@@ -81,11 +81,14 @@ def image_spec(
     }
 
 
-def seekable_spec(value: bool | str) -> str:
+def seekable_spec(value: object) -> str:
     """For the native job."""
-    if isinstance(value, str):
-        return _check.one_of("seekable", value, ("auto",))
-    return "yes" if _check.boolean("seekable", value) else "no"
+    if value == "auto":
+        return "auto"
+    if not isinstance(value, bool):
+        error = ValueError if isinstance(value, str) else TypeError
+        raise error(f"seekable={value!r}: expected 'auto', True or False")
+    return "yes" if value else "no"
 
 
 def check_target(target: str, overwrite: bool) -> None:

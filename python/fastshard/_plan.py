@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ._escape import printable
+
 if TYPE_CHECKING:
     from ._loader import Loader
 
@@ -26,7 +28,7 @@ def describe(loader: Loader) -> str:
         if name not in loader._spec["fields"]:
             continue  # comes with a list field
         field = loader.dataset.field(name)
-        lines.append(f"{name}: {field.type} -> {dtype} {list(shape)}")
+        lines.append(f"{printable(name)}: {field.type} -> {dtype} {list(shape)}")
         if "masks" in spec["lists"].get(name, {}):
             lines.append("  each epoch: painted where the image's transforms take them; not cached")
             continue

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ._audio import AudioTransform, Mono
 from ._boxes import ConvertBoundingBoxFormat, InstanceMasks
 from ._dataset import Dataset, Field
+from ._escape import printable
 from ._fastshard import DecodeError
 from ._loader import Loader
 from ._transforms import Decode, Follow, ResizePad, Transform
@@ -227,7 +228,7 @@ def _grid(tiles: list[NDArray[np.uint8]], captions: list[str]) -> Image.Image:
 
 def _wrapped(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> list[str]:
     """Lines that fit; at most three, the last of which is shortened."""
-    words = text[: 40 * _MOST_LINES * _FONT_SIZE].split()
+    words = [printable(word) for word in text[: 40 * _MOST_LINES * _FONT_SIZE].split()]
     lines = [""]
     for number, word in enumerate(words):
         longer = f"{lines[-1]} {word}".strip()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ._escape import printable
+
 __all__ = ["PackReport", "SkippedRow", "counted"]
 
 
@@ -46,7 +48,7 @@ class PackReport:
     def __str__(self) -> str:
         rate = self.rows / max(self.seconds, 1e-9)
         size = f"{counted(self.rows, 'row')} in {counted(self.shards, 'shard')}, {self.bytes / 2**20:,.1f} MiB"
-        lines = [f"{self.path}: {size}, {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
+        lines = [f"{printable(self.path)}: {size}, {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
         if self.resumed_shards:
             lines.append(
                 f"  shards that were there already, from a pack that had been stopped: {self.resumed_shards:,}"
@@ -62,4 +64,4 @@ def _listing(title: str, items: Sequence[str]) -> list[str]:
     if not items:
         return []
     more = [f"    ... and {len(items) - 5:,} more"] if len(items) > 5 else []
-    return [f"  {title}: {len(items):,}", *(f"    {item}" for item in items[:5]), *more]
+    return [f"  {title}: {len(items):,}", *(f"    {printable(item)}" for item in items[:5]), *more]

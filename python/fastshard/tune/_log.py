@@ -8,15 +8,33 @@ once.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
+import re
+import stat
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FAILED", "FINISHED", "SEARCH", "STOPPED", "TrialLog", "read_json", "read_lines", "trial_logs", "write_json"]
+from fastshard._escape import printable
+
+__all__ = [
+    "FAILED",
+    "FINISHED",
+    "SEARCH",
+    "STOPPED",
+    "TrialLog",
+    "numbered_lines",
+    "read_json",
+    "read_lines",
+    "trial_logs",
+    "warn_of_line",
+    "write_json",
+]
 
 SEARCH = "search.json"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
@@ -67,18 +85,52 @@ def _plain(value: Any) -> Any:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a trial; a last line that was cut off is left out."""
+    """The events of a trial. A line that isn't one is left out, with a warning unless it is the last and cut off."""
+    for _, event in numbered_lines(path):
+        yield event
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same with the numbers of the lines, from 1."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = _bytes(path).decode("utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines[:-1], 1):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            event = None
-        if not isinstance(event, dict) or "event" not in event:
-            raise ValueError(f"{path}: line {number} is no event of a trial: {line[:80]!r}")
-        yield event
+        event = _event(line)
+        if event is None:
+            # An event that a full disk or a power failure cut off has no line end, so the next one follows in its line.
+            event = next(filter(None, (_event(line[at:]) for at in _starts(line))), None)
+            warn_of_line(path, number, line, "left out" if event is None else "its beginning is left out")
+        if event is not None:
+            yield number, event
+
+
+def _bytes(path: Path) -> bytes:
+    """What a file holds; a ValueError for a pipe, which a stranger may have left and which would be waited for."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path}: expected a regular file")
+        return file.read()
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("event"), str) else None
+
+
+def _starts(line: str) -> Iterator[int]:
+    """Where an event may begin behind one that was cut off."""
+    return (found.start() for found in itertools.islice(re.finditer(r'\{"event": "', line), 8))
+
+
+def warn_of_line(path: Path, number: int, line: object, done: str) -> None:
+    """Says that a line of a trial's log is damaged. The others count, and so do the other trials."""
+    shown = printable(str(line)[:80])
+    message = f"{printable(path)}: line {number} is no event of a trial, and {done}: {shown}"
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def trial_logs(folder: Path) -> list[tuple[int, Path]]:
@@ -98,8 +150,8 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """What ``write_json`` wrote; a ValueError if it is something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+        found = json.loads(_bytes(path))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected a JSON object")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fastshard._escape import printable
 from fastshard._progress import progress_bar
 
 from ._log import TrialLog
@@ -36,7 +37,7 @@ class Monitor:
             self._best is None or self._search.options.better(trial.value, self._best.value or 0.0)
         )
         self._best = trial if better else self._best
-        print(_line(trial, self._results.metric, better), file=sys.stderr, flush=True)
+        print(printable(_line(trial, self._results.metric, better)), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -53,7 +54,8 @@ def _line(trial: TrialResult, metric: str, leads: bool) -> str:
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.config.items()
     )
     if trial.error is not None:
-        return f"trial {trial.number} {trial.state}: {trial.error.splitlines()[0]} ({config})"
+        first = trial.error.split("\n", 1)[0]
+        return f"trial {trial.number} {trial.state}: {first} ({config})"
     value = "no value" if trial.value is None else f"{metric} {trial.value:.4g}"
     best = " (best)" if leads else ""
     return f"trial {trial.number} {trial.state}: {value}{best}, {trial.epochs} epochs, {trial.seconds:.1f} s ({config})"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import html
+import base64
+import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
+
+from fastshard._escape import html
 
 from ._results import Results, TrialResult
 
@@ -21,24 +25,45 @@ h1 { font-size: 1.6em; } h2 { font-size: 1.15em; margin: 2em 0 .4em; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88em; }
 th, td { padding: .25em .7em; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e7eb; }
 th { background: #f5f7fa; position: sticky; top: 0; } td.text { text-align: left; } tr.best td { background: #e3f8e8; }
-tr.failed td { background: #fdecea; } p.note { color: #52606d; margin: .2em 0 .8em; }
+tr.failed td { background: #fdecea; } td.text { unicode-bidi: isolate; } p.note { color: #52606d; margin: .2em 0 .8em; }
 """
 _COLORS = ("#2563eb", "#d97706", "#059669", "#c026d3", "#dc2626", "#0891b2", "#65a30d", "#7c3aed")
 _WIDTH, _HEIGHT = 1160, 420
+_SCRIPT = re.compile(r"<script[^>]*>(.*?)</script>", re.S)
+# Classes that the style knows.
+_KINDS = frozenset({"best", "failed"})
 
 
 def render(searches: Mapping[str, Results]) -> str:
     """The page, as text."""
-    metrics = {found.metric for found in searches.values()}
-    title = f"{', '.join(searches)}: {', '.join(sorted(metrics))}"
-    parts = [f"<h1>{_text(title)}</h1>", _summaries(searches), _plots(searches), _trials(searches)]
-    head = f"<meta charset='utf-8'><title>{_text(title)}</title><style>{_STYLE}</style>"
-    head += f"<script>{get_plotlyjs()}</script>"
-    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"
+    title = f"{', '.join(searches)}: {_metric(searches)}"
+    plotly = f"<script>{get_plotlyjs()}</script>"
+    plots = _plots(searches)
+    parts = [f"<h1>{_text(title)}</h1>", _summaries(searches), *plots, _trials(searches)]
+    head = f"<meta charset='utf-8'>{_policy([plotly, *plots])}<title>{_text(title)}</title><style>{_STYLE}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}{plotly}</head><body>{''.join(parts)}</body></html>"
+
+
+def _policy(parts: Iterable[str]) -> str:
+    """Tells the browser which scripts are ours, by their hashes, and that the page fetches nothing.
+
+    Names and errors that the page shows are escaped. This is for one that isn't. Plotly sets styles, and makes pictures
+    of its plots.
+    """
+    scripts = [script for part in parts for script in _SCRIPT.findall(part)]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    rules = f"default-src 'none'; base-uri 'none'; form-action 'none'; script-src {allowed}; style-src 'unsafe-inline'"
+    return f'<meta http-equiv="Content-Security-Policy" content="{rules}; img-src data: blob:">'
 
 
 def _text(value: Any) -> str:
-    return html.escape(_shown(value))
+    return html(_shown(value))
+
+
+def _label(value: Any) -> str:
+    """Text for Plotly, which draws tags and entities, and puts values in place of ``%{...}``."""
+    return _text(value).replace("%", "&#37;")
 
 
 def _shown(value: Any) -> str:
@@ -58,7 +83,7 @@ def _table(rows: Iterable[Mapping[str, Any]], classes: Iterable[str]) -> str:
     ]
     head = "".join(f"<th>{_text(name.removeprefix('config/').replace('_', ' '))}</th>" for name in names)
     body = "".join(
-        f"<tr class='{kind}'>{''.join(_cell(row.get(name)) for name in names)}</tr>"
+        f"<tr class='{kind if kind in _KINDS else ''}'>{''.join(_cell(row.get(name)) for name in names)}</tr>"
         for row, kind in zip(rows, classes, strict=True)
     )
     return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -83,25 +108,29 @@ def _trials(searches: Mapping[str, Results]) -> str:
     return "".join(parts)
 
 
-def _plots(searches: Mapping[str, Results]) -> str:
+def _plots(searches: Mapping[str, Results]) -> list[str]:
     plots: list[tuple[str, str, Callable[[Mapping[str, Results]], go.Figure]]] = [
         ("Best so far", "The best value that any trial had reported by then.", _best_so_far),
         ("Metric over time", "A line for each trial, a dot for each epoch.", _curves),
         ("Configurations", "A line for each trial; the darker, the better. Click a search to hide it.", _coordinates),
         ("Where the time went", "Seconds of each trial: start-up, waiting for batches, training.", _times),
     ]
-    return "".join(f"<h2>{title}</h2><p class='note'>{note}</p>{_div(draw(searches))}" for title, note, draw in plots)
+    return [
+        f"<h2>{title}</h2><p class='note'>{note}</p>{_div(draw(searches), f'plot-{number}')}"
+        for number, (title, note, draw) in enumerate(plots)
+    ]
 
 
-def _div(figure: go.Figure) -> str:
+def _div(figure: go.Figure, name: str) -> str:
+    """Plotly writes the figure as JSON in which no tag can end."""
     figure.update_layout(template="plotly_white", width=_WIDTH, height=_HEIGHT, margin={"t": 20, "b": 60})
-    found: str = figure.to_html(full_html=False, include_plotlyjs=False)
+    found: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name)
     return found
 
 
 def _hover(trial: TrialResult) -> str:
-    config = "<br>".join(f"{_text(name)}: {_text(value)}" for name, value in trial.config.items())
-    return f"trial {trial.number} ({_text(trial.state)})<br>{config}"
+    config = "<br>".join(f"{_label(name)}: {_label(value)}" for name, value in trial.config.items())
+    return f"trial {trial.number} ({_label(trial.state)})<br>{config}"
 
 
 def _color(number: int) -> str:
@@ -119,12 +148,12 @@ def _best_so_far(searches: Mapping[str, Results]) -> go.Figure:
         figure.add_scatter(
             x=[report.time - began for report, _ in valued],
             y=best,
-            name=name,
+            name=_label(name),
             mode="lines",
             line={"shape": "hv", "color": _color(number)},
         )
     figure.update_layout(
-        xaxis_title="seconds since the first trial began", yaxis_title=_metric(searches), showlegend=True
+        xaxis_title="seconds since the first trial began", yaxis_title=_label(_metric(searches)), showlegend=True
     )
     return figure
 
@@ -140,7 +169,7 @@ def _curves(searches: Mapping[str, Results]) -> go.Figure:
             figure.add_scatter(
                 x=[report.seconds for report in trial.reports],
                 y=[report.metrics.get(found.metric) for report in trial.reports],
-                name=name,
+                name=_label(name),
                 legendgroup=name,
                 showlegend=trial is found.trials[0],
                 mode="lines+markers",
@@ -150,7 +179,7 @@ def _curves(searches: Mapping[str, Results]) -> go.Figure:
                 text=_hover(trial),
                 hovertemplate="%{y:.4g} after %{x:.1f} s<br>%{text}<extra></extra>",
             )
-    figure.update_layout(xaxis_title="seconds since the trial began", yaxis_title=_metric(searches))
+    figure.update_layout(xaxis_title="seconds since the trial began", yaxis_title=_label(_metric(searches)))
     return figure
 
 
@@ -165,7 +194,7 @@ def _coordinates(searches: Mapping[str, Results]) -> go.Figure:
     for number, (name, found) in enumerate(searches.items()):
         color = _color(number)
         # Of the legend, whose lines would otherwise be as pale as the first trial's.
-        figure.add_scatter(x=[None], y=[None], name=name, legendgroup=name, mode="lines", line={"color": color})
+        figure.add_scatter(x=[None], y=[None], name=_label(name), legendgroup=name, mode="lines", line={"color": color})
         for trial in found.trials:
             if trial.value is not None:
                 places = [axis.place(trial.config.get(key)) for key, axis in axes.items()] + [value.place(trial.value)]
@@ -185,7 +214,7 @@ def _add_line(
     figure.add_scatter(
         x=list(range(len(places))),
         y=places,  # a trial without a value is no line there
-        name=name,
+        name=_label(name),
         legendgroup=name,
         showlegend=False,
         mode="lines+markers",
@@ -193,7 +222,7 @@ def _add_line(
         opacity=0.12 + 0.88 * good**2,
         line={"color": color, "width": 1 + 1.5 * good},
         text=_hover(trial),
-        hovertemplate=f"%{{text}}<br>{_text(found.metric)}: {_text(trial.value)}<extra></extra>",
+        hovertemplate=f"%{{text}}<br>{_label(found.metric)}: {_label(trial.value)}<extra></extra>",
     )
 
 
@@ -201,8 +230,8 @@ def _add_axis(figure: go.Figure, at: int, title: str, axis: _Axis) -> None:
     figure.add_vline(x=at, line={"color": "#9aa5b1", "width": 1})
     small = {"showarrow": False, "font": {"size": 10}, "bgcolor": "rgba(255,255,255,0.75)"}
     for place, tick in axis.ticks:
-        figure.add_annotation(x=at, y=place, text=_text(tick), xanchor="left", xshift=4, **small)
-    figure.add_annotation(x=at, y=-0.12, text=_text(title), showarrow=False)
+        figure.add_annotation(x=at, y=place, text=_label(tick), xanchor="left", xshift=4, **small)
+    figure.add_annotation(x=at, y=-0.12, text=_label(title), showarrow=False)
 
 
 class _Axis:
@@ -241,7 +270,7 @@ class _Axis:
 
 def _times(searches: Mapping[str, Results]) -> go.Figure:
     figure = go.Figure()
-    trials = [(f"{name} {trial.number}", trial) for name, found in searches.items() for trial in found.trials]
+    trials = [(_label(f"{name} {trial.number}"), trial) for name, found in searches.items() for trial in found.trials]
     parts: list[tuple[str, str, Callable[[TrialResult], float]]] = [
         ("training", "#2563eb", lambda trial: trial.train_seconds),
         ("waiting for batches", "#dc2626", lambda trial: trial.stall_seconds),

@@ -36,7 +36,8 @@ def random(train: Train, space: Space, **options: Any) -> Results:
       started; several of them then needn't each start one.
 
     A trial that fails ends alone, and the report says why. At the time limit, the target or Ctrl-C the search ends with
-    what there is. Raises TypeError and ValueError for impossible options, and ImportError where an engine is missing.
+    what there is. Raises TypeError and ValueError for impossible options, ImportError where an engine is missing, and
+    RuntimeError with the first error if all trials fail before they report anything.
     """
     return _search.run(train, space, Options.of(options), Method("random"))
 

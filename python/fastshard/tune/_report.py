@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastshard._escape import csv_value
+
 from ._results import Results
 
 __all__ = ["report"]
@@ -23,7 +25,8 @@ def report(results: Given | Iterable[Given] | Mapping[str, Given], path: str | o
     The page needs no other file and no network. It has a row for each search and for each trial (configuration, metric,
     duration, epochs, data fraction, samples a second, stall, time to the first batch), and plots: the metric of each
     trial over time, the best so far, parallel coordinates of all configurations, and where the time went. It can be
-    written while a search runs. Files of an earlier report are replaced.
+    written while a search runs. Files of an earlier report are replaced. In the CSV files, a text that a spreadsheet
+    would take for a formula begins with an apostrophe.
 
     Raises ImportError without plotly, FileNotFoundError for folders without a search, and ValueError for damaged ones.
     """
@@ -70,6 +73,8 @@ def _opened(given: Given) -> Results:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    # People open these in a spreadsheet, and names and errors are strangers'.
+    rows = [{csv_value(name): csv_value(value) for name, value in row.items()} for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)

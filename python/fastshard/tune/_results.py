@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from fastshard._escape import printable
 
 from . import _log
 
@@ -90,7 +93,8 @@ class Results:
     with the best value, or None. ``stopped``: why it ended: ``"all trials done"``, ``"target reached"``,
     ``"time limit"`` or ``"interrupted"``; None if it runs or was killed. ``seconds``: how long it took.
 
-    Raises FileNotFoundError if the folder holds no search, and ValueError if its files are damaged.
+    A damaged line in the log of a trial is left out, with a RuntimeWarning that names file and line. Raises
+    FileNotFoundError if the folder holds no search, and ValueError if ``search.json`` is damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -105,10 +109,17 @@ class Results:
         self.method: str = self.options["method"]
         self.metric: str = self.options["metric"]
         self.mode: str = self.options["mode"]
-        self.stopped: str | None = self.options.get("stopped")
+        self.stopped: str | None = self._option("stopped", str)
         found = (read_trial(number, path, self) for number, path in _log.trial_logs(self.path))
         self.trials: list[TrialResult] = [trial for trial in found if trial is not None]
-        self.seconds: float = self.options.get("seconds") or sum(trial.seconds for trial in self.trials)
+        self.seconds: float = self._option("seconds", (int, float)) or sum(trial.seconds for trial in self.trials)
+
+    def _option(self, name: str, kind: type | tuple[type, ...]) -> Any:
+        """What ``search.json`` says, which may have been written by anybody, or None."""
+        value = self.options.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"{self.path / _log.SEARCH}: {name!r} is {value!r}")
+        return value
 
     @property
     def best(self) -> TrialResult | None:
@@ -164,7 +175,8 @@ class Results:
     def __repr__(self) -> str:
         best = self.best
         found = "none finished" if best is None else f"best {self.metric}={best.value:g} with {best.config}"
-        return f"<fastshard.tune.Results {self.method}, {len(self):,} trials, {self.stopped or 'running'}, {found}>"
+        told = f"{self.method}, {len(self):,} trials, {self.stopped or 'running'}, {found}"
+        return f"<fastshard.tune.Results {printable(told)}>"
 
 
 def _columns(config: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +207,7 @@ def read_trial(number: int, path: Path, results: Results) -> TrialResult | None:
         startup_seconds=sum(run.startup for run in runs),
         samples=int(samples),
         samples_per_second=samples / loading if loading else 0.0,
-        first_batch_ms=next((run.loader["first_batch_ms"] for run in runs if run.loader.get("samples")), None),
+        first_batch_ms=next((run.loader.get("first_batch_ms") for run in runs if run.loader.get("samples")), None),
         checkpoint=_checkpoint(results.path, number),
         best_report=best,
         copied_from=[run.origin for run in runs if run.reports and run.origin not in (None, number)],
@@ -214,7 +226,7 @@ def _checkpoint(folder: Path, number: int) -> Path | None:
 def _state(last: _Run, results: Results) -> str:
     """How a trial ended; engines also stop those that have all their epochs."""
     state: str = last.end.get("state", UNFINISHED)
-    epochs, whole = last.reports[-1].epoch if last.reports else 0, results.options.get("epochs")
+    epochs, whole = last.reports[-1].epoch if last.reports else 0, results._option("epochs", int)
     return _log.FINISHED if state == _log.STOPPED and whole and epochs >= whole else state
 
 
@@ -234,42 +246,49 @@ class _Run:
 
 def _runs(path: Path) -> list[_Run]:
     runs: list[_Run] = []
-    for event in _log.read_lines(path):
-        _add_event(runs, event, path)
+    for number, event in _log.numbered_lines(path):
+        try:
+            _add(runs, event)
+        except (KeyError, IndexError, OverflowError, TypeError, ValueError):  # noqa: PERF203 - each line for itself
+            _log.warn_of_line(path, number, event, "left out")
     return runs
 
 
-def _add_event(runs: list[_Run], event: dict[str, Any], path: Path) -> None:
-    try:
-        _add(runs, event)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {str(event)[:80]} is no event of a trial ({error!r})") from None
-
-
 def _add(runs: list[_Run], event: dict[str, Any]) -> None:
+    """Raises one of several errors, and changes nothing, if the event is not as fastshard writes it."""
     if event["event"] == "start":
-        before = sum(run.seconds for run in runs)
-        runs.append(_Run(dict(event["config"]), event.get("restored_from"), before))
+        before, origin = sum(run.seconds for run in runs), event.get("restored_from")
+        runs.append(_Run(dict(event["config"]), None if origin is None else int(origin), before))
     elif event["event"] == "report":
         _add_report(runs[-1], event)
     elif event["event"] == "end":
-        if not runs:  # a trial that couldn't even begin
-            runs.append(_Run({}, None, 0.0))
-        runs[-1].end = event
-        runs[-1].seconds = event.get("seconds", runs[-1].seconds)
+        _add_end(runs, event)
 
 
 def _add_report(run: _Run, event: dict[str, Any]) -> None:
-    run.seconds, run.loader = event["seconds"], event["loader"]
+    seconds = _number(event["seconds"])
+    loader = {str(name): _number(value) for name, value in dict(event["loader"]).items()}
+    startup = max(0.0, seconds - loader["seconds"])
+    metrics = {str(name): None if value is None else _number(value) for name, value in dict(event["metrics"]).items()}
+    epoch, fraction, at = int(_number(event["epoch"])), _number(event["fraction"]), _number(event["time"])
     if not run.reports:
-        run.startup = max(0.0, run.seconds - run.loader["seconds"])
-    run.reports.append(
-        Report(
-            event["epoch"],
-            run.before + event["seconds"],
-            event["fraction"],
-            event["metrics"],
-            run.config,
-            event["time"],
-        )
-    )
+        run.startup = startup
+    run.seconds, run.loader = seconds, loader
+    run.reports.append(Report(epoch, run.before + seconds, fraction, metrics, run.config, at))
+
+
+def _add_end(runs: list[_Run], event: dict[str, Any]) -> None:
+    state, error, seconds = event["state"], event.get("error"), event.get("seconds")
+    if not (isinstance(state, str) and isinstance(error, (str, type(None)))):
+        raise TypeError
+    spent = None if seconds is None else _number(seconds)
+    if not runs:  # a trial that couldn't even begin
+        runs.append(_Run({}, None, 0.0))
+    runs[-1].end = event
+    runs[-1].seconds = runs[-1].seconds if spent is None else spent
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise TypeError
+    return value

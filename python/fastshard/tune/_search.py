@@ -63,7 +63,19 @@ def run(train: Train, space: _space.Space, options: Options, method: Method) -> 
     results = Results(search.folder)
     if stopped == "failed":  # now, and not in what a resumed search left
         raise ValueError(next(trial.error for trial in reversed(results.trials) if trial.fatal))
+    if stopped != "interrupted":
+        _check_any_worked(results)
     return results
+
+
+def _check_any_worked(results: Results) -> None:
+    """Raises RuntimeError if all trials failed before they reported anything."""
+    if results.trials and all(trial.state == _log.FAILED and not trial.reports for trial in results.trials):
+        first = results.trials[0]
+        raise RuntimeError(
+            f"{results.path}: all {len(results)} trials failed. The first error, of trial {first.number}: "
+            f"{first.error}. fastshard.tune.Results({str(results.path)!r}) has them all"
+        )
 
 
 def _engine(name: str) -> Any:
