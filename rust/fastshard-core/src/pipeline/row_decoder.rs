@@ -96,14 +96,14 @@ impl Decoding {
                 let finish = &plan.finish;
                 worker.run(plan, place, key.into(), |size| {
                     let values: usize = finish.shape(size).iter().product();
-                    Ok(scratch.bytes(values * finish.dtype().size()))
+                    Ok(scratch.bytes(values * finish.dtype().size())?)
                 })
             }
             Self::Audio(plan, worker) => {
                 let worker = worker.get_or_insert_default();
                 worker.run(plan, place, key, |shape| {
                     let values: usize = shape.iter().product();
-                    Ok(bytemuck::cast_slice_mut(scratch.bytes(values * 4)))
+                    Ok(bytemuck::cast_slice_mut(scratch.bytes(values * 4)?))
                 })
             }
         }
