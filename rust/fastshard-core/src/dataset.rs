@@ -298,7 +298,7 @@ impl Dataset {
 
     /// Raises the error of a shard that shrank while it was open: what was read of it since may be zeros.
     #[inline]
-    pub(crate) fn check_lost(&self, place: &Place<'_>) -> Result<()> {
+    pub fn check_lost(&self, place: &Place<'_>) -> Result<()> {
         self.shard(place.shard).check_lost()
     }
 

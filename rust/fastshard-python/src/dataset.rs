@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fastshard_core::dataset::Place;
-use fastshard_core::format::Column;
+use fastshard_core::format::{Column, text_of};
 use fastshard_core::pipeline::{read_audio, read_image};
 use fastshard_core::schema::Dtype;
 use fastshard_core::transform::Operation;
@@ -84,7 +84,9 @@ impl PyDataset {
                 let bytes = values[start * item_bytes..end * item_bytes].to_vec();
                 array::owned(py, bytes, dtype, &shape)
             }
-            Column::Text(text) => text.value(place.row).into_bound_py_any(py),
+            Column::Text(texts) => text_of(texts, place.row)
+                .map_err(to_python)?
+                .into_bound_py_any(py),
             Column::Bytes(bytes) | Column::Image { bytes, .. } | Column::Audio { bytes, .. } => {
                 Ok(PyBytes::new(py, bytes.value(place.row)).into_any())
             }
@@ -211,6 +213,7 @@ impl PyDataset {
             let place = self.inner.locate(row).map_err(to_python)?;
             self.inner.check(&place).map_err(to_python)?;
             sample.set_item(name, self.value(py, &place, index)?)?;
+            self.inner.check_lost(&place).map_err(to_python)?;
         }
         Ok(sample)
     }
@@ -237,7 +240,7 @@ impl PyDataset {
         match place.block.column(index) {
             Column::Image { bytes, path, .. } | Column::Audio { bytes, path, .. } => Ok((
                 PyBytes::new(py, bytes.value(place.row)),
-                path.value(place.row).to_owned(),
+                text_of(path, place.row).map_err(to_python)?.to_owned(),
             )),
             _ => Err(to_python(Error::Option {
                 reason: format!("field {field:?} holds no encoded images or audio"),

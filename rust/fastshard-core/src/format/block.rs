@@ -12,6 +12,7 @@ use arrow_array::{
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 
 use super::{CRC_COLUMN, PATH_COLUMN, audio_columns, image_columns};
+use crate::error::{Error, Result};
 use crate::schema::{Field, Kind};
 
 /// The values of one field in one block.
@@ -151,6 +152,12 @@ impl Column {
 pub(crate) fn bytes_of(texts: &StringArray, row: usize) -> &[u8] {
     let ends = &texts.value_offsets()[row..row + 2];
     &texts.value_data()[ends[0] as usize..ends[1] as usize]
+}
+
+/// A text. What Arrow found to be UTF-8 when the block was read need not be that any more, if somebody changes the file.
+pub fn text_of(texts: &StringArray, row: usize) -> Result<&str> {
+    let text = std::str::from_utf8(bytes_of(texts, row));
+    text.map_err(|error| Error::decode(format!("a text that is not UTF-8: {error}")))
 }
 
 /// CRC32C of a row: its fields in order, variable ones preceded by their length as a little-endian `u64`.

@@ -8,7 +8,7 @@ mod message;
 
 pub use arrow::arrow_schema;
 pub(crate) use arrow::{file_children, tiles_item};
-pub use block::{Block, Column, Tiles};
+pub use block::{Block, Column, Tiles, text_of};
 pub(crate) use block::{columns, row_crc};
 pub use manifest::{
     AudioRanges, BlockEntry, ChunkEntry, FileRanges, ImageSizes, Manifest, ShardEntry, VERSION,

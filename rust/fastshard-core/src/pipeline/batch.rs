@@ -11,7 +11,7 @@ use super::boxes;
 use super::field::{PlannedField, Work};
 use super::plan::Plan;
 use crate::error::{Error, Result};
-use crate::format::Column;
+use crate::format::{Column, text_of};
 use crate::mapping::Access;
 use crate::order::{Drawn, Order};
 use crate::pixels::Scratch;
@@ -409,7 +409,7 @@ fn list(
     for row in kept {
         let place = plan.dataset.locate(order.at(first + *row as u64).row)?;
         match place.block.column(field.index) {
-            Column::Text(values) => texts.push(values.value(place.row).to_owned()),
+            Column::Text(values) => texts.push(text_of(values, place.row)?.to_owned()),
             Column::Bytes(values) => bytes.push(values.value(place.row).to_vec()),
             _ => {
                 return Err(Error::decode(format!("field {:?} is no list", field.name)));

@@ -10,7 +10,7 @@ use super::field::PlannedField;
 use super::image::{ImagePlan, pixel_tensor};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
-use crate::format::Column;
+use crate::format::{Column, text_of};
 use crate::mask::{Painter, Runs, Segmentation, parse, write};
 use crate::memory::{self, Denied};
 use crate::schema::{Field, Kind};
@@ -115,7 +115,7 @@ impl Masks {
             return Err(Error::decode("segmentations are not stored as text"));
         };
         let wrong = |reason: String| Error::decode(format!("segmentations: {reason}"));
-        let found = parse(texts.value(place.row)).map_err(wrong)?;
+        let found = parse(text_of(texts, place.row)?).map_err(wrong)?;
         if found.len() != part.stored {
             let (found, expected) = (found.len(), part.stored);
             return Err(wrong(format!(

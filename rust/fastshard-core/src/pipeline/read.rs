@@ -60,6 +60,7 @@ pub fn read_image(
             Ok(&mut bytemuck::cast_slice_mut(grown)[..length])
         })
         .map_err(|error| dataset.blame(row, &place, error))?;
+    dataset.check_lost(&place)?;
     let length = length_of(&shape);
     let bytes = memory::copied(&bytemuck::cast_slice(&words)[..length])?;
     Ok(Some(Sample {
