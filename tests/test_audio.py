@@ -513,9 +513,9 @@ def test_options(mixed, tmp_path):
         ([], r"Mono\(\)"),
         ([fs.Mono(), fs.Window(frames=100), fs.LogMel()], "at least 201"),
         ([fs.Mono(), fs.Window(frames=1000), fs.LogMel(f_max=30_000)], "half of the sample rate"),
-        ([fs.Mono(), fs.Window(frames=2**32)], "64 GiB"),
+        ([fs.Mono(), fs.Window(frames=2**32)], "64 GiB|needs"),
     ]:
-        with pytest.raises((ValueError, fs.DecodeError), match=message):
+        with pytest.raises((ValueError, fs.DecodeError, MemoryError), match=message):
             fs.Loader(mixed, 4, transforms={"audio": steps})
     several = pack(tmp_path, *(encode(signal(0.5, rate), rate) for rate in (8000, 16000)))
     for steps in ([fs.Mono(), fs.Window(0.1)], [fs.Mono(), fs.Window(frames=800), fs.LogMel()]):
