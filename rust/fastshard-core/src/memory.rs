@@ -22,6 +22,7 @@ pub struct Denied {
 
 impl Denied {
     /// The error that says what was to be allocated, and what to change.
+    #[must_use]
     pub fn of(self, what: impl Into<String>, advice: impl Into<String>) -> Error {
         Error::Memory {
             what: what.into(),

@@ -23,9 +23,9 @@ fuzz_target!(|bytes: &[u8]| {
         };
         let (width, height) = (header.width as usize, header.height as usize);
         assert_eq!(decoded.area.area(), width * height);
-        let pixels = out.bytes(width * height * format.bytes());
+        let pixels = out.bytes(width * height * format.bytes()).expect("decoded into it");
         let mut upright = Scratch::default();
-        orient(pixels, width, height, format.bytes(), header.orientation, &mut upright);
+        orient(pixels, width, height, format.bytes(), header.orientation, &mut upright).expect("room");
     }
 });
 
@@ -39,7 +39,7 @@ fn check_gray(decoder: &mut Decoder, bytes: &[u8], header: &Header) {
         let format = PixelFormat { channels, depth: Depth::Eight };
         let mut out = Scratch::default();
         let done = decoder.decode(bytes.into(), header, &Request::whole(header, format), &mut out);
-        done.ok().map(|_| out.bytes(count * channels).to_vec())
+        done.ok().map(|_| out.bytes(count * channels).expect("decoded into it").to_vec())
     });
     let spread = |pixels: Vec<u8>| -> Vec<u8> { pixels.into_iter().flat_map(|value| [value; 3]).collect() };
     assert!(gray.map(spread) == color);

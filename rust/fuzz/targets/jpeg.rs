@@ -109,7 +109,7 @@ fn cut(Decoded { area, reduce }: Decoded, out: &mut Scratch, request: &Request) 
     let (left, right) = (x / reduce - area.x, (x + width).div_ceil(reduce) - area.x);
     let (top, bottom) = (y / reduce - area.y, (y + height).div_ceil(reduce) - area.y);
     assert!(right <= area.width && bottom <= area.height, "less than was asked for");
-    let pixels = out.bytes(area.area() * size);
+    let pixels = out.bytes(area.area() * size).expect("decoded into it");
     let row = |y: u32| &pixels[(y * area.width + left) as usize * size..][..(right - left) as usize * size];
     (top..bottom).flat_map(row).copied().collect()
 }

@@ -548,9 +548,22 @@ mod tests {
         assert_eq!(parse(&manifest()).unwrap(), manifest());
     }
 
+    type Change = fn(&mut Manifest);
+
+    fn refuses(changes: &[(&str, Change)]) {
+        for (expected, change) in changes {
+            let mut bad = manifest();
+            change(&mut bad);
+            let error = parse(&bad).unwrap_err().to_string();
+            assert!(
+                error.contains(expected),
+                "{error:?} should say {expected:?}"
+            );
+        }
+    }
+
     #[test]
     fn refuses_each_malformation() {
-        type Change = fn(&mut Manifest);
         let changes: &[(&str, Change)] = &[
             ("expected \"fastshard\"", |m| m.format = "other".into()),
             ("please upgrade", |m| m.version = VERSION + 1),
@@ -561,6 +574,15 @@ mod tests {
             ("does not fit", |m| m.shards[0].blocks[0].offset = u64::MAX),
             ("rows declared", |m| m.rows = 3),
             ("listed twice", |m| m.shards.push(m.shards[0].clone())),
+        ];
+        refuses(changes);
+        assert!(Manifest::parse(Path::new("m"), b"{").is_err());
+        assert!(Manifest::parse(Path::new("m"), b"[]").is_err());
+    }
+
+    #[test]
+    fn refuses_shards_and_fields_that_do_not_fit() {
+        let changes: &[(&str, Change)] = &[
             ("plain file name", |m| m.shards[0].file = "a\0b".into()),
             ("plain file name", |m| {
                 m.shards[0].file = "a\u{1b}[31m".into()
@@ -582,6 +604,13 @@ mod tests {
                     r#"{"name":"x","type":"tensor","dtype":"float32","shape":[18]}"#,
                 ));
             }),
+        ];
+        refuses(changes);
+    }
+
+    #[test]
+    fn refuses_what_is_not_true_of_the_fields() {
+        let changes: &[(&str, Change)] = &[
             ("image_sizes of \"caption\"", |m| {
                 sizes(m, "caption", ImageSizes::of(3, 5))
             }),
@@ -659,16 +688,6 @@ mod tests {
                 ));
             }),
         ];
-        for (expected, change) in changes {
-            let mut bad = manifest();
-            change(&mut bad);
-            let error = parse(&bad).unwrap_err().to_string();
-            assert!(
-                error.contains(expected),
-                "{error:?} should say {expected:?}"
-            );
-        }
-        assert!(Manifest::parse(Path::new("m"), b"{").is_err());
-        assert!(Manifest::parse(Path::new("m"), b"[]").is_err());
+        refuses(changes);
     }
 }
