@@ -250,12 +250,12 @@ class TestFolder:
         limit = 40 * 64 * 64 * 3 + 20_000
         first = self.fill(packed, tmp_path, 64, max_bytes=limit)
         second = self.fill(packed, tmp_path, 63, max_bytes=limit)
-        assert second._native.cache_filled()[0] < 3
+        assert sum(second._native.cache_filled()) < 3
         epochs(first, 1)
         assert counts(first) == (40, 40)
 
     def test_keeps_what_fits(self, packed, tmp_path):
-        one = self.fill(packed, tmp_path, 64, max_bytes=20 * 64 * 64 * 3)
+        one = self.fill(packed, tmp_path, 64, max_bytes=20 * 64 * 64 * 3 + 8192)  # rows, and what lies before them
         assert one._native.cache_filled() == [20]
         epochs(one, 1)
         assert counts(one) == (20, 60)

@@ -13,6 +13,7 @@ __all__ = ["in_order"]
 
 _HOP = 1 << 20
 _HOP_ITEMS = 4096
+_PATIENCE = 1.0  # seconds
 
 
 def in_order(
@@ -57,11 +58,11 @@ class _Part(Generic[T]):
             raise self._error
 
     def stop(self) -> None:
-        """Ends the thread, wherever it is."""
+        """Ends the thread. One that waits for a disk or a pipe is left behind: it ends with what it waits for."""
         with self._moved:
             self._stopped = True
             self._moved.notify_all()
-        self._thread.join()
+        self._thread.join(_PATIENCE)
 
     def _next_hop(self) -> list[T] | None:
         with self._moved:

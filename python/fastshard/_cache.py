@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,8 +23,14 @@ def default_folder() -> Path:
     """``$FASTSHARD_CACHE``, or ``fastshard`` in the user's cache folder."""
     if named := os.environ.get("FASTSHARD_CACHE"):
         return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "fastshard"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "fastshard"
+    try:
+        return Path.home() / ".cache" / "fastshard"
+    except RuntimeError:
+        raise RuntimeError(
+            "this user has no home folder to cache decoded images in: set FASTSHARD_CACHE, or name a folder"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,8 @@ class Cache:
     """A folder in which loaders keep decoded pixels for each other, in this process and in others, now and later.
 
     ``max_bytes``, such as ``"50GB"``: entries that no process has open are removed to stay below it, the least
-    recently used first; what then still does not fit is decoded each time. The folder is by default
+    recently used first; what then still does not fit is decoded each time. Loaders that run at once share in it in the
+    order in which they were made: the first gets all that its entry needs. The folder is by default
     ``$FASTSHARD_CACHE``, or ``~/.cache/fastshard``. Processes that share a folder should agree on the limit.
     """
 
@@ -88,7 +96,11 @@ def native_cache(cache: Any) -> dict[str, Any] | None:
     if cache == "off":
         return None
     if cache == "auto":
-        return {"folder": Cache().folder, "auto": True}
+        try:
+            return {"folder": Cache().folder, "auto": True}
+        except RuntimeError as error:
+            warnings.warn(f"cache: {error}; going on without", RuntimeWarning, stacklevel=3)
+            return None
     return {"folder": Cache(cache).folder}
 
 

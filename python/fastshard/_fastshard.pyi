@@ -147,7 +147,7 @@ class Loader:
     def cache_counts(self) -> tuple[int, int]:
         """Rows that were found in the cache, and that were not."""
     def take_cache_problems(self) -> list[str]:
-        """Why rows are no longer stored; each reason once."""
+        """Why fields are not cached that were meant to be, and why rows are no longer stored; each reason once."""
     def skipped(self) -> list[str]:
         """What ``on_error="skip"`` left out so far, one message a sample (the first 1,000)."""
     def num_skipped(self) -> int: ...
@@ -186,7 +186,7 @@ class PackJob:
     def progress(self) -> tuple[int, int, int, int]:
         """Rows done, rows in all (0: not known), bytes read, rows skipped."""
     def cancel(self) -> None:
-        """Stops and joins the threads; finished shards stay for the next try."""
+        """Stops the threads and waits for them; Ctrl-C ends the wait. Finished shards stay for the next try."""
     def report(self) -> str:
         """JSON: ``rows``, ``shards``, ``bytes``, ``resumed_shards``, ``skipped`` (``row``, ``path``, ``error``)."""
 

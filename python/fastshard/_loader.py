@@ -150,8 +150,8 @@ class Loader:
     - ``num_threads``: by default the cores that this process may use. ``prefetch``: batches filled ahead.
     - ``fields``: names of the fields to load; all by default.
     - ``on_error``: ``"raise"`` a DecodeError that names the sample, or ``"skip"`` it (see ``skipped``); its batch is
-      smaller then. To keep batches full, leave such samples out beforehand:
-      ``ds = ds.without(ds.verify(decode=True))``.
+      smaller then. That holds for everything that is done to the sample, its boxes and masks included. To keep batches
+      full, leave such samples out beforehand: ``ds = ds.without(ds.verify(decode=True))``.
     - ``rank``, ``world_size``: which part of each epoch this process gets: every ``world_size``-th sample of one common
       order. By default what torch.distributed, Ray Train or torchrun's environment say when a pass begins, so a
       loader may be older than the process group; ``world_size=1`` for all samples on every rank.
@@ -162,7 +162,8 @@ class Loader:
     - ``cache``: a folder, or ``Cache(folder, max_bytes)``, in which decoded pixels are kept for later epochs and for
       other loaders of the same images: what an image field's transforms begin with, up to the first random one.
       ``"auto"`` keeps them in the default folder, if they take at most half of the free disk space and half of the
-      memory; ``"off"`` nowhere. Pixels are the same with and without. See ``plan`` and ``warm``.
+      memory; ``"off"`` nowhere. Pixels are the same with and without. A cache that can't be used, as in a folder that
+      is read-only or full, gives a RuntimeWarning, and the loader goes on without. See ``plan`` and ``warm``.
 
     ``state_dict()`` and ``load_state_dict()`` stop and go on at any batch, on other numbers of ranks and threads too.
 
@@ -265,6 +266,7 @@ class Loader:
         self._core = _made(dataset, options)
         self.dataset, self._options = dataset, options
         self._twin: Loader | None = None
+        self._warn()
         outputs = self._core.outputs()
         self._bfloat16 = tuple(name for name, dtype, *_ in outputs if dtype == "bfloat16")
         self._converted = tuple(name for name, dtype, *_ in outputs if dtype in ("bfloat16", "str", "bytes"))

@@ -87,9 +87,11 @@ class _Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._job.cancel()
-        self._bar.__exit__(kind, error, trace)
+        try:
+            if kind is not None:
+                self._job.cancel()
+        finally:
+            self._bar.__exit__(kind, error, trace)
 
     def push(self, source: StreamSource) -> None:
         for chunk in source.chunks():

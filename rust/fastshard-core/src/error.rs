@@ -103,6 +103,12 @@ pub enum Error {
         /// What was done and what to do.
         reason: String,
     },
+    /// A bug: a panic that was caught.
+    #[error("{reason}; please report this")]
+    Internal {
+        /// What was being done, and the panic's message and place.
+        reason: String,
+    },
 }
 
 /// Bytes for a person to read.

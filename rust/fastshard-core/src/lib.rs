@@ -2,6 +2,7 @@
 
 mod block_index;
 pub mod cache;
+mod caught;
 mod checksums;
 pub mod codec;
 pub mod dataset;
@@ -15,14 +16,17 @@ pub mod order;
 pub mod pipeline;
 pub mod pixels;
 pub mod random;
+mod regular;
 pub mod schema;
 pub mod shard;
 pub mod slot;
 pub mod sound;
+mod threads;
 pub mod transform;
 pub mod verify;
 mod writer;
 
+pub use caught::{caught, install_hook};
 pub use crc32c::crc32c;
 pub use dataset::Dataset;
 pub use error::{Error, Result};

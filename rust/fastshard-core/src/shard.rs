@@ -1,13 +1,13 @@
 //! One shard: mapped at the first touch, its blocks parsed at theirs.
 
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arrow_buffer::Buffer;
 use arrow_schema::SchemaRef;
 
+use crate::caught::caught;
 use crate::checksums::Chunks;
 use crate::error::{Error, Result};
 use crate::format::{self, Block, ShardEntry};
@@ -127,7 +127,7 @@ impl Shard {
             Ok((block, index))
         };
         // The block's own reader takes every message; this is for the arrays that Arrow makes of it.
-        let parsed = catch_unwind(AssertUnwindSafe(parse));
+        let parsed = caught("reading it", || Ok(parse()));
         let parsed = parsed.unwrap_or_else(|_| Err("a message that Arrow can't read".into()));
         self.check_lost()?;
         let (block, index) = parsed.map_err(bad)?;

@@ -2,13 +2,14 @@
 
 mod decode;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::caught::caught;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::threads::{PATIENCE, join_within};
 
 /// Something that isn't as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,13 +74,16 @@ impl Verify {
                     if shard >= dataset.num_shards() || shared.cancelled.load(Ordering::Relaxed) {
                         return;
                     }
-                    let check = || check_shard(&shared, &dataset, shard);
-                    if catch_unwind(AssertUnwindSafe(check)).is_err() {
+                    let check = || {
+                        check_shard(&shared, &dataset, shard);
+                        Ok(())
+                    };
+                    if let Err(error) = caught("checking it", check) {
                         // A shard that can't even be checked must not pass for sound.
                         shared.report(Problem {
                             shard: dataset.shard(shard).entry().file.clone(),
                             row: None,
-                            reason: "checking it failed unexpectedly".into(),
+                            reason: error.to_string(),
                         });
                     }
                 }
@@ -118,12 +122,10 @@ impl Verify {
         problems
     }
 
-    /// Stops and joins the threads.
+    /// Stops the threads. One that waits for a disk is not waited for: it ends by itself.
     pub fn cancel(&mut self) {
         self.shared.cancelled.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        join_within(self.threads.drain(..), PATIENCE);
     }
 }
 
@@ -185,7 +187,8 @@ fn check_rows(
                     if shared.cancelled.load(Ordering::Relaxed) {
                         return bad;
                     }
-                    if let Err(reason) = block.check(at) {
+                    let checked = caught("checking it", || Ok(block.check(at)));
+                    if let Err(reason) = checked.unwrap_or_else(|error| Err(error.to_string())) {
                         bad = true;
                         report(
                             Some(row + at as u64),

@@ -4,12 +4,21 @@ use pyo3::prelude::*;
 
 use fastshard_core::ingest::{FeatureKind, usual_example, usual_tar_member};
 
+use crate::guard::guarded;
+
+/// Name, kind, and where the values start and end.
+type Feature<'a> = (&'a str, &'static str, usize, usize);
+
 #[pyfunction]
 pub(crate) fn usual_features(
     data: &[u8],
     start: usize,
     end: usize,
-) -> Option<Vec<(&str, &'static str, usize, usize)>> {
+) -> PyResult<Option<Vec<Feature<'_>>>> {
+    guarded(|| Ok(features(data, start, end)))
+}
+
+fn features(data: &[u8], start: usize, end: usize) -> Option<Vec<Feature<'_>>> {
     let features = usual_example(data.get(start..end)?)?;
     let each = features.into_iter().map(|feature| {
         let kind = match feature.kind {
@@ -24,7 +33,9 @@ pub(crate) fn usual_features(
 }
 
 #[pyfunction]
-pub(crate) fn usual_member(data: &[u8]) -> Option<(&str, u64, usize)> {
-    let member = usual_tar_member(data)?;
-    Some((member.name, member.size, member.headers))
+pub(crate) fn usual_member(data: &[u8]) -> PyResult<Option<(&str, u64, usize)>> {
+    guarded(|| {
+        let member = usual_tar_member(data);
+        Ok(member.map(|member| (member.name, member.size, member.headers)))
+    })
 }

@@ -19,6 +19,10 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::array;
 use crate::arrow::{PyBlock, PySchema};
 use crate::error::to_python;
+use crate::guard::{detached, guarded};
+
+/// Rows that are checked between two looks at signals.
+const CHECKED_ROWS: usize = 1024;
 
 /// A packed dataset, mapped.
 #[pyclass(frozen, name = "Dataset", module = "fastshard._fastshard")]
@@ -104,8 +108,7 @@ impl PyDataset {
         } else {
             Access::Read
         };
-        let opened = py.detach(|| Dataset::open(path, access));
-        let inner = opened.map_err(to_python)?;
+        let inner = detached(py, || Dataset::open(path, access))?;
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -119,8 +122,9 @@ impl PyDataset {
         arrays: Vec<Bound<'_, PyUntypedArray>>,
     ) -> PyResult<Self> {
         let values = arrays.iter().map(array::buffer).collect::<PyResult<_>>()?;
-        let inner =
-            Dataset::in_memory(parse("fields", fields)?, rows, values).map_err(to_python)?;
+        let fields = parse("fields", fields)?;
+        let made = || Dataset::in_memory(fields, rows, values).map_err(to_python);
+        let inner = guarded(made)?;
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -130,7 +134,7 @@ impl PyDataset {
     #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn concat(parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
         let parts: Vec<_> = parts.iter().map(|part| part.inner.clone()).collect();
-        let inner = Dataset::concat(&parts).map_err(to_python)?;
+        let inner = guarded(|| Dataset::concat(&parts).map_err(to_python))?;
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -185,15 +189,47 @@ impl PyDataset {
         fields: Vec<String>,
         ops: HashMap<String, String>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        guarded(|| self.sample(py, row, fields, &ops))
+    }
+
+    fn check(&self, py: Python<'_>, rows: &[u8]) -> PyResult<()> {
+        let (numbers, rest) = rows.as_chunks::<8>();
+        if !rest.is_empty() {
+            return Err(PyValueError::new_err("rows: expected 8 bytes each"));
+        }
+        for part in numbers.chunks(CHECKED_ROWS) {
+            let part = part.iter().map(|bytes| u64::from_le_bytes(*bytes));
+            detached(py, || self.inner.check_rows(part))?;
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
+    fn encoded<'py>(
+        &self,
+        py: Python<'py>,
+        row: u64,
+        field: &str,
+    ) -> PyResult<(Bound<'py, PyBytes>, String)> {
+        guarded(|| self.file(py, row, field))
+    }
+}
+
+impl PyDataset {
+    fn sample<'py>(
+        &self,
+        py: Python<'py>,
+        row: u64,
+        fields: Vec<String>,
+        ops: &HashMap<String, String>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let sample = PyDict::new(py);
         for name in fields {
             let index = self.inner.field(&name).map_err(to_python)?;
             let operations: Vec<Operation> = ops
                 .get(&name)
                 .map_or(Ok(Vec::new()), |json| parse(&name, json))?;
-            let image = py
-                .detach(|| read_image(&self.inner, row, &name, &operations))
-                .map_err(to_python)?;
+            let image = detached(py, || read_image(&self.inner, row, &name, &operations))?;
             if let Some(image) = image {
                 sample.set_item(
                     name,
@@ -201,9 +237,7 @@ impl PyDataset {
                 )?;
                 continue;
             }
-            let sound = py
-                .detach(|| read_audio(&self.inner, row, &name))
-                .map_err(to_python)?;
+            let sound = detached(py, || read_audio(&self.inner, row, &name))?;
             if let Some(sound) = sound {
                 let array = array::owned(py, sound.bytes, Dtype::Float32, &sound.shape)?;
                 sample.set_item(format!("{name}_sample_rate"), sound.sample_rate)?;
@@ -218,17 +252,7 @@ impl PyDataset {
         Ok(sample)
     }
 
-    fn check(&self, py: Python<'_>, rows: &[u8]) -> PyResult<()> {
-        let (numbers, rest) = rows.as_chunks::<8>();
-        if !rest.is_empty() {
-            return Err(PyValueError::new_err("rows: expected 8 bytes each"));
-        }
-        let numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
-        py.detach(|| self.inner.check_rows(numbers))
-            .map_err(to_python)
-    }
-
-    fn encoded<'py>(
+    fn file<'py>(
         &self,
         py: Python<'py>,
         row: u64,

@@ -71,7 +71,7 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         Error::Memory { .. } => PyMemoryError::new_err(text),
         Error::Exists { .. } => PyFileExistsError::new_err(text),
         Error::Cancelled => PyKeyboardInterrupt::new_err(text),
-        Error::State { .. } => PyRuntimeError::new_err(text),
+        Error::State { .. } | Error::Internal { .. } => PyRuntimeError::new_err(text),
         _ => FastshardError::new_err(text),
     }
 }

@@ -4,18 +4,16 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 
-use crate::error::to_python;
+use crate::guard::detached;
 
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
 pub(crate) fn replace_folder(py: Python<'_>, new: PathBuf, old: PathBuf) -> PyResult<()> {
-    py.detach(|| fastshard_core::replace_folder(&new, &old))
-        .map_err(to_python)
+    detached(py, || fastshard_core::replace_folder(&new, &old))
 }
 
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
 pub(crate) fn sync_file_system(py: Python<'_>, folder: PathBuf) -> PyResult<()> {
-    py.detach(|| fastshard_core::sync_file_system(&folder))
-        .map_err(to_python)
+    detached(py, || fastshard_core::sync_file_system(&folder))
 }

@@ -8,6 +8,7 @@ mod containers;
 mod dataset;
 mod error;
 mod files;
+mod guard;
 mod loader;
 mod pack;
 mod verify;
@@ -21,9 +22,11 @@ use fastshard_core::codec::{AudioFormat, Format, LIBJPEG_TURBO};
 use fastshard_core::memory;
 use fastshard_core::order::Permutation;
 
+use crate::guard::{detached, guarded};
+
 #[pyfunction]
-fn image_format(data: &[u8]) -> Option<&'static str> {
-    Format::of(data).map(Format::name)
+fn image_format(data: &[u8]) -> PyResult<Option<&'static str>> {
+    guarded(|| Ok(Format::of(data).map(Format::name)))
 }
 
 #[pyfunction]
@@ -40,8 +43,8 @@ fn crc32c(data: &[u8], start: usize, end: Option<usize>) -> PyResult<u32> {
 }
 
 #[pyfunction]
-fn audio_format(data: &[u8]) -> Option<&'static str> {
-    AudioFormat::of(data).map(AudioFormat::name)
+fn audio_format(data: &[u8]) -> PyResult<Option<&'static str>> {
+    guarded(|| Ok(AudioFormat::of(data).map(AudioFormat::name)))
 }
 
 #[pyfunction]
@@ -74,8 +77,10 @@ fn permutation(
         .map_err(error::to_python)?;
     PyBytes::new_with(py, bytes, |rows| {
         let places = rows.as_chunks_mut::<8>().0;
-        py.detach(|| (places.iter_mut().zip(start..end)).for_each(|(place, at)| *place = row(at)));
-        Ok(())
+        detached(py, || {
+            (places.iter_mut().zip(start..end)).for_each(|(place, at)| *place = row(at));
+            Ok(())
+        })
     })
 }
 
@@ -125,6 +130,7 @@ mod _fastshard {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        fastshard_core::install_hook();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("SourceError", crate::error::source_error(module.py())?)?;
         Ok(())

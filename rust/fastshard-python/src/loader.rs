@@ -1,11 +1,13 @@
 //! Loader and batch iterator.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use fastshard_core::Dataset;
 use fastshard_core::order::{Rows, View, Weights};
-use fastshard_core::pipeline::{Batches, Loader, Pass, Poll, Rows as BatchRows, Spec};
+use fastshard_core::pipeline::{
+    Batches, FORKED, Loader, Pass, Poll, Rows as BatchRows, Spec, Stopper,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -14,16 +16,10 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::array;
 use crate::dataset::{PyDataset, parse};
 use crate::error::to_python;
-
-/// How long the consumer waits before it looks for signals.
-const SLICE: Duration = Duration::from_millis(50);
+use crate::guard::{Own, SLICE, detached, guarded, lock};
 
 /// An array of a batch: its name, dtype, what its first dimension counts, and its other dimensions.
 type PyOutput<'py> = (String, &'static str, &'static str, Bound<'py, PyTuple>);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[derive(FromPyObject)]
 enum RowsArgument {
@@ -63,21 +59,40 @@ pub(crate) struct PyLoader {
     dataset: Arc<Dataset>,
     view: View,
     spec: Spec,
-    /// The process that made the loader, and the loader. A forked child makes its own, since locks of its parent may
-    /// have been held at the fork.
-    inner: Mutex<(u32, Arc<Loader>)>,
+    /// The loader of the process that made it.
+    own: Own<Arc<Loader>>,
+    /// A forked child makes its own, since threads of its parent may have been changing the other at the fork; by
+    /// process, as it may fork again.
+    child: Mutex<Option<(u32, Arc<Loader>)>>,
 }
 
 impl PyLoader {
-    fn loader(&self) -> PyResult<Arc<Loader>> {
-        let mut inner = lock(&self.inner);
-        if inner.0 != std::process::id() {
-            let dataset = self.dataset.reopen().map_err(to_python)?;
-            let loader = Loader::new(Arc::new(dataset), self.view.clone(), self.spec.clone())
-                .map_err(to_python)?;
-            *inner = (std::process::id(), Arc::new(loader));
+    fn loader(&self, py: Python<'_>) -> PyResult<Arc<Loader>> {
+        if let Some(loader) = self.own.here() {
+            return Ok(loader.clone());
         }
-        Ok(inner.1.clone())
+        let process = std::process::id();
+        if let Some(known) = self.known(process) {
+            return Ok(known);
+        }
+        let made = Arc::new(detached(py, || {
+            let dataset = Arc::new(self.dataset.reopen()?);
+            Loader::new(dataset, self.view.clone(), self.spec.clone())
+        })?);
+        if let Some(known) = self.known(process) {
+            return Ok(known);
+        }
+        if let Ok(mut child) = self.child.try_lock() {
+            *child = Some((process, made.clone()));
+        }
+        Ok(made)
+    }
+
+    /// The loader of a forked child. The lock is held for an instant only: if it can't be had, it was at another fork.
+    fn known(&self, process: u32) -> Option<Arc<Loader>> {
+        let child = self.child.try_lock().ok()?;
+        let (_, loader) = child.as_ref().filter(|(of, _)| *of == process)?;
+        Some(loader.clone())
     }
 }
 
@@ -86,6 +101,7 @@ impl PyLoader {
     #[new]
     #[pyo3(signature = (dataset, rows, weights, spec))]
     fn new(
+        py: Python<'_>,
         dataset: &Bound<'_, PyDataset>,
         rows: Option<RowsArgument>,
         weights: Option<(PyBackedBytes, u64)>,
@@ -100,20 +116,24 @@ impl PyLoader {
                 count: dataset.rows(),
             },
         };
-        let weights = weights.map(self::weights).transpose()?;
+        let weights = weights.map(|given| guarded(|| self::weights(given)));
+        let weights = weights.transpose()?;
         let view = View { rows, weights };
         let spec: Spec = parse("loader options", spec)?;
-        let loader = Loader::new(dataset.clone(), view.clone(), spec.clone()).map_err(to_python)?;
+        let loader = detached(py, || {
+            Loader::new(dataset.clone(), view.clone(), spec.clone())
+        })?;
         Ok(Self {
             dataset,
             view,
             spec,
-            inner: Mutex::new((std::process::id(), Arc::new(loader))),
+            own: Own::new(Arc::new(loader), FORKED),
+            child: Mutex::default(),
         })
     }
 
-    fn batches(&self, start: u64) -> PyResult<u64> {
-        Ok(self.loader()?.batches(start))
+    fn batches(&self, py: Python<'_>, start: u64) -> PyResult<u64> {
+        guarded(|| Ok(self.loader(py)?.batches(start)))
     }
 
     #[getter]
@@ -122,7 +142,8 @@ impl PyLoader {
     }
 
     fn outputs<'py>(&self, py: Python<'py>) -> PyResult<Vec<PyOutput<'py>>> {
-        let outputs = self.loader()?.outputs().into_iter().map(|output| {
+        let loader = self.loader(py)?;
+        let outputs = guarded(|| Ok(loader.outputs()))?.into_iter().map(|output| {
             let list = if output.text { "str" } else { "bytes" };
             let dtype = output
                 .dtype
@@ -139,6 +160,7 @@ impl PyLoader {
 
     fn iterate(
         &self,
+        py: Python<'_>,
         epoch: u64,
         start: u64,
         first: u64,
@@ -152,58 +174,67 @@ impl PyLoader {
             step,
             views,
         };
-        let batches = self.loader()?.iterate(pass).map_err(to_python)?;
+        let loader = self.loader(py)?;
+        let batches = detached(py, || loader.iterate(pass))?;
         Ok(PyBatchIterator {
-            inner: Mutex::new(batches),
+            stopper: batches.stopper(),
+            inner: Own::new(Mutex::new(batches), FORKED),
+            handed_over: AtomicU64::new(0),
         })
     }
 
-    fn keeping(&self) -> PyResult<String> {
-        serde_json::to_string(self.loader()?.keeping())
+    fn keeping(&self, py: Python<'_>) -> PyResult<String> {
+        serde_json::to_string(self.loader(py)?.keeping())
             .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
-    fn stats(&self) -> PyResult<String> {
-        serde_json::to_string(&self.loader()?.stats())
+    fn stats(&self, py: Python<'_>) -> PyResult<String> {
+        serde_json::to_string(&self.loader(py)?.stats())
             .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     fn cache_filled(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
-        let loader = self.loader()?;
-        Ok(py.detach(|| loader.cache_filled()))
+        let loader = self.loader(py)?;
+        detached(py, || Ok(loader.cache_filled()))
     }
 
-    fn cache_counts(&self) -> PyResult<(u64, u64)> {
-        Ok(self.loader()?.cache_counts())
+    fn cache_counts(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        Ok(self.loader(py)?.cache_counts())
     }
 
-    fn take_cache_problems(&self) -> PyResult<Vec<String>> {
-        Ok(self.loader()?.take_cache_problems())
+    fn take_cache_problems(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.loader(py)?.take_cache_problems())
     }
 
-    fn skipped(&self) -> PyResult<Vec<String>> {
-        Ok(self.loader()?.skipped())
+    fn skipped(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.loader(py)?.skipped())
     }
 
-    fn num_skipped(&self) -> PyResult<u64> {
-        Ok(self.loader()?.num_skipped())
+    fn num_skipped(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.loader(py)?.num_skipped())
     }
 }
 
-/// Native threads that fill batches ahead of the consumer.
+/// Native threads that fill batches ahead of the consumer. Any number of threads may ask for batches, and close it.
 #[pyclass(frozen, name = "BatchIterator", module = "fastshard._fastshard")]
 pub(crate) struct PyBatchIterator {
-    inner: Mutex<Batches>,
+    inner: Own<Mutex<Batches>>,
+    stopper: Stopper,
+    handed_over: AtomicU64,
 }
 
-#[pymethods]
 impl PyBatchIterator {
-    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    fn poll(&self, py: Python<'_>) -> PyResult<Poll> {
+        let mut guard = lock(py, self.inner.get()?)?;
+        let batches = &mut *guard;
+        let polled = py.detach(|| batches.poll(SLICE));
+        (self.handed_over).store(batches.handed_over(), Ordering::Relaxed);
+        polled.map_err(to_python)
+    }
+
+    fn wait<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         loop {
-            match py
-                .detach(|| lock(&self.inner).poll(SLICE))
-                .map_err(to_python)?
-            {
+            match self.poll(py)? {
                 Poll::End => return Ok(None),
                 Poll::Pending => py.check_signals()?,
                 Poll::Ready(batch) => {
@@ -216,13 +247,29 @@ impl PyBatchIterator {
             }
         }
     }
+}
+
+#[pymethods]
+impl PyBatchIterator {
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        guarded(|| self.wait(py))
+    }
 
     #[getter]
     fn handed_over(&self) -> u64 {
-        lock(&self.inner).handed_over()
+        self.handed_over.load(Ordering::Relaxed)
     }
 
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| lock(&self.inner).close());
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(inner) = self.inner.here() else {
+            return Ok(()); // The threads are those of the parent, which goes on.
+        };
+        self.stopper.stop();
+        let mut guard = lock(py, inner)?;
+        let batches = &mut *guard;
+        detached(py, || {
+            batches.close();
+            Ok(())
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Packing.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -13,6 +13,9 @@ use pyo3::prelude::*;
 
 use crate::dataset::parse;
 use crate::error::to_python;
+use crate::guard::{Own, SLICE, detached, guarded, lock};
+
+const FORKED: &str = "this pack was begun before a fork and has no threads in this process";
 
 #[derive(Default)]
 struct State {
@@ -26,16 +29,17 @@ struct State {
 pub(crate) struct PyPackJob {
     destination: PathBuf,
     spec: PackSpec,
-    state: Mutex<State>,
+    state: Own<Mutex<State>>,
 }
 
 impl PyPackJob {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, State>> {
+        lock(py, self.state.get()?)
     }
 
-    fn start(&self, job: Result<Job, Error>) -> PyResult<()> {
-        self.lock().job = Some(job.map_err(to_python)?);
+    fn start(&self, py: Python<'_>, job: impl FnOnce() -> Result<Job, Error>) -> PyResult<()> {
+        let job = guarded(|| job().map_err(to_python))?;
+        self.lock(py)?.job = Some(job);
         Ok(())
     }
 }
@@ -64,43 +68,33 @@ impl PyPackJob {
         Ok(Self {
             destination: dst,
             spec,
-            state: Mutex::default(),
+            state: Own::new(Mutex::default(), FORKED),
         })
     }
 
     fn start_files(&self, py: Python<'_>, root: PathBuf, table: &[u8]) -> PyResult<()> {
-        let table = py.detach(|| read_table(table)).map_err(to_python)?;
-        self.start(Job::files(
-            &self.destination,
-            self.spec.clone(),
-            root,
-            table,
-        ))
+        let table = detached(py, || read_table(table))?;
+        self.start(py, || {
+            Job::files(&self.destination, self.spec.clone(), root, table)
+        })
     }
 
-    fn start_stream(&self) -> PyResult<()> {
-        self.start(Job::stream(&self.destination, self.spec.clone()))
+    fn start_stream(&self, py: Python<'_>) -> PyResult<()> {
+        self.start(py, || Job::stream(&self.destination, self.spec.clone()))
     }
 
     fn push(&self, py: Python<'_>, table: &[u8], timeout: f64) -> PyResult<bool> {
         let timeout = duration(timeout)?;
-        py.detach(|| {
-            let batch = read_table(table)?;
-            let state = self.lock();
-            state
-                .job
-                .as_ref()
-                .map(|job| job.push(&batch, timeout))
-                .transpose()
-        })
-        .map_err(to_python)?
-        .ok_or_else(not_started)
+        let batch = detached(py, || read_table(table))?;
+        let state = self.lock(py)?;
+        let job = state.job.as_ref().ok_or_else(not_started)?;
+        detached(py, || job.push(&batch, timeout))
     }
 
     #[pyo3(signature = (statistics = None))]
-    fn end_stream(&self, statistics: Option<&str>) -> PyResult<()> {
+    fn end_stream(&self, py: Python<'_>, statistics: Option<&str>) -> PyResult<()> {
         let statistics = statistics.map(|json| parse("statistics", json));
-        if let Some(job) = &self.lock().job {
+        if let Some(job) = &self.lock(py)?.job {
             job.end_stream(statistics.transpose()?);
         }
         Ok(())
@@ -108,40 +102,42 @@ impl PyPackJob {
 
     fn wait(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         let timeout = duration(timeout)?;
-        py.detach(|| {
-            let mut state = self.lock();
-            let Some(job) = &mut state.job else {
-                return Ok(state.report.is_some());
-            };
-            let report = job.wait(timeout)?;
-            let finished = report.is_some();
-            if finished {
-                state.progress = state.job.as_ref().map(Job::progress);
-                state.report = report;
-                state.job = None;
-            }
-            Ok(finished)
-        })
-        .map_err(to_python)
+        let mut guard = self.lock(py)?;
+        let state = &mut *guard;
+        let Some(job) = &mut state.job else {
+            return Ok(state.report.is_some());
+        };
+        let report = detached(py, || job.wait(timeout))?;
+        let finished = report.is_some();
+        if finished {
+            state.progress = Some(job.progress());
+            state.report = report;
+            state.job = None;
+        }
+        Ok(finished)
     }
 
-    fn progress(&self) -> (u64, u64, u64, u64) {
-        let state = self.lock();
+    fn progress(&self, py: Python<'_>) -> PyResult<(u64, u64, u64, u64)> {
+        let state = self.lock(py)?;
         let progress = state.job.as_ref().map(Job::progress).or(state.progress);
-        progress.map_or((0, 0, 0, 0), |p| (p.rows, p.total, p.bytes, p.skipped))
+        Ok(progress.map_or((0, 0, 0, 0), |p| (p.rows, p.total, p.bytes, p.skipped)))
     }
 
-    fn cancel(&self, py: Python<'_>) {
-        py.detach(|| {
-            let job = self.lock().job.take();
-            if let Some(mut job) = job {
-                job.cancel();
-            }
-        });
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        let job = self.lock(py)?.job.take();
+        let Some(mut job) = job else {
+            return Ok(());
+        };
+        job.cancel();
+        // A thread that waits for a disk may never end: Ctrl-C leaves it behind.
+        while !py.detach(|| job.join(SLICE)) {
+            py.check_signals()?;
+        }
+        Ok(())
     }
 
-    fn report(&self) -> PyResult<String> {
-        let state = self.lock();
+    fn report(&self, py: Python<'_>) -> PyResult<String> {
+        let state = self.lock(py)?;
         let report = state
             .report
             .as_ref()

@@ -1,16 +1,21 @@
 //! One entry: the decoded images of one field of a dataset.
+//!
+//! Everything is read and written by calls, and nothing is mapped: somebody who cuts the file, or a disk that fails or is
+//! full, then gives an error instead of a signal. Pixels are copied once more that way, into memory that stays in the
+//! nearest caches.
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use memmap2::{Mmap, MmapOptions, MmapRaw};
-
-use super::layout::{HEADER, Layout, Sizes};
+use super::layout::{GRANT, HEADER, INDEX_ENTRY, Layout, PAGE, Sizes};
 use crate::error::{Error, Result};
+use crate::pixels::Scratch;
 
 /// An open entry. As long as it lives, nobody evicts the file.
 #[derive(Debug)]
@@ -18,10 +23,7 @@ pub struct Entry {
     path: PathBuf,
     file: File,
     layout: Layout,
-    map: Mmap,
-    /// The states again, to be written; none for a file that may only be read.
-    states: Option<MmapRaw>,
-    /// A bit a row that this process has held against its checksum.
+    /// A bit a row that this process has compared with its checksum.
     trusted: Vec<AtomicU64>,
     /// Rows that would end beyond this are not stored.
     limit: u64,
@@ -31,13 +33,32 @@ pub struct Entry {
     misses: AtomicU64,
 }
 
-/// A row's pixels.
+/// Pixels of a row that were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// Height and width of the row's image.
+    pub size: [u32; 2],
+    /// Which lines of it they are.
+    pub range: Range<u32>,
+}
+
+/// Where a row's pixels are.
 #[derive(Clone, Copy, Debug)]
-pub struct Cached<'a> {
-    /// They.
-    pub pixels: &'a [u8],
+pub struct RowPlace {
+    start: u64,
+    length: usize,
     /// Height and width.
     pub size: [u32; 2],
+}
+
+/// More of what was compared is given back.
+const KEEP_CHECKED: usize = 16 << 20;
+/// Bytes of states that are read at a time.
+const STATES: usize = 64 << 10;
+
+thread_local! {
+    /// Where pixels are compared with their checksums that nobody wants yet.
+    static CHECKED: RefCell<Scratch> = RefCell::default();
 }
 
 fn checksum(size: [u32; 2], pixels: &[u8]) -> u32 {
@@ -46,8 +67,7 @@ fn checksum(size: [u32; 2], pixels: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&size.to_le_bytes()), pixels).max(1)
 }
 
-/// Writes all but the pixels of a new entry. What can be written through a mapping later has its room on the disk then:
-/// a full disk must not end in a signal.
+/// Writes all but the pixels of a new entry.
 pub(super) fn write_empty(
     file: &mut File,
     rows: u64,
@@ -72,7 +92,7 @@ pub(super) fn write_empty(
 /// The header and description of an entry's file.
 pub(super) fn read_head(file: &File, path: &Path) -> Result<(Layout, String)> {
     let read = |bytes: &mut [u8], at| match file.read_exact_at(bytes, at) {
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             Err(Error::corrupt(path, "no cache entry: too short"))
         }
         other => other.map_err(Error::io(path)),
@@ -87,7 +107,7 @@ pub(super) fn read_head(file: &File, path: &Path) -> Result<(Layout, String)> {
 }
 
 impl Entry {
-    /// Maps a file that is locked for sharing already.
+    /// Takes a file that is locked for sharing already.
     pub(super) fn open(
         file: File,
         path: PathBuf,
@@ -99,17 +119,7 @@ impl Entry {
         if (layout.rows, layout.pixel_bytes) != (rows, pixel_bytes) {
             return Err(Error::corrupt(&path, "an entry of another dataset"));
         }
-        // SAFETY: entries are never shortened, only unlinked; their pixels are read behind a checksum, since others write
-        // to them.
-        #[expect(unsafe_code, reason = "mapping a file is why this library exists")]
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
-        let states = writable.then(|| {
-            let mut options = MmapOptions::new();
-            options.offset(layout.states()).len(4 * rows as usize);
-            options.map_raw(&file)
-        });
         Ok(Self {
-            states: states.transpose().map_err(Error::io(&path))?,
             trusted: (0..rows.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             limit: u64::MAX,
             stopped: AtomicBool::new(!writable),
@@ -119,12 +129,30 @@ impl Entry {
             path,
             file,
             layout,
-            map,
         })
     }
 
-    pub(super) fn limit(&mut self, data_bytes: u64) {
-        self.limit = self.layout.data().saturating_add(data_bytes);
+    /// Lets the file take this many bytes, and says so in it, for others that share the folder; `u64::MAX` for all that
+    /// it needs. `alone`: no other process has it open.
+    pub(super) fn grant(&mut self, bytes: u64, alone: bool) -> Result<()> {
+        self.limit = bytes / PAGE * PAGE;
+        if self.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut grant = match bytes {
+            u64::MAX => 0,
+            bytes => u32::try_from(bytes / PAGE).unwrap_or(0).max(1),
+        };
+        let before = self.layout.grant;
+        if !alone {
+            grant = if before == 0 {
+                0
+            } else {
+                grant.max(before) * u32::from(grant > 0)
+            };
+        }
+        self.layout.grant = grant;
+        (self.file.write_all_at(&grant.to_le_bytes(), GRANT)).map_err(Error::io(&self.path))
     }
 
     /// The file.
@@ -139,71 +167,153 @@ impl Entry {
         self.layout.length
     }
 
-    fn state(&self, row: u64) -> &AtomicU32 {
-        let at = self.layout.states() as usize + 4 * row as usize;
-        let bytes = &self.map[at..at + 4];
-        // SAFETY: inside of the mapping and aligned, as the states start at a page; other processes, and this one through
-        // its other mapping, change it atomically only.
-        #[expect(
-            unsafe_code,
-            clippy::cast_ptr_alignment,
-            reason = "a word that processes share"
-        )]
-        unsafe {
-            &*bytes.as_ptr().cast::<AtomicU32>()
+    /// Reads a part of the file; what can't be read is as if it weren't there.
+    fn read_part(&self, part: &mut [u8], at: u64) -> Option<()> {
+        match self.file.read_exact_at(part, at) {
+            Ok(()) => Some(()),
+            Err(error) => {
+                let cut = error.kind() == ErrorKind::UnexpectedEof;
+                let reason = if cut {
+                    "was cut while it was in use".into()
+                } else {
+                    error.to_string()
+                };
+                self.stop(&reason);
+                None
+            }
         }
     }
 
+    fn stop(&self, reason: &str) {
+        self.stopped.store(true, Ordering::Relaxed);
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        problem.get_or_insert_with(|| {
+            let path = self.path.display();
+            format!("{path}: {reason}; going on without storing more")
+        });
+    }
+
+    fn state(&self, row: u64) -> Option<u32> {
+        let mut state = [0; 4];
+        self.read_part(&mut state, self.layout.states() + 4 * row)?;
+        Some(u32::from_le_bytes(state))
+    }
+
     fn set_state(&self, row: u64, state: u32) {
-        let Some(states) = &self.states else { return };
-        // SAFETY: as in `state`; the mapping holds a word for each row.
-        #[expect(
-            unsafe_code,
-            clippy::cast_ptr_alignment,
-            reason = "a word that processes share"
-        )]
-        let word = unsafe { &*states.as_mut_ptr().cast::<AtomicU32>().add(row as usize) };
-        word.store(state, Ordering::Release);
+        let at = self.layout.states() + 4 * row;
+        if !self.stopped.load(Ordering::Relaxed)
+            && let Err(error) = self.file.write_all_at(&state.to_le_bytes(), at)
+        {
+            self.stop(&error.to_string());
+        }
+    }
+
+    fn place(&self, row: u64) -> Option<(u64, usize, [u32; 2])> {
+        self.layout.row(row, |at| {
+            let mut entry = [0; INDEX_ENTRY];
+            self.read_part(&mut entry, at)?;
+            Some(entry)
+        })
+    }
+
+    /// Whether this process has compared a row with its checksum.
+    fn is_trusted(&self, row: u64) -> bool {
+        let bits = self.trusted[(row / 64) as usize].load(Ordering::Relaxed);
+        bits & (1 << (row % 64)) != 0
     }
 
     /// Whether a row's pixels are there and sound.
     #[must_use]
     pub fn holds(&self, row: u64) -> bool {
-        self.find(row).is_some()
+        if row < self.layout.rows && self.is_trusted(row) {
+            return self.state(row).is_some_and(|state| state != 0);
+        }
+        CHECKED.with_borrow_mut(|scratch| {
+            let found = self.find(row, scratch).is_some();
+            scratch.shrink(KEEP_CHECKED);
+            found
+        })
     }
 
-    /// A row's pixels, if they are there and sound.
-    pub fn read(&self, row: u64) -> Option<Cached<'_>> {
-        let found = self.find(row);
-        let count = if found.is_some() {
-            &self.hits
-        } else {
-            &self.misses
+    /// Reads pixels of a row to the beginning of `out`, if they are there and sound: at least the lines that `wanted` asks
+    /// for, given the row's (height, width).
+    pub fn read(
+        &self,
+        row: u64,
+        out: &mut Scratch,
+        wanted: impl FnOnce([u32; 2]) -> Range<u32>,
+    ) -> Option<Lines> {
+        let found = match self.trusted(row) {
+            Some(place) => self.read_lines(&place, out, wanted(place.size)),
+            None => self.find(row, out).map(|size| {
+                wanted(size);
+                Lines {
+                    size,
+                    range: 0..size[0],
+                }
+            }),
         };
-        count.fetch_add(1, Ordering::Relaxed);
+        self.count(found.is_some());
         found
     }
 
-    fn find(&self, row: u64) -> Option<Cached<'_>> {
+    /// Reads all pixels of a row that [`Self::trusted`] found; whether they were still there.
+    #[must_use]
+    pub fn read_whole(&self, place: &RowPlace, out: &mut [u8]) -> bool {
+        let read = out.len() == place.length && self.read_part(out, place.start).is_some();
+        self.count(read);
+        read
+    }
+
+    /// Where a row is, if this process has compared it with its checksum.
+    #[must_use]
+    pub fn trusted(&self, row: u64) -> Option<RowPlace> {
+        if row >= self.layout.rows || !self.is_trusted(row) {
+            return None;
+        }
+        self.state(row).filter(|&state| state != 0)?;
+        let (start, length, size) = self.place(row)?;
+        Some(RowPlace {
+            start,
+            length,
+            size,
+        })
+    }
+
+    fn read_lines(&self, place: &RowPlace, out: &mut Scratch, lines: Range<u32>) -> Option<Lines> {
+        let line = place.length / place.size[0].max(1) as usize;
+        let length = line * lines.len();
+        self.read_part(
+            out.bytes(length).ok()?,
+            place.start + line as u64 * u64::from(lines.start),
+        )?;
+        Some(Lines {
+            size: place.size,
+            range: lines,
+        })
+    }
+
+    fn count(&self, hit: bool) {
+        let count = if hit { &self.hits } else { &self.misses };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads all pixels of a row, and compares them with their checksum.
+    fn find(&self, row: u64, out: &mut Scratch) -> Option<[u32; 2]> {
         if row >= self.layout.rows {
             return None;
         }
-        let state = self.state(row).load(Ordering::Acquire);
-        if state == 0 {
+        let state = self.state(row).filter(|&state| state != 0)?;
+        let (start, length, size) = self.place(row)?;
+        let pixels = out.bytes(length).ok()?;
+        self.read_part(pixels, start)?;
+        // After a crash of the machine the state may have reached the disk, and the pixels not.
+        if checksum(size, pixels) != state {
+            self.set_state(row, 0);
             return None;
         }
-        let (start, length, size) = self.layout.row(row, &self.map)?;
-        let pixels = &self.map[start..start + length];
-        let (trusted, bit) = (&self.trusted[(row / 64) as usize], 1 << (row % 64));
-        if trusted.load(Ordering::Relaxed) & bit == 0 {
-            // After a crash of the machine the state may have reached the disk, and the pixels not.
-            if checksum(size, pixels) != state {
-                self.set_state(row, 0);
-                return None;
-            }
-            trusted.fetch_or(bit, Ordering::Relaxed);
-        }
-        Some(Cached { pixels, size })
+        self.trusted[(row / 64) as usize].fetch_or(1 << (row % 64), Ordering::Relaxed);
+        Some(size)
     }
 
     /// Stores a row. Where that fails, as on a full disk, nothing more is stored, and `problem` says so.
@@ -211,22 +321,16 @@ impl Entry {
         if self.stopped.load(Ordering::Relaxed) {
             return;
         }
-        let Some((start, length, expected)) = self.layout.row(row, &self.map) else {
+        let Some((start, length, expected)) = self.place(row) else {
             return;
         };
-        if (expected, length) != (size, pixels.len()) || (start + length) as u64 > self.limit {
+        if (expected, length) != (size, pixels.len()) || start + length as u64 > self.limit {
             return;
         }
-        match self.file.write_all_at(pixels, start as u64) {
+        match self.file.write_all_at(pixels, start) {
+            // After the pixels, so that who finds the state finds them.
             Ok(()) => self.set_state(row, checksum(size, pixels)),
-            Err(error) => {
-                self.stopped.store(true, Ordering::Relaxed);
-                let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-                problem.get_or_insert(format!(
-                    "{}: {error}; going on without storing more",
-                    self.path.display()
-                ));
-            }
+            Err(error) => self.stop(&error.to_string()),
         }
     }
 
@@ -241,9 +345,21 @@ impl Entry {
     /// Rows that are there.
     #[must_use]
     pub fn filled(&self) -> u64 {
-        (0..self.layout.rows)
-            .filter(|row| self.state(*row).load(Ordering::Relaxed) != 0)
-            .count() as u64
+        let (mut filled, mut part) = (0, vec![0; STATES]);
+        let (mut at, end) = (
+            self.layout.states(),
+            self.layout.states() + 4 * self.layout.rows,
+        );
+        while at < end {
+            let length = (end - at).min(STATES as u64) as usize;
+            if self.read_part(&mut part[..length], at).is_none() {
+                break;
+            }
+            let states = part[..length].as_chunks::<4>().0.iter();
+            filled += states.filter(|state| **state != [0; 4]).count() as u64;
+            at += length as u64;
+        }
+        filled
     }
 
     /// Rows found and not found by this process.

@@ -1,20 +1,24 @@
 //! The folder that entries lie in: making, finding, listing and evicting them.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::entry::{Entry, read_head, write_empty};
 use super::layout::{Layout, Sizes};
 use crate::error::{Error, Result};
+use crate::regular::{self, Links};
 
 const SUFFIX: &str = "pixels";
 const UNFINISHED: &str = "unfinished";
 /// How often an entry is tried to be opened that others evict at the same time.
 const TRIES: usize = 10;
+/// How long to wait for a lock that others hold for milliseconds: who holds it for longer has been stopped.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_STEP: Duration = Duration::from_millis(5);
 
 /// A folder of entries with a limit on their size.
 #[derive(Clone, Debug)]
@@ -61,6 +65,19 @@ pub struct Listed {
     pub used: SystemTime,
     /// Whether a process has it open.
     pub in_use: bool,
+    /// Bytes that those who have it open may let it take.
+    granted: u64,
+}
+
+impl Listed {
+    /// Bytes that it takes, or may take while others go on filling it.
+    fn claimed(&self) -> u64 {
+        if self.in_use {
+            self.bytes.max(self.granted)
+        } else {
+            self.bytes
+        }
+    }
 }
 
 impl Folder {
@@ -71,7 +88,8 @@ impl Folder {
         let path = path.canonicalize().map_err(Error::io(&path))?;
         let this = Self { path, max_bytes };
         for file in this.files(UNFINISHED)? {
-            remove_unused(&file)?;
+            // Another user's stays until that user comes by.
+            let _ = remove_unused(&file);
         }
         Ok(this)
     }
@@ -104,33 +122,21 @@ impl Folder {
     }
 
     /// Opens an entry, made if it isn't there. Others are evicted as far as the limit asks for; what still doesn't fit
-    /// is not stored.
+    /// is not stored. [`Error::Option`] where there is no room for it at all.
     pub fn entry(&self, wanted: &Wanted<'_>, sizes: impl Fn() -> Result<Sizes>) -> Result<Entry> {
         let path = self.file(wanted.key);
         for _ in 0..TRIES {
-            let opened = match open_shared(&path) {
-                Ok(opened) => opened,
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    self.create(&path, wanted, &sizes()?)?;
-                    continue;
-                }
-                Err(error) => return Err(Error::io(&path)(error)),
+            let sizes = if self.holds(wanted.key) {
+                None
+            } else {
+                Some(sizes()?)
             };
-            let (file, writable) = opened;
-            let opened = Entry::open(
-                file,
-                path.clone(),
-                wanted.rows,
-                wanted.pixel_bytes,
-                writable,
-            );
-            let mut entry = match opened {
-                // Spoilt, or another's: nothing is lost with it.
-                Err(Error::Corrupt { .. }) if remove_unused(&path)? => continue,
-                other => other?,
-            };
-            if entry.is_linked() {
-                self.make_room(&mut entry)?;
+            // Who shares in the limit is decided by one process at a time.
+            let _turn = self.max_bytes.map(|_| self.lock()).transpose()?;
+            if let Some(sizes) = &sizes {
+                self.make(&path, wanted, sizes)?;
+            }
+            if let Some(entry) = self.take(&path, wanted)? {
                 return Ok(entry);
             }
         }
@@ -139,6 +145,61 @@ impl Folder {
             path.display()
         );
         Err(Error::State { reason })
+    }
+
+    /// Makes an entry if there is room for it and nobody else was quicker.
+    fn make(&self, path: &Path, wanted: &Wanted<'_>, sizes: &Sizes) -> Result<()> {
+        if path.exists() {
+            return Ok(());
+        }
+        let (layout, _) = Layout::new(wanted.rows, sizes, wanted.pixel_bytes, wanted.description);
+        let room = self.room(path, layout.length)?;
+        // Not even one row.
+        if room <= layout.data() && layout.length > layout.data() {
+            return Err(Error::option(format!(
+                "{}: its limit of {} bytes is taken by entries that are in use",
+                self.path.display(),
+                self.max_bytes.unwrap_or_default()
+            )));
+        }
+        self.create(path, wanted, sizes)
+    }
+
+    /// Opens an entry that is there; `None` if it is gone, or was spoilt and is gone now.
+    fn take(&self, path: &Path, wanted: &Wanted<'_>) -> Result<Option<Entry>> {
+        let opened = match open_shared(path) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let entry = Entry::open(
+            opened.file,
+            path.to_owned(),
+            wanted.rows,
+            wanted.pixel_bytes,
+            opened.writable,
+        );
+        let mut entry = match entry {
+            // Spoilt, or another's: nothing is lost with it.
+            Err(Error::Corrupt { .. }) if remove_unused(path)? => return Ok(None),
+            other => other?,
+        };
+        if !entry.is_linked() {
+            return Ok(None);
+        }
+        entry.grant(self.room(path, entry.bytes())?, opened.alone)?;
+        Ok(Some(entry))
+    }
+
+    /// Waits for this process's turn to share in the limit.
+    fn lock(&self) -> Result<File> {
+        let folder = File::open(&self.path).map_err(Error::io(&self.path))?;
+        match lock_within(&self.path, || folder.try_lock()) {
+            // Some network file systems can't lock folders: there, loaders that begin at once may exceed the limit.
+            Ok(()) | Err(Error::Io { .. }) => Ok(folder),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes an empty entry under a name of its own, and gives it the real one if nobody else was quicker.
@@ -153,8 +214,11 @@ impl Folder {
         let unfinished = self.path.join(name);
         let make = || {
             let mut file = File::create_new(&unfinished)?;
-            // As long as it is locked, nobody takes it for a killed process's.
-            file.lock()?;
+            // As long as it is locked, nobody takes it for a killed process's. Whoever looks whether it is has it locked
+            // for a moment.
+            if lock_within(&unfinished, || file.try_lock()).is_err() {
+                return Err(ErrorKind::TimedOut.into());
+            }
             write_empty(
                 &mut file,
                 wanted.rows,
@@ -176,31 +240,32 @@ impl Folder {
         }
     }
 
-    /// Evicts entries that no process has open, the least recently used first, until this one fits.
-    fn make_room(&self, entry: &mut Entry) -> Result<()> {
+    /// Bytes that an entry may take, once entries that no process has open are evicted, the least recently used first,
+    /// until there are as many as `needed`.
+    fn room(&self, path: &Path, needed: u64) -> Result<u64> {
         let Some(max_bytes) = self.max_bytes else {
-            return Ok(());
+            return Ok(u64::MAX);
         };
         let mut others = self.list()?;
-        others.retain(|other| other.path != entry.path());
-        let mut taken: u64 = others.iter().map(|other| other.bytes).sum();
+        others.retain(|other| other.path != path);
         others.sort_by_key(|other| other.used);
+        let mut taken: u64 = others.iter().map(Listed::claimed).sum();
         for other in others {
-            if taken.saturating_add(entry.bytes()) <= max_bytes {
+            if taken.saturating_add(needed) <= max_bytes {
                 break;
             }
-            if remove_unused(&other.path)? {
-                taken -= other.bytes;
+            // What can't be evicted stays.
+            if remove_unused(&other.path).unwrap_or(false) {
+                taken -= other.claimed();
             }
         }
-        entry.limit(max_bytes.saturating_sub(taken));
-        Ok(())
+        Ok(max_bytes.saturating_sub(taken))
     }
 
     /// All entries. Files that are none are left out.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let listed = self.files(SUFFIX)?.into_iter().filter_map(|path| {
-            let file = File::open(&path).ok()?;
+            let file = regular::open(&path, Links::Refuse, false).ok()?;
             let found = file.metadata().ok()?;
             let (layout, description) = read_head(&file, &path).ok()?;
             let in_use = !matches!(file.try_lock(), Ok(()));
@@ -211,6 +276,7 @@ impl Folder {
                 full_bytes: layout.length,
                 used: found.modified().ok()?,
                 in_use,
+                granted: layout.granted(),
             })
         });
         Ok(listed.collect())
@@ -229,31 +295,80 @@ impl Folder {
     }
 }
 
-/// The file, locked for sharing, and whether it may be written to.
-fn open_shared(path: &Path) -> std::io::Result<(File, bool)> {
-    let opened = OpenOptions::new().read(true).write(true).open(path);
-    let (file, writable) = match opened {
+/// A file that is locked for sharing.
+struct Shared {
+    file: File,
+    writable: bool,
+    /// Whether no other process had it open.
+    alone: bool,
+}
+
+fn open_shared(path: &Path) -> Result<Shared> {
+    let opened = regular::open(path, Links::Refuse, true).map(|file| (file, true));
+    let opened = match opened {
         Err(error)
             if matches!(
                 error.kind(),
                 ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
             ) =>
         {
-            (File::open(path)?, false)
+            regular::open(path, Links::Refuse, false).map(|file| (file, false))
         }
-        other => (other?, true),
+        other => other,
     };
-    file.lock_shared()?;
+    let (file, writable) = opened.map_err(Error::io(path))?;
+    let alone = file.try_lock().is_ok();
+    lock_within(path, || file.try_lock_shared())?;
     if writable {
-        // What is least recently used goes first.
-        file.set_modified(SystemTime::now())?;
+        touch(&file);
     }
-    Ok((file, writable))
+    Ok(Shared {
+        file,
+        writable,
+        alone,
+    })
+}
+
+/// Notes that a file is used: what is least recently used is evicted first. The present time is the one that a group may
+/// give to each other's files; where even that isn't allowed, another entry may be evicted.
+fn touch(file: &File) {
+    let now = rustix::fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    let _ = rustix::fs::futimens(file, &times);
+}
+
+/// Tries to lock a file for a second.
+fn lock_within(path: &Path, lock: impl Fn() -> Result<(), TryLockError>) -> Result<()> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(Error::io(path)(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(LOCK_STEP);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::State {
+                    reason: format!(
+                        "{}: another process has held its lock for {} s; is it stopped?",
+                        path.display(),
+                        LOCK_PATIENCE.as_secs()
+                    ),
+                });
+            }
+        }
+    }
 }
 
 /// Removes a file unless a process has it open; whether it did.
 fn remove_unused(path: &Path) -> Result<bool> {
-    let file = match File::open(path) {
+    let file = match regular::open(path, Links::Refuse, false) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         other => other.map_err(Error::io(path))?,
     };

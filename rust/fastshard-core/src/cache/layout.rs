@@ -1,7 +1,8 @@
 //! The file of an entry, byte by byte. Numbers are little-endian.
 //!
 //! ```text
-//! magic, rows, length, height, width, bytes a pixel, length of the description      48 bytes
+//! magic, rows, length, height, width, bytes a pixel, length of the description,
+//! whether there is an index, pages that it may take (0: all that it needs)          48 bytes
 //! description: JSON                                                                  to the next page
 //! states: a u32 a row, 0 or the checksum of its size and pixels                      to the next page
 //! index, unless all rows have the size in the header: offset u64, height, width      to the next page
@@ -15,8 +16,10 @@ use crate::format::ALIGNMENT;
 
 const MAGIC: &[u8; 8] = b"FSCACHE\x01";
 pub(super) const HEADER: usize = 48;
-const PAGE: u64 = 4096;
-const INDEX_ENTRY: u64 = 16;
+pub(super) const PAGE: u64 = 4096;
+/// Where the header says how many pages the file may take.
+pub(super) const GRANT: u64 = 44;
+pub(super) const INDEX_ENTRY: usize = 16;
 /// A longer one isn't ours.
 const MAX_DESCRIPTION: u32 = 1 << 20;
 
@@ -38,6 +41,8 @@ pub(super) struct Layout {
     pub(super) pixel_bytes: u32,
     pub(super) description: u32,
     pub(super) length: u64,
+    /// Pages that the file may take; 0 for all that it needs.
+    pub(super) grant: u32,
 }
 
 fn pages(bytes: u64) -> u64 {
@@ -69,6 +74,7 @@ impl Layout {
             pixel_bytes,
             description: description.len() as u32,
             length: 0,
+            grant: 0,
         };
         let mut index = Vec::new();
         match sizes {
@@ -105,6 +111,7 @@ impl Layout {
             header[24 + 4 * at..28 + 4 * at].copy_from_slice(&value.to_le_bytes());
         }
         header[40] = u8::from(self.size.is_none());
+        header[GRANT as usize..].copy_from_slice(&self.grant.to_le_bytes());
         header
     }
 
@@ -122,6 +129,7 @@ impl Layout {
             size: (header[40] == 0).then(|| [word(24), word(28)]),
             pixel_bytes: word(32),
             description: word(36),
+            grant: word(GRANT as usize),
         };
         if layout.length != found || layout.rows > found / 4 {
             return Err(bad("another length"));
@@ -151,19 +159,31 @@ impl Layout {
 
     pub(super) fn data(&self) -> u64 {
         let entries = if self.size.is_some() { 0 } else { self.rows };
-        self.index() + pages(INDEX_ENTRY * entries)
+        self.index() + pages(INDEX_ENTRY as u64 * entries)
     }
 
-    /// First byte, length and (height, width) of a row; `None` if it lies outside or has none.
-    pub(super) fn row(&self, row: u64, file: &[u8]) -> Option<(usize, usize, [u32; 2])> {
+    /// Bytes that the file may take.
+    pub(super) fn granted(&self) -> u64 {
+        match self.grant {
+            0 => self.length,
+            pages => self.length.min(u64::from(pages) * PAGE),
+        }
+    }
+
+    /// First byte, length and (height, width) of a row; `None` if it lies outside or has none. `index` reads an entry of
+    /// the index, at an offset of the file.
+    pub(super) fn row(
+        &self,
+        row: u64,
+        index: impl FnOnce(u64) -> Option<[u8; INDEX_ENTRY]>,
+    ) -> Option<(u64, usize, [u32; 2])> {
         if row >= self.rows {
             return None;
         }
         let (start, size) = if let Some(size) = self.size {
             (self.data() + row * stride(size, self.pixel_bytes), size)
         } else {
-            let at = (self.index() + INDEX_ENTRY * row) as usize;
-            let entry: &[u8; 16] = file.get(at..)?.first_chunk()?;
+            let entry = index(self.index() + INDEX_ENTRY as u64 * row)?;
             let start = u64::from_le_bytes(*entry.first_chunk()?);
             let side = |at: usize| {
                 u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
@@ -175,7 +195,7 @@ impl Layout {
             .checked_mul(u64::from(self.pixel_bytes))?;
         let end = start.checked_add(length)?;
         (length > 0 && start >= self.data() && end <= self.length).then_some((
-            start as usize,
+            start,
             length as usize,
             size,
         ))
@@ -187,6 +207,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn entry_in(file: &[u8]) -> impl Fn(u64) -> Option<[u8; INDEX_ENTRY]> {
+        |at| file.get(at as usize..)?.first_chunk().copied()
+    }
+
     #[test]
     fn headers_are_read_as_written() {
         let each = Sizes::Each(vec![[3, 5], [0, 0], [7, 2]]);
@@ -196,7 +220,9 @@ mod tests {
             assert_eq!(read, layout);
             let mut file = vec![0; layout.data() as usize];
             file[layout.index() as usize..][..index.len()].copy_from_slice(&index);
-            let places: Vec<_> = (0..=rows).map(|row| layout.row(row, &file)).collect();
+            let places: Vec<_> = (0..=rows)
+                .map(|row| layout.row(row, entry_in(&file)))
+                .collect();
             assert_eq!(places[rows as usize], None);
             match sizes {
                 Sizes::Same(_) => assert_eq!(places[1].unwrap().0 - places[0].unwrap().0, 128),
@@ -221,8 +247,8 @@ mod tests {
             let file = vec![0xFF; layout.length as usize];
             if let Ok(read) = Layout::parse(&header, layout.length, Path::new("x")) {
                 for row in 0..read.rows {
-                    if let Some((start, length, _)) = read.row(row, &file) {
-                        prop_assert!(start >= read.data() as usize && start + length <= file.len());
+                    if let Some((start, length, _)) = read.row(row, entry_in(&file)) {
+                        prop_assert!(start >= read.data() && start + length as u64 <= read.length);
                     }
                 }
             }
@@ -237,12 +263,12 @@ mod tests {
             file[layout.index() as usize..][..index.len()].copy_from_slice(index);
             file
         };
-        assert!(layout.row(0, &file(&index)).is_some());
+        assert!(layout.row(0, entry_in(&file(&index))).is_some());
         index[8] = 200;
-        assert!(layout.row(0, &file(&index)).is_none());
+        assert!(layout.row(0, entry_in(&file(&index))).is_none());
         index[8..16].fill(0xFF);
-        assert!(layout.row(0, &file(&index)).is_none());
+        assert!(layout.row(0, entry_in(&file(&index))).is_none());
         index[..8].fill(0);
-        assert!(layout.row(0, &file(&index)).is_none());
+        assert!(layout.row(0, entry_in(&file(&index))).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Decoded pixels, kept on disk and shared by all processes that map them.
+//! Decoded pixels, kept on disk and shared by all processes.
 //!
 //! What a field's transforms begin with, up to the first random one, gives the same pixels in every epoch of every trial.
 //! An [`Entry`] holds those of one field: a sparse file with a place for each row, and a word that says whether the
@@ -9,6 +9,6 @@ mod entry;
 mod folder;
 mod layout;
 
-pub use entry::{Cached, Entry};
+pub use entry::{Entry, Lines, RowPlace};
 pub use folder::{Folder, Listed, Wanted};
 pub use layout::Sizes;

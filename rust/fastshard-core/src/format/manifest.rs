@@ -1,6 +1,7 @@
 //! The manifest: written last, read first, believed only after it has been checked.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use super::{MANIFEST, manifest_check};
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::schema::{Field, check_fields};
 
 /// The newest format version that this library reads.
@@ -342,21 +344,28 @@ impl Manifest {
             let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(Error::io(folder)(missing));
         }
-        let length = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
+        let file = match regular::open_to_read(&path) {
+            Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let reason = "no manifest.json here, so this is not a finished fastshard dataset";
                 return Err(Error::format(folder, reason));
             }
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                return Err(Error::format(&path, error.to_string()));
+            }
             Err(error) => return Err(Error::io(&path)(error)),
         };
+        let length = file.metadata().map_err(Error::io(&path))?.len();
         if length > MAX_BYTES {
             return Err(Error::format(
                 &path,
                 format!("{length} bytes is too long for a manifest"),
             ));
         }
-        let text = std::fs::read(&path).map_err(Error::io(&path))?;
+        let mut text = Vec::with_capacity(length as usize);
+        file.take(MAX_BYTES)
+            .read_to_end(&mut text)
+            .map_err(Error::io(&path))?;
         Self::parse(&path, &text)
     }
 

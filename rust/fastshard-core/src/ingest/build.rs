@@ -18,6 +18,7 @@ use super::spec::{Check, Encode, Metadata, PackSpec, Seekable};
 use super::staging::SkippedRow;
 use super::streamed::{OpenFiles, streamed_file};
 use super::units::{BLOCK_BYTES, join, paths};
+use crate::caught::caught;
 use crate::codec::{
     AudioFile, AudioLimits, Header, Transcoding, Waves, encode_jpeg, encode_png, seekable_jpeg,
 };
@@ -27,6 +28,7 @@ use crate::memory;
 use crate::pipeline::{ImagePlan, ImageWorker, Moves, OnError};
 use crate::pixels::{Depth, PixelFormat};
 use crate::random::Key;
+use crate::regular;
 use crate::schema::{Field, Kind};
 use crate::transform::{DecodeOptions, Layout, Operation};
 
@@ -156,18 +158,24 @@ impl Builder {
         let (mut kept, mut skipped) = (Vec::with_capacity(rows.len()), Vec::new());
         for &row in rows {
             self.counters.check()?;
-            let mut read = || -> Result<Vec<File>> {
+            let read = || -> Result<Vec<File>> {
                 check_lengths(&self.spec.fields, table, row as usize, number(row))?;
                 let each = fields.iter().zip(&mut files);
                 each.map(|(field, column)| self.file(tools, table, (field, column), row as usize))
                     .collect()
             };
-            match read() {
+            match caught("packing it", read) {
                 Ok(stored) => {
                     for (column, stored) in files.iter_mut().zip(&stored) {
                         column.push(stored, self.spec.encode == Encode::Raw)?;
                     }
                     kept.push(row);
+                }
+                Err(error @ Error::Internal { .. }) => {
+                    // A codec that panicked may have left them in any state.
+                    *tools = self.tools()?;
+                    let error = Error::decode(error.to_string());
+                    skipped.push(self.skip(table, &fields, row, number(row), error)?);
                 }
                 Err(error) => skipped.push(self.skip(table, &fields, row, number(row), error)?),
             }
@@ -279,16 +287,15 @@ impl Builder {
         let path = if let Some(root) = &self.root {
             let relative = paths(table, name)?.value(row);
             let path = join(root, relative, row)?;
-            let length = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+            let mut file = regular::open_to_read(&path).map_err(Error::io(&path))?;
+            let length = file.metadata().map_err(Error::io(&path))?.len();
             if length > MAX_ITEM {
                 return Err(Error::decode(format!(
                     "{length} bytes: one item holds at most 2 GiB"
                 )));
             }
             memory::reserve(bytes, length as usize)?;
-            std::fs::File::open(&path)
-                .and_then(|mut file| file.read_to_end(bytes))
-                .map_err(Error::io(&path))?;
+            file.read_to_end(bytes).map_err(Error::io(&path))?;
             relative.to_owned()
         } else {
             let file = streamed_file(table, name, row)?;
@@ -332,13 +339,9 @@ impl Builder {
         let limits = AudioLimits::default();
         let waves = &mut tools.waves;
         let decode = self.spec.check == Check::Decode;
-        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut file = AudioFile::open(column.unkept(), None, &limits)?;
-            file.check(decode, waves)?;
-            Ok(*file.header())
-        }));
-        let header = checked.unwrap_or_else(|_| Err(Error::decode("its codec panicked")))?;
-        Ok(File::Audio(path, header))
+        let mut file = AudioFile::open(column.unkept(), None, &limits)?;
+        file.check(decode, waves)?;
+        Ok(File::Audio(path, *file.header()))
     }
 
     /// An image whose pixels stay what they are.

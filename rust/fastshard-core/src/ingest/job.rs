@@ -1,6 +1,7 @@
 //! A pack in progress: a coordinator thread, its workers, and the caller's handle on them.
 
 use std::collections::VecDeque;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -16,10 +17,13 @@ use super::spec::PackSpec;
 use super::staging::Staging;
 use super::streamed::{OpenFiles, streamed_file};
 use super::units::{Files, Unit, join, paths};
+use crate::caught::caught;
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::pipeline::available_threads;
+use crate::regular;
 use crate::schema::Kind;
+use crate::threads::join_within;
 
 /// How far a pack is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +57,9 @@ struct Shared {
     finished: Mutex<Option<Result<Report>>>,
     done: Condvar,
 }
+
+/// How long dropping a job waits for its threads, which tidy up the unfinished folder as they end.
+const DROP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Batches that may wait to be taken, beside those being worked on.
 const WAITING: usize = 2;
@@ -93,9 +100,7 @@ impl Job {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         let run = move || {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&theirs)));
-            let result = result
-                .unwrap_or_else(|_| Err(Error::source("packing panicked; please report this")));
+            let result = caught("packing", || work(&theirs));
             *theirs
                 .finished
                 .lock()
@@ -172,9 +177,6 @@ impl Job {
             .done
             .wait_timeout_while(finished, timeout, waiting);
         let result = waited.unwrap_or_else(PoisonError::into_inner).0.take();
-        if result.is_some() {
-            self.join();
-        }
         result.transpose()
     }
 
@@ -190,27 +192,33 @@ impl Job {
         }
     }
 
-    /// Stops and joins the threads. Finished shards stay for the next try.
+    /// Asks the threads to stop. Finished shards stay for the next try.
     pub fn cancel(&mut self) {
         self.shared
             .counters
             .cancelled
             .store(true, Ordering::Relaxed);
         self.end_stream(None);
-        self.join();
     }
 
-    fn join(&mut self) {
-        if let Some(thread) = self.coordinator.take() {
-            // Its panics are caught and reported as an error.
-            let _ = thread.join();
+    /// Waits for the threads to have stopped, at most this long; whether they have.
+    pub fn join(&mut self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
+        let runs = |this: &Self| {
+            let thread = this.coordinator.as_ref();
+            thread.is_some_and(|thread| !thread.is_finished())
+        };
+        while runs(self) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
         }
+        !runs(self)
     }
 }
 
 impl Drop for Job {
     fn drop(&mut self) {
         self.cancel();
+        join_within(self.coordinator.take().into_iter(), DROP_PATIENCE);
     }
 }
 
@@ -306,9 +314,13 @@ fn first_size(spec: &PackSpec, files: &Files) -> Result<[u32; 2]> {
     let mut first = None;
     for row in 0..files.table.num_rows() {
         let path = join(&files.root, paths.value(row), row)?;
-        let header = std::fs::read(&path)
-            .map_err(Error::io(&path))
-            .and_then(|bytes| decoder.header(&bytes));
+        let header = caught("reading it", || {
+            let mut bytes = Vec::new();
+            regular::open_to_read(&path)
+                .and_then(|mut file| file.read_to_end(&mut bytes))
+                .map_err(Error::io(&path))?;
+            decoder.header(&bytes)
+        });
         match header {
             Ok(header) => return Ok([header.height, header.width]),
             Err(error) => first = first.or(Some(error)),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::caught::caught;
 use crate::error::{Error, Result};
 
 struct State<T> {
@@ -22,7 +23,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Takes inputs from `source`, maps them with `work` on `threads` threads, and gives the results to `sink` in order. The
-/// first error, in that order, ends it.
+/// first error, in that order, ends it; a panic of any of the three is an error.
 pub(crate) fn ordered<I: Send, T: Send>(
     threads: usize,
     window: usize,
@@ -53,7 +54,7 @@ pub(crate) fn ordered<I: Send, T: Send>(
         }
         let number = guard.taken;
         drop(guard);
-        let input = (*source)();
+        let input = caught("reading the source", &mut *source);
         let mut guard = lock(&state);
         let input = match input {
             Ok(Some(input)) => {
@@ -77,17 +78,21 @@ pub(crate) fn ordered<I: Send, T: Send>(
 
     let run = || {
         while let Some((number, input)) = take() {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(input)));
-            let result =
-                result.unwrap_or_else(|_| Err(Error::source("a codec panicked while packing")));
+            let result = caught("packing a block", || work(input));
             lock(&state).results.insert(number, result);
             changed.notify_all();
         }
     };
 
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(run);
+        let spawn = || std::thread::Builder::new().spawn_scoped(scope, run);
+        for number in 0..threads {
+            // Where there can be no more threads, there are fewer; without any, nobody would work.
+            match spawn() {
+                Err(error) if number == 0 => return Err(Error::io("starting a thread")(error)),
+                Err(_) => break,
+                Ok(_) => {}
+            }
         }
         let outcome = loop {
             let mut guard = lock(&state);
@@ -103,7 +108,8 @@ pub(crate) fn ordered<I: Send, T: Send>(
             };
             drop(guard);
             let Some(result) = result else { break Ok(()) };
-            if let Err(error) = result.and_then(&mut sink) {
+            let written = result.and_then(|built| caught("writing a block", || sink(built)));
+            if let Err(error) = written {
                 break Err(error);
             }
             lock(&state).handed_over += 1;
@@ -178,8 +184,29 @@ mod tests {
             },
         );
         assert!(matches!(error, Err(Error::Cancelled)));
-        let mut numbers = 0..10;
-        let work = |n: i32| -> Result<i32> { if n == 3 { panic!("on purpose") } else { Ok(n) } };
-        assert!(ordered(2, 3, || Ok(numbers.next()), work, |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_panic_anywhere_ends_it_with_its_message() {
+        for place in 0..3 {
+            let at = |here: i32, n: i32| {
+                assert!(place != here || n != 3, "on purpose");
+                n
+            };
+            let mut numbers = 0..10;
+            let source = || Ok(numbers.next().map(|n| at(0, n)));
+            let outcome = ordered(
+                2,
+                3,
+                source,
+                |n| Ok(at(1, n)),
+                |n| {
+                    at(2, n);
+                    Ok(())
+                },
+            );
+            let text = outcome.unwrap_err().to_string();
+            assert!(text.contains("panicked: on purpose"), "{place}: {text}");
+        }
     }
 }

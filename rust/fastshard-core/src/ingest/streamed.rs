@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
@@ -12,6 +13,7 @@ use arrow_array::types::UInt64Type;
 use super::image_column::MAX_ITEM;
 use crate::error::{Error, Result};
 use crate::memory;
+use crate::regular;
 
 /// Files that stay open for the next image or audio of theirs.
 const MAX_OPEN: usize = 64;
@@ -135,7 +137,8 @@ impl OpenFiles {
         if files.len() >= MAX_OPEN {
             files.clear();
         }
-        let file = Arc::new(File::open(path).map_err(Error::io(path))?);
+        let file = regular::open_to_read(Path::new(path)).map_err(Error::io(path))?;
+        let file = Arc::new(file);
         files.insert(path.to_owned(), file.clone());
         Ok(file)
     }

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::plan::Plan;
+use crate::caught::caught;
 use crate::dataset::Piece;
+use crate::error::{Error, Result};
 use crate::mapping::Scratch;
 use crate::order::Order;
 
@@ -63,18 +65,20 @@ impl ReadAhead {
     }
 
     /// The thread's work: reads all windows, each when the one before it is begun with.
-    pub(super) fn run(&self, plan: &Plan, order: &Order<'_>, cancelled: &AtomicBool) {
-        let _finally = Finally(self);
+    pub(super) fn run(&self, plan: &Plan, order: &Order<'_>, cancelled: &AtomicBool) -> Result<()> {
+        #[cfg(test)]
+        crate::caught::inject::point("ahead", plan.spec.seed, 0);
         let fields: Vec<_> = plan.fields.iter().map(|field| field.index).collect();
         let pieces = |number: u64| {
             // A block that can't be read is an error of the rows that come from it.
             let rows = order.pieces(number).into_iter();
-            rows.flat_map(|rows| plan.dataset.pieces(rows, &fields).unwrap_or_default())
+            let find = |rows| caught("reading ahead", || plan.dataset.pieces(rows, &fields));
+            rows.flat_map(move |rows| find(rows).unwrap_or_default())
         };
         for number in self.windows.clone() {
             let too_early = || number > self.wanted.load(Ordering::Relaxed) + 1;
             if !self.wait_while(too_early, cancelled) {
-                return;
+                return Ok(());
             }
             let missing: Vec<_> = pieces(number)
                 .filter(|piece| !piece.is_in_memory())
@@ -88,10 +92,16 @@ impl ReadAhead {
                 done.into_iter()
                     .flat_map(pieces)
                     .for_each(|piece| piece.done_with());
-                read(&missing, cancelled);
+                read(&missing, cancelled)?;
             }
             self.change(|| self.read.store(number + 1, Ordering::Release));
         }
+        Ok(())
+    }
+
+    /// However the thread ends, nobody waits for it any longer: what it didn't read comes page by page.
+    pub(super) fn release(&self) {
+        self.change(|| self.read.store(u64::MAX, Ordering::Release));
     }
 
     fn change<T>(&self, change: impl FnOnce() -> T) {
@@ -112,31 +122,28 @@ impl ReadAhead {
 
 /// Reads pieces side by side: that keeps a disk busy with reads as long as the kernel makes them when it is left alone.
 /// The same asked for with advice comes in pages of the smallest size, which cost twice the work.
-fn read(pieces: &[Piece<'_>], cancelled: &AtomicBool) {
+fn read(pieces: &[Piece<'_>], cancelled: &AtomicBool) -> Result<()> {
     let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        let work = || {
+    let work = || {
+        caught("reading ahead", || {
             let mut scratch = Scratch::default();
             while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed))
                 && !cancelled.load(Ordering::Relaxed)
             {
                 piece.read(&mut scratch, cancelled);
             }
-        };
-        for _ in 1..READERS {
-            // Where there can be no more threads, there are fewer.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
-}
-
-/// However the thread ends, nobody waits for it any longer: what it didn't read comes page by page.
-struct Finally<'a>(&'a ReadAhead);
-
-impl Drop for Finally<'_> {
-    fn drop(&mut self) {
-        let all = || self.0.read.store(u64::MAX, Ordering::Release);
-        self.0.change(all);
-    }
+            Ok(())
+        })
+    };
+    std::thread::scope(|scope| {
+        // Where there can be no more threads, there are fewer.
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..READERS).filter_map(spawn).collect();
+        let own = work();
+        let ended = others.into_iter().map(|thread| {
+            let lost = |_| Err(Error::source("a thread that reads ahead ended early"));
+            thread.join().unwrap_or_else(lost)
+        });
+        ended.fold(own, Result::and)
+    })
 }

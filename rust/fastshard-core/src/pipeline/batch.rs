@@ -10,6 +10,7 @@ use super::batch_transform::{self, Filled};
 use super::boxes;
 use super::field::{PlannedField, Work};
 use super::plan::Plan;
+use crate::caught::caught;
 use crate::error::{Error, Result};
 use crate::format::{Column, text_of};
 use crate::mapping::Access;
@@ -179,11 +180,16 @@ impl OpenBatch {
         made.push((field, row, values));
     }
 
-    pub(super) fn fail(&self, row: usize, error: Error) {
-        self.failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((row, error));
+    /// Notes what is wrong with a row, with its place in the dataset.
+    pub(super) fn fail(&self, plan: &Plan, order: &Order<'_>, row: usize, error: Error) {
+        let error = caught("naming a row", || {
+            let number = order.at(self.first + row as u64).row;
+            let place = plan.dataset.locate(number)?;
+            Ok(plan.dataset.blame(number, &place, error))
+        });
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        // What goes wrong with finding the row is what is wrong with it.
+        failures.push((row, error.unwrap_or_else(|error| error)));
     }
 
     /// Counts rows as done; true when these were the last.
@@ -203,39 +209,92 @@ impl OpenBatch {
     }
 
     /// Runs the batch transforms and puts lists together; for the thread that finished the last rows. Rows that failed
-    /// take no part.
+    /// take no part. What goes wrong here is noted for the row that it is about, or else for all rows.
     pub(super) fn complete(&self, plan: &Plan, order: &Order<'_>, epoch: u64, saved: &mut Scratch) {
         let sequences =
             (plan.fields.iter()).any(|field| field.sequence().is_some() || field.matrices);
-        let spec = &plan.spec;
-        if spec.batch_transforms.is_empty() && !sequences {
+        if plan.spec.batch_transforms.is_empty() && !sequences {
             return;
         }
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept: Vec<usize> = (0..self.rows)
-            .filter(|row| failures.iter().all(|(failed, _)| failed != row))
-            .collect();
-        drop(failures);
+        let mut kept = self.kept();
         if sequences {
+            let mut built = self.build(plan, order, epoch, &kept);
+            if built.is_err() && self.fail_rows(plan, order, epoch, &kept) {
+                kept = self.kept();
+                built = self.build(plan, order, epoch, &kept);
+            }
+            *self.lock_sequences() = built;
+            *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
+        }
+        let mixed = caught("a batch transform", || {
+            self.mix(plan, epoch, &kept, saved);
+            Ok(())
+        });
+        if let Err(Error::Internal { reason }) = mixed {
+            for &row in &kept {
+                let reason = reason.clone();
+                self.fail(plan, order, row, Error::Internal { reason });
+            }
+        }
+    }
+
+    /// The rows that have not failed, ascending.
+    fn kept(&self) -> Vec<usize> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = vec![false; self.rows];
+        failures.iter().for_each(|(row, _)| failed[*row] = true);
+        (0..self.rows).filter(|&row| !failed[row]).collect()
+    }
+
+    /// The lists of these rows.
+    fn build(
+        &self,
+        plan: &Plan,
+        order: &Order<'_>,
+        epoch: u64,
+        kept: &[usize],
+    ) -> Result<Vec<BatchField>> {
+        caught("building lists", || {
             let mut drawn = vec![Drawn::default(); self.rows];
             order.fill(self.first, &mut drawn);
             let rows: Vec<Drawn> = kept.iter().map(|&row| drawn[row]).collect();
+            #[cfg(test)]
+            for drawn in &rows {
+                crate::caught::inject::point("lists", plan.spec.seed, drawn.row);
+            }
             let run = self.run && kept.len() == self.rows;
-            let made =
-                std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+            let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
             let made = Made {
-                kept: &kept,
+                kept,
                 values: &made,
             };
-            *self.lock_sequences() = build_sequences(plan, &rows, &made, run, epoch);
+            build_sequences(plan, &rows, &made, run, epoch)
+        })
+    }
+
+    /// Finds the rows whose lists can't be built, by building those of each row alone; false if all of them can.
+    fn fail_rows(&self, plan: &Plan, order: &Order<'_>, epoch: u64, kept: &[usize]) -> bool {
+        let mut any = false;
+        for &row in kept {
+            if let Err(error) = self.build(plan, order, epoch, &[row]) {
+                self.fail(plan, order, row, error);
+                any = true;
+            }
         }
+        any
+    }
+
+    fn mix(&self, plan: &Plan, epoch: u64, kept: &[usize], saved: &mut Scratch) {
+        let spec = &plan.spec;
         if spec.batch_transforms.is_empty() {
             return;
         }
+        #[cfg(test)]
+        crate::caught::inject::point("mix", plan.spec.seed, 0);
         let filled = Filled {
             fields: &plan.fields,
             layout: spec.layout,
-            kept: &kept,
+            kept,
             seed: spec.seed,
             epoch,
             position: self.position,

@@ -57,6 +57,8 @@ impl Gather {
 
     /// Copies the claimed rows; at an error some of them are missing.
     pub(super) fn run(&mut self, plan: &Plan, order: &Order<'_>, claim: &Claim) -> Result<()> {
+        #[cfg(test)]
+        crate::caught::inject::point("gather", plan.spec.seed, 0);
         let end = claim.start + claim.count;
         for start in (claim.start..end).step_by(AHEAD) {
             let count = AHEAD.min(end - start);

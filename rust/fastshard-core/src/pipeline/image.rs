@@ -23,6 +23,9 @@ const NOBODY: Key = Key {
     field: 0,
 };
 
+/// Twice as much and a border is still a `u32`.
+const MAX_STORED_SIDE: u32 = 1 << 30;
+
 /// Bits of a key's field that fields take: the number of a mosaic's image lies above them.
 const FIELD_BITS: u32 = 24;
 
@@ -381,9 +384,11 @@ impl ImagePlan {
     ) -> Result<Pose> {
         let options = loaded.and_then(Self::decode_options).unwrap_or_default();
         let raw = || pixel_tensor(field).map(|(_, [height, width])| Pose::of_pixels(width, height));
-        Pose::of_row(place, index, &options)
+        let pose = Pose::of_row(place, index, &options)
             .or_else(raw)
-            .ok_or_else(|| Error::option(format!("field {:?} holds no images", field.name)))
+            .ok_or_else(|| Error::option(format!("field {:?} holds no images", field.name)))?;
+        check_size(pose.stored, u64::MAX)?;
+        Ok(pose)
     }
 
     /// Width and height of a row of the field that it is for.
@@ -398,6 +403,7 @@ impl ImagePlan {
 
     /// Where geometry takes the places of an image of this width and height.
     pub(super) fn moves(&self, (width, height): (u32, u32), job: &Job) -> Result<Vec<Move>> {
+        check_size((width, height), self.max_pixels())?;
         let mut recipe = self.seen(Recipe::tracked(width, height));
         apply(&self.steps[..self.prefix], &mut recipe, NOBODY)?;
         self.go_on(&mut recipe, job)?;
@@ -431,9 +437,22 @@ impl ImagePlan {
 
     /// The recipe of the prefix alone.
     pub(super) fn start(&self, width: u32, height: u32) -> Result<Recipe> {
+        check_size((width, height), self.max_pixels())?;
         let mut recipe = self.blank(width, height);
         apply(&self.steps[..self.prefix], &mut recipe, NOBODY)?;
         Ok(recipe)
+    }
+
+    /// What becomes of the pixels behind the prefix.
+    pub(super) fn after_kept(&self, width: u32, height: u32, job: &Job) -> Result<Recipe> {
+        let mut recipe = self.blank(width, height);
+        self.go_on(&mut recipe, job)?;
+        Ok(recipe)
+    }
+
+    /// Whether nothing at all becomes of them.
+    pub(super) fn copies_kept(&self, job: &Job) -> bool {
+        self.prefix == self.steps.len() && job.tile.is_none() && self.finish.is_identity()
     }
 
     /// Adds what follows the prefix; to an image of a mosaic, up to its place on the canvas.
@@ -470,6 +489,19 @@ impl ImagePlan {
     pub(super) fn is_kept(&self, row: u64) -> bool {
         self.kept.as_ref().is_some_and(|kept| kept.holds(row))
     }
+}
+
+/// Refuses sizes that no image has: they come from columns and headers that may be damaged, or made to do harm.
+fn check_size((width, height): (u32, u32), most: u64) -> Result<()> {
+    let sides = 1..=MAX_STORED_SIDE;
+    let pixels = u64::from(width) * u64::from(height);
+    if sides.contains(&width) && sides.contains(&height) && pixels <= most {
+        return Ok(());
+    }
+    Err(Error::decode(format!(
+        "an image of {width} x {height} pixels (width x height), expected at least 1 x 1 and at most {} in all",
+        most.min(u64::from(MAX_STORED_SIDE))
+    )))
 }
 
 fn apply(steps: &[(usize, Operation)], recipe: &mut Recipe, key: Key) -> Result<()> {

@@ -6,13 +6,13 @@ use super::image::{ImagePlan, Job, Origin};
 use super::open::Opener;
 use super::render::Renderer;
 use super::stats::Times;
-use crate::cache::Entry;
+use crate::cache::{Entry, Lines};
 use crate::codec::{Decoder, Encoded, Header};
 use crate::dataset::Place;
 use crate::error::{Error, Result};
 use crate::format::Column;
-use crate::pixels::{Rect, Scratch};
-use crate::transform::{DecodeOptions, Source};
+use crate::pixels::{Depth, Rect, Scratch};
+use crate::transform::{DecodeOptions, Recipe, Source};
 
 /// Scratch beyond this is given back after the image that needed it.
 const KEEP_SCRATCH: usize = 16 << 20;
@@ -138,6 +138,15 @@ impl ImageWorker {
         job: Job,
         out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
     ) -> Result<()> {
+        if plan.copies_kept(&job)
+            && let Some(found) = kept.trusted(row)
+        {
+            let out = out(found.size)?;
+            if kept.read_whole(&found, out) {
+                return Ok(());
+            }
+            return self.run_encoded(plan, encoded, options, job, move |_| Ok(out));
+        }
         let Self {
             opener,
             kept: made,
@@ -146,8 +155,23 @@ impl ImageWorker {
             ..
         } = self;
         let mut started = Instant::now();
-        let (pixels, [height, width]) = if let Some(found) = kept.read(row) {
-            (found.pixels, found.size)
+        let mut recipe = None;
+        let found = kept.read(row, made, |[height, width]| {
+            let recipe = recipe.insert(plan.after_kept(width, height, &job));
+            let needed = recipe.as_ref().ok().and_then(Recipe::needed);
+            match needed.filter(|_| plan.format.depth == Depth::Eight) {
+                Some(needed) => needed.y..needed.y + needed.height,
+                None => 0..height,
+            }
+        });
+        let (recipe, area) = if let (Some(Lines { size, range }), Some(recipe)) = (found, recipe) {
+            let area = Rect {
+                x: 0,
+                y: range.start,
+                width: size[1],
+                height: range.len() as u32,
+            };
+            (recipe?, area)
         } else {
             let image = opener.look(encoded.bytes, &options)?;
             let (width, height) = image.pose.size();
@@ -164,18 +188,17 @@ impl ImageWorker {
             times.decode += decoded - started;
             started = decoded;
             let (width, height) = recipe.size();
-            let pixels = made.bytes(Rect::of_size(width, height).area() * plan.format.bytes())?;
+            let area = Rect::of_size(width, height);
+            let pixels = made.bytes(area.area() * plan.format.bytes())?;
             renderer.run(plan.format, &plan.as_they_are, &recipe, source, |_| {
                 Ok(&mut *pixels)
             })?;
             kept.write(row, [height, width], pixels);
-            (&*pixels, [height, width])
+            (plan.after_kept(width, height, &job)?, area)
         };
-        let mut recipe = plan.blank(width, height);
-        plan.go_on(&mut recipe, &job)?;
         let source = Source {
-            pixels,
-            area: Rect::of_size(width, height),
+            pixels: made.bytes(area.area() * plan.format.bytes())?,
+            area,
             format: plan.format,
             reduce: 1,
         };

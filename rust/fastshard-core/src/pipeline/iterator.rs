@@ -14,13 +14,12 @@ use super::gather::Gather;
 use super::plan::{Pass, Plan};
 use super::spec::{OnError, Shuffling};
 use super::worker::{Claim, Worker, claim_rows};
+use crate::caught::caught;
 use crate::error::{Error, Result};
 use crate::memory::{self, Denied};
 use crate::order::Order;
 use crate::slot::SlotPool;
-
-/// How long `close` waits for threads: longer than a photograph takes, short enough for Ctrl-C to feel immediate.
-const PATIENCE: Duration = Duration::from_millis(100);
+use crate::threads::{PATIENCE, join_within};
 
 /// What a wait came to.
 #[derive(Debug)]
@@ -41,8 +40,10 @@ struct Queue {
     claimed: usize,
     /// Batches opened so far.
     opened: u64,
-    /// Set when a batch could not even be opened.
+    /// Set when a batch could not even be opened, or a thread ended before its time.
     failed: Option<Error>,
+    /// Whether a thread ended before its time: what it claimed never gets ready.
+    broken: bool,
     /// Threads that sleep until there is work, and whether the consumer sleeps until there is a batch: waking nobody
     /// costs as much as waking somebody, which is as much as gathering a hundred rows.
     idle: usize,
@@ -98,6 +99,8 @@ impl Shared {
     }
 
     fn open(&self, order: &Order<'_>, at: u64) -> Result<OpenBatch> {
+        #[cfg(test)]
+        crate::caught::inject::point("open", self.plan.spec.seed, at);
         let size = self.plan.spec.batch_size as u64;
         let first = (self.pass.first + at * self.pass.step) * size;
         let samples = (self.plan.share(self.pass.start)).samples(self.plan.view.samples());
@@ -170,7 +173,8 @@ impl Shared {
                 queue.idle -= 1;
                 continue;
             }
-            match self.open(order, queue.opened) {
+            let at = queue.opened;
+            match caught("opening a batch", || self.open(order, at)) {
                 Ok(batch) => {
                     let finished = batch.is_all_views(&self.plan);
                     queue.claimed = if finished { batch.rows } else { 0 };
@@ -205,7 +209,28 @@ impl Shared {
         }
     }
 
+    /// The body of a thread: a panic outside of a row ends the pass with an error.
+    fn run(&self, body: fn(&Self)) {
+        let ended = caught("a thread of the loader", || {
+            body(self);
+            Ok(())
+        });
+        if let Err(error) = ended {
+            self.break_off(error);
+        }
+    }
+
+    fn break_off(&self, error: Error) {
+        let mut queue = self.lock();
+        queue.failed.get_or_insert(error);
+        queue.broken = true;
+        self.announce(&mut queue);
+        self.wake_idle(&queue);
+    }
+
     fn work(&self) {
+        #[cfg(test)]
+        crate::caught::inject::point("thread", self.plan.spec.seed, 0);
         let order = self.order();
         let rows = claim_rows(&self.plan);
         let gather = Gather::new(&self.plan);
@@ -231,19 +256,45 @@ impl Shared {
     }
 
     fn read_ahead(&self) {
-        if let Some(ahead) = &self.ahead {
-            ahead.run(&self.plan, &self.order(), &self.cancelled);
+        let Some(ahead) = &self.ahead else { return };
+        let run = || ahead.run(&self.plan, &self.order(), &self.cancelled);
+        if let Err(error) = caught("reading ahead", run) {
+            self.break_off(error);
         }
+        ahead.release();
     }
 
     fn fill(&self, worker: &mut Worker<'_>, claim: &Claim) {
-        worker.run(claim);
-        if claim.batch.finish_rows(claim.count) {
-            worker.complete(&claim.batch);
+        if self.finish(worker, claim) {
             claim.batch.set_ready();
             // The lock orders this against a consumer that is about to wait.
             self.announce(&mut self.lock());
         }
+    }
+
+    /// Fills the claimed rows; true when these were the last of their batch, which is complete then. What fails is noted
+    /// in the batch.
+    fn finish(&self, worker: &mut Worker<'_>, claim: &Claim) -> bool {
+        worker.run(claim);
+        let last = claim.batch.finish_rows(claim.count);
+        if last {
+            worker.complete(&claim.batch);
+        }
+        last
+    }
+}
+
+/// What a forked child hears that asks an iterator of its parent.
+pub const FORKED: &str = "this iterator was made before a fork and has no threads in this process; make a new one from \
+                          the loader";
+
+/// Ends a pass; see [`Batches::stopper`].
+pub struct Stopper(Arc<Shared>);
+
+impl Stopper {
+    /// The pass ends with the next poll.
+    pub fn stop(&self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
     }
 }
 
@@ -317,10 +368,10 @@ impl Batches {
         Ok(this)
     }
 
-    fn spawn(&mut self, name: String, run: fn(&Shared)) -> Result<()> {
+    fn spawn(&mut self, name: String, body: fn(&Shared)) -> Result<()> {
         let shared = self.shared.clone();
         let builder = std::thread::Builder::new().name(name);
-        let thread = builder.spawn(move || run(&shared));
+        let thread = builder.spawn(move || shared.run(body));
         self.threads
             .push(thread.map_err(Error::io("starting a thread"))?);
         Ok(())
@@ -330,35 +381,41 @@ impl Batches {
     pub fn poll(&mut self, timeout: Duration) -> Result<Poll> {
         if self.process != std::process::id() {
             return Err(Error::State {
-                reason: "this iterator was made before a fork and has no threads in this process; make a new one \
-                         from the loader"
-                    .into(),
+                reason: FORKED.into(),
             });
         }
-        if self.over || self.handed_over == self.shared.count {
+        if self.over
+            || self.handed_over == self.shared.count
+            || self.shared.cancelled.load(Ordering::Relaxed)
+        {
             self.close();
             return Ok(Poll::End);
         }
-        let next = if self.inline {
-            self.fill_inline().map(Some)
-        } else {
-            self.help(timeout);
-            self.wait(timeout)
-        };
-        let handed_over = match next {
-            Ok(None) => return Ok(Poll::Pending),
-            Ok(Some(batch)) => self.hand_over(&batch),
-            Err(error) => Err(error),
-        };
-        match handed_over {
-            Ok(Some(batch)) => Ok(Poll::Ready(batch)),
-            // All of its samples were skipped: go on with the next.
-            Ok(None) => Ok(Poll::Pending),
-            Err(error) => {
-                self.close();
-                Err(error)
-            }
+        let next = caught("the loader", || {
+            let Some(batch) = self.next(timeout)? else {
+                return Ok(Poll::Pending);
+            };
+            // Where all of its samples were skipped, go on with the next.
+            Ok(self.hand_over(&batch)?.map_or(Poll::Pending, Poll::Ready))
+        });
+        if next.is_err() {
+            self.close();
         }
+        next
+    }
+
+    fn next(&mut self, timeout: Duration) -> Result<Option<Arc<OpenBatch>>> {
+        if self.inline {
+            return self.fill_inline().map(Some);
+        }
+        self.help(timeout);
+        self.wait(timeout)
+    }
+
+    /// Ends the pass from another thread, which need not wait for this one.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.shared.clone())
     }
 
     /// Batches gone through so far, those included of which every sample was left out.
@@ -373,12 +430,14 @@ impl Batches {
         if !batch.is_all_views(&self.shared.plan) {
             let epoch = self.shared.pass.epoch;
             let mut worker = Worker::new(&self.shared.plan, &order, epoch, self.gather.take());
-            worker.run(&Claim {
-                batch: batch.clone(),
-                start: 0,
-                count: batch.rows,
-            });
-            worker.complete(&batch);
+            self.shared.finish(
+                &mut worker,
+                &Claim {
+                    batch: batch.clone(),
+                    start: 0,
+                    count: batch.rows,
+                },
+            );
             self.gather = worker.into_gather();
         }
         Ok(batch)
@@ -413,7 +472,7 @@ impl Batches {
                 self.shared.wake_idle(&queue);
                 return Ok(batch);
             }
-            if queue.open.is_empty()
+            if (queue.open.is_empty() || queue.broken)
                 && let Some(error) = queue.failed.take()
             {
                 return Err(error);
@@ -426,10 +485,18 @@ impl Batches {
                 self.shared.plan.counters.waited(started);
             }
         }
+        let nobody_works = self.threads.iter().all(JoinHandle::is_finished);
+        if nobody_works && !queue.open.front().is_some_and(|batch| batch.is_ready()) {
+            return Err(Error::Internal {
+                reason: "the loader's threads ended before their last batch".into(),
+            });
+        }
         Ok(None)
     }
 
     fn hand_over(&mut self, batch: &OpenBatch) -> Result<Option<Batch>> {
+        #[cfg(test)]
+        crate::caught::inject::point("consumer", self.shared.plan.spec.seed, 0);
         self.handed_over += 1;
         let plan = &self.shared.plan;
         let failures = batch.take_failures();
@@ -473,16 +540,7 @@ impl Batches {
         if let Some(ahead) = &self.shared.ahead {
             ahead.wake();
         }
-        let until = Instant::now() + PATIENCE;
-        for thread in self.threads.drain(..) {
-            while !thread.is_finished() && Instant::now() < until {
-                std::thread::sleep(Duration::from_micros(100));
-            }
-            if thread.is_finished() {
-                // Panics are caught around each row; one outside of that is a bug that shows as a missing batch.
-                let _ = thread.join();
-            }
-        }
+        join_within(self.threads.drain(..), PATIENCE);
         self.shared.lock().open.clear();
     }
 }

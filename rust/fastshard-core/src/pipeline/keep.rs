@@ -1,5 +1,7 @@
 //! Which decoded pixels a loader keeps, and where: the decision, made before the first batch.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -48,6 +50,9 @@ pub struct Keeping {
     pub bytes: u64,
     /// Why there is none.
     pub reason: Option<String>,
+    /// Whether somebody should hear of that, because the cache was meant to work.
+    #[serde(skip)]
+    pub unexpected: bool,
 }
 
 /// Decides for one field, and opens its entry.
@@ -72,13 +77,30 @@ pub(super) fn keep(
         keeping.reason = Some(reason);
         return Ok(keeping);
     }
-    let opened = open(dataset, field, plan, &options, spec, &mut keeping);
-    match opened {
-        // Doing without is what "auto" means; somebody who named a folder wants to know.
-        Err(error) if spec.auto => keeping.reason = Some(error.to_string()),
-        other => other?,
+    match open(dataset, field, plan, &options, spec, &mut keeping) {
+        Err(error) if is_mistake(&error, spec) => return Err(error),
+        Err(error) => {
+            // Loading works without, only slower.
+            keeping.unexpected = !matches!(error, Error::Option { .. });
+            keeping.reason = Some(error.to_string());
+        }
+        Ok(()) => {}
     }
     Ok(keeping)
+}
+
+/// Whether an error is about what was asked for or about the dataset, and not about the state of the cache's folder.
+fn is_mistake(error: &Error, spec: &CacheSpec) -> bool {
+    let folder = Path::new(&spec.folder);
+    match error {
+        Error::Option { .. } | Error::State { .. } => false,
+        Error::Io { path, .. } | Error::Corrupt { path, .. } => {
+            let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+            let about_cache = path.starts_with(&folder) || path == Path::new(&spec.folder);
+            !spec.auto && (!about_cache || (folder.exists() && !folder.is_dir()))
+        }
+        _ => !spec.auto,
+    }
 }
 
 /// Why the pixels behind the prefix would not be those of doing everything at once.

@@ -37,6 +37,9 @@ mod standardize;
 mod stats;
 mod worker;
 
+#[cfg(test)]
+mod panic_tests;
+
 pub use audio::{AudioSpec, Position, Sound, Span, WindowSpec, read_audio};
 pub use batch::{Batch, BatchField, Memory, Values};
 pub use batch_transform::{BatchOperation, Mix};
@@ -45,7 +48,7 @@ pub(crate) use boxes::Moves;
 pub use field::{Output, Rows};
 pub(crate) use image::ImagePlan;
 pub(crate) use image_worker::ImageWorker;
-pub use iterator::{Batches, Poll};
+pub use iterator::{Batches, FORKED, Poll, Stopper};
 pub use keep::{CacheSpec, Keeping};
 pub use masks::MaskSpec;
 pub(crate) use masks::moved_segmentations;

@@ -1,6 +1,6 @@
 //! What a loader will do, decided and checked before the first batch.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::available_threads;
@@ -35,6 +35,8 @@ pub(super) struct Plan {
     pub(super) threads: usize,
     pub(super) skipped: Skipped,
     pub(super) keeping: Vec<Keeping>,
+    /// Whether somebody has heard which entries of the cache could not be opened.
+    told: AtomicBool,
     pub(super) counters: Counters,
 }
 
@@ -185,6 +187,7 @@ impl Loader {
             threads,
             skipped: Skipped::default(),
             keeping,
+            told: AtomicBool::new(false),
             counters: Counters::default(),
         };
         Ok(Self {
@@ -264,10 +267,25 @@ impl Loader {
         self.kept().map(Entry::filled).collect()
     }
 
-    /// Why rows are no longer stored in the cache; each reason once.
+    /// Why fields are not cached that were meant to be, and why rows are no longer stored; each reason once.
     #[must_use]
     pub fn take_cache_problems(&self) -> Vec<String> {
-        self.kept().filter_map(Entry::take_problem).collect()
+        let told = self.plan.told.swap(true, Ordering::Relaxed);
+        let fields = self
+            .plan
+            .keeping
+            .iter()
+            .filter(|field| field.unexpected && !told);
+        let fields = fields.filter_map(|field| {
+            let reason = field.reason.as_ref()?;
+            Some(format!(
+                "{reason}; going on without a cache for field {:?}",
+                field.field
+            ))
+        });
+        fields
+            .chain(self.kept().filter_map(Entry::take_problem))
+            .collect()
     }
 
     /// Samples left out so far.

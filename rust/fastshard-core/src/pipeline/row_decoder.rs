@@ -1,11 +1,9 @@
 //! Decodes the images and sounds of rows to see whether they can be, and keeps nothing.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::audio::{AudioPlan, AudioSpec, AudioWorker};
 use super::image::ImagePlan;
 use super::image_worker::ImageWorker;
+use crate::caught::caught;
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::pixels::Scratch;
@@ -46,19 +44,12 @@ impl RowDecoder {
     pub(crate) fn failures(&mut self, place: &Place<'_>) -> Vec<(String, Error)> {
         let mut failures = Vec::new();
         for (name, decoding) in &mut self.fields {
-            let run = AssertUnwindSafe(|| decoding.run(place, &mut self.out));
-            let failure = match catch_unwind(run) {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error),
-                Err(panic) => {
+            if let Err(error) = caught("decoding", || decoding.run(place, &mut self.out)) {
+                if matches!(error, Error::Internal { .. }) {
                     decoding.discard_worker();
-                    Some(Error::decode(format!(
-                        "a codec panicked: {}",
-                        text_of(&*panic)
-                    )))
                 }
-            };
-            failures.extend(failure.map(|error| (name.clone(), error)));
+                failures.push((name.clone(), error));
+            }
             self.out.shrink(KEEP_SCRATCH);
         }
         failures
@@ -116,10 +107,4 @@ impl Decoding {
             Self::Audio(_, worker) => *worker = None,
         }
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message")
 }

@@ -1,6 +1,5 @@
 //! What each thread does: claim rows, fill them in.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use super::image_worker::ImageWorker;
 use super::mosaic::Piece;
 use super::plan::Plan;
 use super::stats::Times;
+use crate::caught::caught;
 use crate::dataset::Place;
 use crate::error::{Error, Result};
 use crate::format::Column;
@@ -105,19 +105,19 @@ impl<'a> Worker<'a> {
         let Some(gather) = &mut self.gather else {
             return false;
         };
-        let run = AssertUnwindSafe(|| gather.run(self.plan, self.order, claim));
-        matches!(catch_unwind(run), Ok(Ok(())))
+        let run = || gather.run(self.plan, self.order, claim);
+        caught("copying rows", run).is_ok()
     }
 
     fn rows(&mut self, claim: &Claim) {
         for row in claim.start..claim.start + claim.count {
-            let filled = catch_unwind(AssertUnwindSafe(|| self.row(&claim.batch, row)));
-            let error = match filled {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error,
-                Err(panic) => self.recover(&claim.batch, row, &*panic),
-            };
-            claim.batch.fail(row, error);
+            let filled = caught("decoding", || self.row(&claim.batch, row));
+            if let Err(error) = filled {
+                if matches!(error, Error::Internal { .. }) {
+                    self.renew_tools();
+                }
+                claim.batch.fail(self.plan, self.order, row, error);
+            }
         }
     }
 
@@ -126,33 +126,20 @@ impl<'a> Worker<'a> {
         batch.complete(self.plan, self.order, self.epoch, &mut self.saved);
     }
 
-    /// A codec that panicked may have left its scratch in any state: start over with new ones.
-    fn recover(
-        &mut self,
-        batch: &OpenBatch,
-        row: usize,
-        panic: &(dyn std::any::Any + Send),
-    ) -> Error {
+    /// A codec that panicked may have left its scratch in any state.
+    fn renew_tools(&mut self) {
         self.images.iter_mut().for_each(|image| *image = None);
         self.audio
             .iter_mut()
             .for_each(|audio| *audio = AudioWorker::default());
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        let error = Error::decode(format!("a codec panicked: {text}"));
-        let row = self.order.at(batch.first + row as u64).row;
-        match self.plan.dataset.locate(row) {
-            Ok(place) => self.plan.dataset.blame(row, &place, error),
-            Err(_) => error,
-        }
     }
 
     fn row(&mut self, batch: &OpenBatch, at: usize) -> Result<()> {
         let dataset = &self.plan.dataset;
         let drawn = self.order.at(batch.first + at as u64);
         let row = drawn.row;
+        #[cfg(test)]
+        crate::caught::inject::point("row", plan.spec.seed, row);
         let place = dataset.locate(row)?;
         let filled = self.fill_row(batch, at, drawn, &place);
         // Zeros in the place of pages that are gone can have become anything.

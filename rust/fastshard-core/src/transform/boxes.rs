@@ -6,7 +6,8 @@ use crate::random::Draws;
 
 /// torchvision's `_compute_resized_output_size`: the longer side is truncated, and so bounded by `max_size`.
 pub(super) fn shorter_side(width: u32, height: u32, size: u32, max_size: Option<u32>) -> [u32; 2] {
-    let (short, long) = (u64::from(width.min(height)), u64::from(width.max(height)));
+    // Manifests may say anything, 0 included.
+    let [short, long] = [width.min(height), width.max(height)].map(|side| u64::from(side.max(1)));
     let scaled =
         |side: u64, by: u64, of: u64| (side * by / of).clamp(1, u64::from(u32::MAX)) as u32;
     let (mut new_short, mut new_long) = (size, scaled(size.into(), long, short));
@@ -122,6 +123,8 @@ mod tests {
         assert_eq!(shorter_side(375, 500, 256, None), [341, 256]);
         assert_eq!(shorter_side(400, 400, 256, None), [256, 256]);
         assert_eq!(shorter_side(1000, 200, 100, Some(300)), [60, 300]);
+        assert_eq!(shorter_side(0, 0, 100, None), [100, 100]);
+        assert_eq!(shorter_side(0, 200, 100, None), [20_000, 100]);
     }
 
     #[test]

@@ -455,7 +455,12 @@ impl Operation {
             Self::Pad {
                 padding: [left, top, right, bottom],
                 ..
-            } => input.map(|[height, width]| [height + top + bottom, width + left + right]),
+            } => input.map(|[height, width]| {
+                let sum = |side: u32, border: [u32; 2]| {
+                    side.saturating_add(border[0]).saturating_add(border[1])
+                };
+                [sum(height, [*top, *bottom]), sum(width, [*left, *right])]
+            }),
             Self::RandomApply(list) => list.output_size(input),
             Self::RandomChoice(list) => list.output_size(input),
             Self::Mosaic(mosaic) => Some(mosaic.canvas()),

@@ -11,7 +11,6 @@ mod segmentation;
 mod table;
 mod value;
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
@@ -22,6 +21,7 @@ use serde_json::Value;
 use self::parse::{Document, Parsed};
 use self::place::Place;
 use crate::error::{Error, Result};
+use crate::regular;
 
 const BUFFER: usize = 1 << 20;
 
@@ -39,7 +39,7 @@ pub struct Coco {
 
 /// Reads a file of COCO's instances, keypoints or captions.
 pub fn read_coco(path: &Path) -> Result<Coco> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = regular::open_to_read(path).map_err(Error::io(path))?;
     parse_coco(path, BufReader::with_capacity(BUFFER, file))
 }
 

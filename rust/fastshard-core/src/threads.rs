@@ -1,0 +1,22 @@
+//! Waiting for threads to end, but never for long.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long to wait for threads that were told to stop: longer than a photograph takes to decode, short enough for
+/// Ctrl-C to feel immediate.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Joins those threads that end in time; the others end by themselves, and free what they hold.
+pub(crate) fn join_within(threads: impl Iterator<Item = JoinHandle<()>>, patience: Duration) {
+    let until = Instant::now() + patience;
+    for thread in threads {
+        while !thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        if thread.is_finished() {
+            // Bodies of threads catch their panics.
+            let _ = thread.join();
+        }
+    }
+}
