@@ -123,13 +123,18 @@ def _row_bytes(group: Any) -> int:
 
 
 def _repeating(footer: Any) -> list[str]:
-    """Columns to be read as dictionaries: those that are stored as such and small, whatever they decode to."""
+    """Columns to be read as dictionaries: those that are stored as such and small, whatever they decode to.
+
+    None below a struct, of which pyarrow reads no dictionaries in several chunks.
+    """
     found = []
+    top = set(footer.schema.to_arrow_schema().names)
     for at in range(footer.num_columns):
         chunks = [group.column(at) for group in _groups(footer)]
         small = all(one.has_dictionary_page and one.total_uncompressed_size <= _BLOCK_BYTES for one in chunks)
-        if footer.schema.column(at).physical_type == "BYTE_ARRAY" and small:
-            found.append(footer.schema.column(at).path)
+        column = footer.schema.column(at)
+        if column.physical_type == "BYTE_ARRAY" and column.path in top and column.max_repetition_level == 0 and small:
+            found.append(column.path)
     return found
 
 

@@ -31,14 +31,8 @@ def text_of(column: pa.Array) -> pa.Array:
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """The values without dictionaries, also below a struct."""
-    if pa.types.is_dictionary(column.type):
-        return column.dictionary_decode()
-    if pa.types.is_struct(column.type) and any(pa.types.is_dictionary(one.type) for one in column.type):
-        children = [plain(column.field(at)) for at in range(column.type.num_fields)]
-        names = [one.name for one in column.type]
-        return pa.StructArray.from_arrays(children, names, mask=column.is_null())
-    return column
+    """The values without a dictionary."""
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def rows_within(batch: pa.RecordBatch, limit: int) -> list[tuple[int, int]]:

@@ -19,6 +19,7 @@ __all__ = ["check_name", "tar_members"]
 
 _BLOCK = 512
 _MAX_HEADER = 1 << 20
+_MAX_FOLDERS = 255
 # A header, a short one that says more, and what that says.
 _USUAL = 3 * _BLOCK
 _FILES = (b"0", b"\0", b"7")
@@ -65,6 +66,9 @@ def check_name(archive: str, name: str) -> None:
         raise SourceError(f"{archive}: member {name!r}: may lead elsewhere; expected a relative name without '..'")
     if "\0" in name:
         raise SourceError(f"{archive}: member {name!r}: a name with a zero byte")
+    if name.count("/") > _MAX_FOLDERS:
+        where = f"{archive}: member {name[:100]!r}..."
+        raise SourceError(f"{where}: {name.count('/'):,} folders deep; expected at most {_MAX_FOLDERS}")
 
 
 class _Reader:
@@ -195,14 +199,19 @@ class _Reader:
 
 def _records(data: bytes) -> Iterator[tuple[str, str]]:
     """``<length> <name>=<value>`` and a line feed, where the length counts all of that."""
-    while data := data.lstrip(b"\0"):
-        digits, space, _ = data[:20].partition(b" ")
+    at = 0
+    while at < len(data):
+        if data[at] == 0:
+            at += 1
+            continue
+        digits, space, _ = data[at : at + 20].partition(b" ")
         length = int(digits)
-        record = data[len(digits) + 1 : length - 1]
-        if not space or not 4 < length <= len(data) or data[length - 1 : length] != b"\n" or b"=" not in record:
+        end = at + length
+        record = data[at + len(digits) + 1 : max(at, end - 1)]
+        if not space or length <= 4 or end > len(data) or data[end - 1] != 10 or b"=" not in record:
             raise ValueError
         name, _, value = record.partition(b"=")
-        data = data[length:]
+        at = end
         # Of other names than these, nobody needs the values, which may be in any encoding.
         yield name.decode(), value.decode() if name in (b"path", b"size") else ""
 
