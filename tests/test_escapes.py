@@ -130,6 +130,14 @@ def test_files_of_strange_names(tmp_path, photo_folder, name):
         assert _escape.printable(os.fsdecode(name)) in done.output or b"\xff" in name
 
 
+def test_errors_of_the_core_are_one_line_in_python_too(tmp_path):
+    (tmp_path / "a\x1b[31m\n\u202e.jpg").write_bytes(b"no image")
+    with pytest.raises(fs.DecodeError) as raised:
+        fs.pack(tmp_path, tmp_path.with_name("ds"))
+    assert str(raised.value).startswith(r"a\x1b[31m\n\u202e.jpg: not an image")
+    assert str(raised.value).isprintable()
+
+
 def test_a_name_that_is_no_text(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff\xfe.jpg"
     with open(path, "wb") as file:  # noqa: PTH123

@@ -266,6 +266,15 @@ def test_command(results, tmp_path):
     assert [row["acc"] for row in rows] == [0.7, 0.9]
 
 
+def test_the_command_follows_no_link_that_is_in_the_search(results, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (results.path / "report").symlink_to(tmp_path / "elsewhere")
+    done = run(results.path)
+    assert done.exit_code == 1
+    assert "is a link; name a folder for the report with --out" in done.stderr
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_command_without_a_search(tmp_path):
     done = run(tmp_path)
     assert done.exit_code == 1

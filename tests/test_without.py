@@ -37,10 +37,10 @@ def spoilt(data):
     return data[: at + 4] + body + struct.pack(">I", zlib.crc32(b"IDAT" + body)) + data[at + 8 + length :]
 
 
-def damaged(data, seed):
+def damaged(data, seed, flips=12):
     """Some bits flipped behind the header."""
     draw, changed = random.Random(seed), bytearray(data)
-    for _ in range(1 + seed % 12):
+    for _ in range(1 + seed % flips):
         changed[draw.randrange(len(data) // 4, len(data))] ^= 1 << draw.randrange(8)
     return bytes(changed)
 
@@ -115,7 +115,7 @@ def test_what_reading_finds_in_damaged_images(tmp_path, kind):
 
 def test_what_reading_finds_in_damaged_audio(tmp_path):
     whole = sounds.encode(sounds.signal(0.5, 8000, seed=3), 8000, "mp3")
-    rows = ({"audio": damaged(whole, seed), "image": encode(seed)} for seed in range(60))
+    rows = ({"audio": damaged(whole, seed, 40), "image": encode(seed)} for seed in range(300))
     fs.pack(rows, tmp_path / "ds", types={"audio": "audio"}, on_error="skip")
     ds = fs.open(tmp_path / "ds")
     problems = ds.verify(decode=True)
@@ -271,6 +271,15 @@ def test_the_command(dataset, tmp_path):
     done = run("verify", tmp_path / "good", "--decode")
     assert done.exit_code == 0
     assert "1 row in 1 shard, all as they were written, and all decode" in done.stdout
+
+
+def test_no_row_can_be_left_out_of_a_shard_that_is_damaged_as_a_whole(dataset, monkeypatch):
+    problems = [fs.Problem("shard-00000.arrow", None, "truncated"), fs.Problem("shard-00000.arrow", 3, "bad")]
+    monkeypatch.setattr(fs.Dataset, "verify", lambda self, **options: problems)
+    done = run("verify", dataset, "--decode")
+    assert done.exit_code == 1
+    assert "ds.without" not in done.stderr
+    assert "restore shards" in done.stderr
 
 
 def test_the_hint_works(dataset):

@@ -371,7 +371,10 @@ def verify(
     if problems and decode:
         _complain(f"{dataset}: {counted(len(problems), 'problem')}")
         _show_problems(problems)
-        _complain(f"to train without these rows: ds = fastshard.open({str(dataset)!r}); {_WITHOUT}")
+        if all(problem.row is not None for problem in problems):
+            _complain(f"to train without these rows: ds = fastshard.open({str(dataset)!r}); {_WITHOUT}")
+        else:
+            _complain("restore shards that are damaged as a whole, or pack the dataset again")
     elif problems:
         for problem in problems:
             _complain(f"{dataset}: {problem}")
@@ -545,7 +548,15 @@ def report(
         raise typer.BadParameter("several searches need --out, a folder for their comparison")
     for results in found:
         _say(results)
-    _say(tune.report(found, out or searches[0] / "report"))
+    _say(tune.report(found, out or _report_folder(searches[0])))
+
+
+def _report_folder(search: Path) -> Path:
+    """Where the report of a search goes by default. The search may be a stranger's, and a link in it lead anywhere."""
+    folder = search / "report"
+    if folder.is_symlink():
+        raise ValueError(f"{folder}: is a link; name a folder for the report with --out")
+    return folder
 
 
 CacheFolder = Annotated[

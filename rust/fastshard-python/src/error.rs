@@ -55,9 +55,36 @@ pub(crate) fn source_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     Ok(class.bind(py))
 }
 
+/// One line that a terminal only shows, as `_escape.py` makes it: names in messages are strangers', and Python prints
+/// messages as they are.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let code = u32::from(character);
+        match character {
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
+            _ if !is_command(character) => shown.push(character),
+            _ if code < 0x100 => shown += &format!("\\x{code:02x}"),
+            _ => shown += &format!("\\u{code:04x}"),
+        }
+    }
+    shown
+}
+
+/// Control characters, separators of lines, and what turns the direction of writing round.
+fn is_command(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
 /// The Python exception of a core error.
 pub(crate) fn to_python(error: Error) -> PyErr {
-    let text = error.to_string();
+    let text = printable(&error.to_string());
     match error {
         Error::Io { path, source } => os_error(&path.display().to_string(), &source),
         Error::Format { .. } => FormatError::new_err(text),
