@@ -66,8 +66,8 @@ fn printable(text: &str) -> String {
             '\r' => shown.push_str("\\r"),
             '\t' => shown.push_str("\\t"),
             _ if !is_command(character) => shown.push(character),
-            _ if code < 0x100 => shown += &format!("\\x{code:02x}"),
-            _ => shown += &format!("\\u{code:04x}"),
+            _ if code < 0x100 => shown.extend([format!("\\x{code:02x}")]),
+            _ => shown.extend([format!("\\u{code:04x}")]),
         }
     }
     shown
