@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from ._fastshard import SourceError
+from ._plain_arrays import numbers, texts
 from ._source import FileSource, class_field, first_five
 from ._walk import Found, walk
 
@@ -24,10 +26,10 @@ def folder_source(root: str, *, follow_symlinks: bool, on_error: str) -> FileSou
     found.check_links(root)
     kind, files, ignored = files_of(root, found, on_error)
     names, codes = classes(root, found, files, on_error) if found.folders else ([], [])
-    columns: dict[str, Any] = {kind: pa.array(files, pa.string())}
+    columns: dict[str, Any] = {kind: texts(files)}
     fields: list[dict[str, Any]] = [{"name": kind, "type": kind}]
     if names:
-        columns["label"] = pa.array(codes, pa.int64())
+        columns["label"] = numbers(np.array(codes, np.int64))
         fields.append(class_field("label", names))
     provenance = {"source": root, "kind": "folder"}
     return FileSource(root, fields, pa.table(columns), provenance, ignored_files=tuple(ignored))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from . import _fastshard
 from ._boxes import box_type
 from ._fastshard import SourceError
+from ._plain_arrays import blobs, numbers, texts
 from ._source import MAX_ITEM, Encoded, class_field, list_field
 
 __all__ = ["Column", "column_of", "is_picture"]
@@ -41,7 +42,6 @@ class Column:
     """
 
     row_bytes: int | None = None
-    kind: pa.DataType = pa.binary()
 
     def __init__(self, field: dict[str, Any], expected: str) -> None:
         self.field = field
@@ -64,7 +64,7 @@ class Column:
 
     def array(self, values: list[Any]) -> pa.Array:
         """Values as Arrow stores them."""
-        return pa.array(values, self.kind)
+        return blobs(values)
 
     def mismatch(self, row: int, value: Any) -> SourceError:
         """The error for a value that doesn't fit."""
@@ -93,8 +93,8 @@ class _FileColumn(Column):
 
     def array(self, values: list[Any]) -> pa.Array:
         paths, data, files, offsets, lengths = zip(*values, strict=True)
-        columns = [pa.array(data, pa.binary()), *(pa.array(one, pa.string()) for one in (paths, files))]
-        columns += [pa.array(one, pa.uint64()) for one in (offsets, lengths)]
+        columns = [blobs(data), *map(texts, (paths, files))]
+        columns += [numbers(np.array(one, np.uint64)) for one in (offsets, lengths)]
         return pa.StructArray.from_arrays(columns, fields=list(self.kind))
 
 
@@ -110,8 +110,6 @@ class _ImageColumn(_FileColumn):
 
 
 class _TextColumn(Column):
-    kind = pa.string()
-
     def add(self, row: int, value: Any) -> int:
         if not isinstance(value, str):
             raise self.mismatch(row, value)
@@ -121,6 +119,9 @@ class _TextColumn(Column):
             raise self.mismatch(row, value) from None
         self.values.append(value)
         return self._within(row, size)
+
+    def array(self, values: list[Any]) -> pa.Array:
+        return texts(values)
 
 
 class _ScalarColumn(Column):
@@ -152,7 +153,6 @@ class _ScalarColumn(Column):
 
 class _ClassColumn(Column):
     row_bytes = 8
-    kind = pa.int64()
 
     def __init__(self, field: dict[str, Any], expected: str) -> None:
         super().__init__(field, expected)
@@ -164,6 +164,9 @@ class _ClassColumn(Column):
             raise self.mismatch(row, value)
         self.values.append(int(code))
         return 8
+
+    def array(self, values: list[Any]) -> pa.Array:
+        return numbers(np.array(values, np.int64))
 
 
 class _TensorColumn(Column):
@@ -231,7 +234,7 @@ class _ListColumn(Column):
         if self.shape:
             flat = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(self.shape)))
         offsets = np.cumsum([0, *map(len, values)], dtype=np.int32)
-        return pa.ListArray.from_arrays(pa.array(offsets), flat)
+        return pa.ListArray.from_arrays(numbers(offsets), flat)
 
 
 def _rounded(whole: NDArray[Any], floats: NDArray[Any]) -> NDArray[np.bool_]:
@@ -249,7 +252,7 @@ def is_picture(value: object) -> bool:
 
 
 def _flat(values: np.ndarray[Any, Any]) -> pa.Array:
-    return pa.array(values.view(np.uint8) if values.dtype == np.bool_ else values)
+    return numbers(values.view(np.uint8) if values.dtype == np.bool_ else values)
 
 
 def column_of(name: str, value: Any, class_names: Sequence[str] | None, kind: str | None) -> Column:
