@@ -227,6 +227,11 @@ def test_wrong_options_of_trial_loader(digits):
         ({"batch_size": 4, "split": "b", "parts": {"a": 1.0}}, ValueError, "split='b'"),
         ({"batch_size": 4, "data_fraction": 1e-9}, ValueError, "nothing is left of 1,797 rows"),
         ({"batch_size": 4, "data_fraction": tune.FractionSchedule([0.1, 1])}, ValueError, "epochs=None"),
+        (
+            {"batch_size": 64, "data_fraction": 0.01, "shuffle": True, "drop_last": True},
+            ValueError,
+            "data_fraction=0.01: drop_last=True leaves no batch of 18 samples, since batch_size=64",
+        ),
         ({"batch_size": 4, "bacth": 1}, TypeError, "bacth"),
     ]:
         with pytest.raises(error, match=said):

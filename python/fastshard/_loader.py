@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BatchField", "Batches", "Loader"]
+__all__ = ["BatchField", "Batches", "Loader", "NoBatchError"]
 
 TransformStep = Transform | Standardize | ListStep | AudioTransform
 TransformsOption = Mapping[str, TransformStep | Iterable[TransformStep]]
@@ -557,6 +557,10 @@ class Loader:
         return f"<fastshard.Loader {self.dataset._opened.name!r}, {len(self):,} batches, {options}>"
 
 
+class NoBatchError(ValueError):
+    """``drop_last`` leaves nothing."""
+
+
 def _made(dataset: Dataset, options: dict[str, Any]) -> _fastshard.Loader:
     core = _fastshard.Loader(
         dataset._opened.native, dataset._native_rows(), dataset._native_weights(), json.dumps(options)
@@ -564,7 +568,7 @@ def _made(dataset: Dataset, options: dict[str, Any]) -> _fastshard.Loader:
     if options["drop_last"] and not core.batches(0):
         size, world = options["batch_size"], options["world_size"]
         step = f"batch_size={size:,}" + ("" if world == 1 else f" on {world} ranks needs {size * world:,}")
-        raise ValueError(
+        raise NoBatchError(
             f"drop_last=True leaves no batch of {core.num_samples:,} samples, since {step}; "
             "expected more samples, a smaller batch_size, or drop_last=False"
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fastshard import _check
 from fastshard._dataset import Dataset
-from fastshard._loader import Loader, _Begin
+from fastshard._loader import Loader, NoBatchError, _Begin
 
 from ._fraction import FractionSchedule, fraction_at
 from ._trial import Trial, current_trial
@@ -69,7 +69,11 @@ def trial_loader(
     fraction = _fraction(data_fraction, given, trial) if shuffle or data_fraction is not None else 1.0
     epoch = trial.epoch if trial is not None else 0
     state = trial._next_state() if trial is not None else None
-    loader = Loader(_subset(dataset, fraction_at(fraction, epoch), stratify), size, **options)
+    share = fraction_at(fraction, epoch)
+    try:
+        loader = Loader(_subset(dataset, share, stratify), size, **options)
+    except NoBatchError as error:
+        raise NoBatchError(f"data_fraction={share!r}: {error}" if share != 1 else str(error)) from None
     if isinstance(fraction, FractionSchedule):
         first = epoch - (0 if state is None else state["epoch"])
         loader = GrowingLoader.of(loader, _Growth(dataset, fraction, stratify, first))
