@@ -306,7 +306,7 @@ def test_two_processes_share_an_epoch_of_a_loader_made_before_them(ds, tmp_path,
     script = tmp_path / "ranks.py"
     script.write_text(textwrap.dedent(RANKS))
     command = [sys.executable, "-W", "ignore", script, ds.path, tmp_path, strategy]
-    subprocess.run(command, check=True, timeout=250, capture_output=True)
+    subprocess.run(command, check=True, timeout=280, capture_output=True)
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     half = -(-ROWS // 2)
     for epoch in range(2):
