@@ -10,6 +10,8 @@ PEERS  ?=
 BENCH  ?=
 # Seconds for each target of `make fuzz`.
 FUZZ   ?= 60
+# Options of `make campaign`, such as CAMPAIGN="--quick --only mutations soak".
+CAMPAIGN ?=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -29,7 +31,7 @@ PACKAGES := $(VENV)/.packages
 CORE := target/.core
 EXTENSION := $(VENV)/.extension
 
-.PHONY: help demo test test-all fuzz lint bench bench-short bench-peers wheel pin clean tools browser
+.PHONY: help demo test test-all campaign fuzz lint bench bench-short bench-peers wheel pin clean tools browser
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +55,9 @@ test: $(EXTENSION) browser ## Run the tests of the Rust core, its documentation,
 
 test-all: test ## The same, then what takes minutes: 10,000 damaged datasets
 	python -m pytest -q -m campaign
+
+campaign: $(EXTENSION) ## Look for faults by force, for hours; writes build/campaign.md (CAMPAIGN=--quick for minutes)
+	python scripts/campaign.py $(CAMPAIGN)
 
 fuzz: $(EXTENSION) ## Feed the parsers broken input, FUZZ seconds each
 	scripts/fuzz $(FUZZ)

@@ -8,6 +8,7 @@ import itertools
 import json
 import struct
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -103,6 +104,75 @@ def sounds() -> list[bytes]:
     return files
 
 
+def shards(folder: Path) -> list[bytes]:
+    """The inputs of the target `shard`: fields, where the block is, and the file; of every type of field."""
+    picture = Image.fromarray(skimage.data.astronaut()).resize((40, 32))
+    kinds = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+    numbers = range(5)
+    texts = [
+        {
+            "x": np.ones((2, 3), np.float32),
+            "ids": np.arange(number),
+            "points": np.ones((number, 2), np.float32),
+            "text": "t" * number,
+            "blob": b"b" * number,
+            "number": np.uint16(number),
+        }
+        for number in numbers
+    ]
+    boxes = [
+        {
+            "image": encode(picture),
+            "boxes": np.array([[1, 2, 20, 20]] * number, np.float32).reshape(-1, 4),
+            "labels": np.arange(number),
+        }
+        for number in numbers
+    ]
+    packs = [
+        ([{"image": encode(picture, kind), "label": 1} for kind in kinds], {"seekable": True}),
+        ([{"image": encode(picture.resize((150, 20)))}] * 2, {"seekable": True}),
+        (texts, {"types": {"ids": "list[int64]", "points": "list[float32, 2]"}}),
+        (boxes, {"types": {"boxes": "boxes[xyxy]", "labels": "list[int64] along boxes"}}),
+        ([{"audio": file[2:]} for file in sounds()[:4]], {"types": {"audio": "audio"}}),
+    ]
+    found = []
+    for number, (rows, options) in enumerate(packs):
+        fs.pack(rows, folder / f"{number}", progress=False, **options)
+        manifest = fs.open(folder / f"{number}").manifest
+        (shard,) = manifest["shards"]
+        block = shard["blocks"][0]
+        place = struct.pack("<4I", *(block[key] for key in ("offset", "metadata_bytes", "body_bytes", "rows")))
+        fields = json.dumps(manifest["fields"], separators=(",", ":")).encode()
+        found.append(fields + b"\n" + place + (folder / f"{number}" / shard["file"]).read_bytes())
+    return found
+
+
+def offsets() -> list[bytes]:
+    """The inputs of the target `offsets`: words of its shard, and what is written there."""
+    values = (0, 1, 2, 2**31 - 1, 2**32 - 1, 64)
+    return [struct.pack("<HI", word, value) for word, value in zip(range(100, 700, 100), values, strict=True)]
+
+
+def containers() -> list[bytes]:
+    """The inputs of the target `containers`: tar archives behind a 0, Examples behind a 1."""
+    archives = []
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
+            for name in ("a/0.jpg", "a/0.cls"):
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime = 5, 1.5 if form == tarfile.PAX_FORMAT else 1
+                archive.addfile(member, io.BytesIO(b"12345"))
+        archives.append(b"\0" + stream.getvalue()[:4096])
+    entries = (
+        b"\x0a\x01a\x12\x06\x0a\x04\x0a\x02xy",
+        b"\x0a\x01b\x12\x08\x12\x06\x0a\x04\0\0\x80\x3f",
+        b"\x0a\x01c\x12\x07\x1a\x05\x0a\x03\x05\x96\x01",
+    )
+    inner = b"".join(bytes([0x0A, len(entry)]) + entry for entry in entries)
+    return [*archives, b"\1" + bytes([0x0A, len(inner)]) + inner]
+
+
 def main(folder: Path) -> None:
     picture = Image.fromarray(skimage.data.astronaut()).resize((100, 76))
     files = jpegs(picture)
@@ -115,6 +185,7 @@ def main(folder: Path) -> None:
         index = dataset.to_arrow().column("_image_tiles").to_pylist()
         stored = [dataset.encoded(row)[0] for row in range(len(dataset))]
         manifest = (Path(made) / "ds/manifest.json").read_bytes()
+        whole = shards(Path(made))
     seeds = {
         "jpeg": [with_index(*one, flags) for flags, one in enumerate(zip(stored, index, strict=True))],
         "image": [
@@ -126,6 +197,9 @@ def main(folder: Path) -> None:
         "manifest": [manifest],
         "coco": annotations(),
         "masks": segmentations(),
+        "shard": whole,
+        "offsets": offsets(),
+        "containers": containers(),
         "transforms": [json.dumps(json.loads(to_json(chain))).encode() for chain in CHAINS],
     }
     seeds["jpeg"] += [with_index(file, [], flags) for flags, file in zip(itertools.count(), files)]

@@ -42,7 +42,7 @@ __all__ = ["main"]
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 # What children need; others may start threads.
-IMPORTED = ("PIL", "fastshard", "numpy", "pyarrow", "pydicom", "rich", "yaml")
+IMPORTED = ("PIL", "fastshard", "numpy", "pandas", "pyarrow", "pydicom", "rich", "yaml")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -233,7 +233,8 @@ def damaged_source(source: Source, name: str, seed: int, number: int) -> tuple[d
     files, said = dict(source.files), []
     for _ in range(rng.choice((1, 1, 2))):
         chosen = rng.choice(sorted(files))
-        inner = gzip.decompress(files[chosen]) if source.fit == "gzip" and rng.random() < 0.7 else None
+        whole = files[chosen] == source.files[chosen]
+        inner = gzip.decompress(files[chosen]) if source.fit == "gzip" and whole and rng.random() < 0.7 else None
         data = bytearray(files[chosen] if inner is None else inner)
         said.append(f"{chosen}: " + ", ".join(_damage(rng, data) for _ in range(rng.choice((1, 1, 2, 5)))))
         if rng.random() < 0.6:

@@ -131,7 +131,8 @@ impl Shard {
         let parsed = parsed.unwrap_or_else(|_| Err("a message that Arrow can't read".into()));
         self.check_lost()?;
         let (block, index) = parsed.map_err(bad)?;
-        if index != entry.index_crc32c {
+        // Fuzzed blocks never match theirs, and are to be read.
+        if index != entry.index_crc32c && !cfg!(fuzzing) {
             return Err(bad(
                 "its index is not the one in the manifest: altered, or swapped with another shard"
                     .into(),

@@ -348,7 +348,8 @@ impl Block {
             return Ok(());
         };
         let (expected, found) = (crcs.value(row), row_crc(&self.columns, row));
-        if expected == found {
+        // Fuzzed rows never match theirs, and are to be read.
+        if expected == found || cfg!(fuzzing) {
             return Ok(());
         }
         Err(format!(
