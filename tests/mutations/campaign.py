@@ -261,12 +261,12 @@ class Judged:
     def _with_unchecked(self, reader: Reader) -> list[str]:
         """What a reader gives if nothing is damaged but what it may trust."""
         version = json.loads(self.base.files["manifest.json"])["version"]
-        trusts = reader.trusts_values(self.at.ds)
+        trusted = reader.trusted(self.at.ds)
         files = dict(self.base.files)
         for name in self.base.shards():
             old, new = (np.frombuffer(one.get(name, b""), np.uint8) for one in (files, self.files))
             if len(old) == len(new):
-                unchecked = self.base.layouts[name].unchecked(len(old), version, trusts)
+                unchecked = self.base.layouts[name].unchecked(len(old), version, trusted)
                 files[name] = np.where(unchecked, new, old).astype(np.uint8).tobytes()
         if files == self.base.files:
             return []

@@ -20,7 +20,7 @@ from .blake3 import blake3
 __all__ = ["Layout", "Region", "read_layout", "refit", "refit_manifest"]
 
 CRC = "_crc32c"
-# From this version on, checksums cover fastshard's own columns and offsets, and readers look at them.
+# From this version on, checksums cover offsets, fastshard's own columns and, by the chunk, values.
 COVERS_ALL = 4
 CHUNK = 1 << 16
 
@@ -44,16 +44,20 @@ class Layout:
     regions: list[Region]
     blocks: list[dict[str, tuple[pa.DataType, list[Region]]]]
 
-    def unchecked(self, size: int, version: int, values: bool) -> np.ndarray:
-        """Which bytes of the shard may be wrong without an error, where a reader does not check ``values``."""
+    def unchecked(self, size: int, version: int, trusted: str) -> np.ndarray:
+        """Which bytes of the shard may be wrong without an error, where a reader trusts ``values``, ``files`` or "".
+
+        Since version 4 nobody trusts values; ``to_arrow`` alone does not read the files of images and audio.
+        """
         found = np.zeros(size, bool)
+        files = {name for block in self.blocks for name, (kind, _) in block.items() if pa.types.is_struct(kind)}
         for region in self.regions:
             internal = region.column.startswith("_") and region.column != CRC
             of_fields = region.column and not region.column.startswith("_")
             if version >= COVERS_ALL:
-                may = of_fields and region.role == "values" and values
+                may = trusted == "files" and region.column in files and region.role == "values"
             else:
-                may = internal or (of_fields and values)
+                may = internal or (of_fields and trusted)
             if may:
                 found[region.start : region.start + region.length] = True
         return found
@@ -120,8 +124,8 @@ def refit(
             if rows:
                 _refit_rows(data, columns)
             block.update(_block_checksums(data, block, columns, manifest["version"]))
-        if chunks := entry.get("chunks"):
-            _refit_chunks(data, chunks)
+        if "chunks" in entry:
+            _refit_chunks(data, entry["chunks"])
         files[entry["file"]] = bytes(data)
         entry["bytes"], entry["blake3"] = len(data), blake3(bytes(data))
     files["manifest.json"] = refit_manifest(manifest)
@@ -141,74 +145,36 @@ def refit_manifest(manifest: dict) -> bytes:
 
 def _block_checksums(data: bytearray, block: dict, columns: dict, version: int) -> dict[str, int]:
     """The checksums that the manifest holds of a block."""
-    header = data[block["offset"] : block["offset"] + block["metadata_bytes"]]
+    rows = block["rows"]
+    covered = data[block["offset"] : block["offset"] + block["metadata_bytes"]]
     (_, crcs) = columns[CRC][1]
-    covered = bytes(header + data[crcs.start : crcs.start + 4 * block["rows"]])
+    covered += data[crcs.start : crcs.start + 4 * rows]
     if version >= COVERS_ALL:
-        index = 0
-        for name, (kind, regions) in columns.items():
-            own = name.startswith("_") and name != CRC
-            for part in _index_parts(data, kind, iter(regions), own, block["rows"]):
-                index = crc32c_append(index, part)
-        covered += struct.pack("<I", index)
-    return {"index_crc32c": crc32c(covered)}
+        index = b"".join(part for name, column in columns.items() for part in _index_buffers(data, name, column, rows))
+        covered += crc32c(index).to_bytes(4, "little")
+    return {"index_crc32c": crc32c(bytes(covered))}
 
 
-def crc32c_append(crc: int, data: bytes) -> int:
-    """The checksum of what had the checksum ``crc``, and of ``data`` behind it, bit by bit: the parts are short."""
-    crc ^= 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
-    return crc ^ 0xFFFFFFFF
-
-
-def _table() -> list[int]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ 0x82F63B78 * (byte & 1)
-        table.append(byte)
-    return table
-
-
-_TABLE = _table()
-
-
-def _index_parts(data: bytearray, kind: pa.DataType, regions, own: bool, rows: int | None):
-    """All offsets of a column, and all of its values if it is fastshard's own; None for as many rows as there are."""
-    next(regions)  # validity
-    if isinstance(kind, pa.BaseExtensionType):
-        kind = kind.storage_type
-    if pa.types.is_struct(kind):
-        for child in kind:
-            yield from _index_parts(data, child.type, regions, own, rows)
-    elif pa.types.is_fixed_size_list(kind):
-        yield from _index_parts(data, kind.value_type, regions, own, rows and rows * kind.list_size)
-    elif pa.types.is_list(kind) or pa.types.is_binary(kind) or pa.types.is_string(kind):
-        start = next(regions).start
-        offsets = bytes(data[start : start + 4 * (rows + 1)])
-        yield offsets
-        last = max(0, struct.unpack("<i", offsets[-4:])[0]) if len(offsets) >= 4 else 0
-        if pa.types.is_list(kind):
-            yield from _index_parts(data, kind.value_type, regions, own, None)
-        else:
-            yield from _values_of(data, next(regions), own, last)
-    else:
-        region = next(regions)
-        yield from _values_of(data, region, own, region.length if rows is None else rows * (kind.bit_width // 8))
-
-
-def _values_of(data: bytearray, region: Region, own: bool, length: int):
-    if own:
-        yield bytes(data[region.start : region.start + min(length, region.length)])
+def _index_buffers(data: bytearray, name: str, column: tuple[pa.DataType, list[Region]], rows: int) -> list[bytes]:
+    """Offsets of a column, and values of fastshard's own, each without padding."""
+    found, items = [], rows
+    for region in column[1]:
+        if region.role == "offsets":
+            found.append(bytes(data[region.start : region.start + 4 * (rows + 1)]))
+            items = int.from_bytes(found[-1][-4:], "little", signed=True)
+        elif region.role == "values" and name.startswith("_") and name != CRC:
+            length = max(0, min(items * region.width, region.length))
+            found.append(bytes(data[region.start : region.start + length]))
+    return found
 
 
 def _refit_chunks(data: bytearray, chunks: dict) -> None:
-    """Computes the checksum of each chunk of the file, and that of their list."""
-    covered = min(chunks["covered"], len(data))
-    sums = [crc32c(bytes(data[at : min(at + CHUNK, covered)])) for at in range(0, covered, CHUNK)]
-    text = "".join(f"{one:08x}" for one in sums).encode()[: chunks["bytes"]]
-    data[chunks["offset"] : chunks["offset"] + len(text)] = text
+    """Lists the checksum of each chunk of the file anew, where the list is."""
+    starts = range(0, chunks["covered"], CHUNK)
+    listed = [crc32c(bytes(data[start : min(start + CHUNK, chunks["covered"])])) for start in starts]
+    text = "".join(f"{one:08x}" for one in listed).encode()
+    if chunks["offset"] + len(text) <= len(data) and len(text) == chunks["bytes"]:
+        data[chunks["offset"] : chunks["offset"] + len(text)] = text
     chunks["crc32c"] = crc32c(text)
 
 

@@ -41,20 +41,19 @@ class Place:
 class Reader:
     """A way of reading.
 
-    ``checks``: it compares rows with their checksums; ``"files"``: if the dataset has fields of variable length. Other
-    readers give values as they are stored, which FORMAT.md says; the layout, offsets and fastshard's own columns must
-    be right there, too. ``always``: it reads every mutant; the others read half of them.
+    ``trusts``: what it gives as it is stored; ``"values"`` before version 4 of the format, ``"files"`` also since then;
+    ``"tables"``: values, where no field is of variable length. ``always``: it reads every mutant; the others half.
     """
 
     read: Callable[[Place], Iterator[Any]]
-    checks: bool | str = True
+    trusts: str = ""
     always: bool = False
     compared: bool = True
 
-    def trusts_values(self, ds: fs.Dataset) -> bool:
-        """Whether damaged values of fields may come out."""
+    def trusted(self, ds: fs.Dataset) -> str:
+        """What it trusts in this dataset."""
         fixed = all(field.type in ("class", "scalar", "tensor") for field in ds.fields)
-        return not self.checks or (self.checks == "files" and fixed)
+        return ("values" if fixed else "") if self.trusts == "tables" else self.trusts
 
     @property
     def name(self) -> str:
@@ -241,21 +240,21 @@ READERS = (
     Reader(verify, always=True),
     Reader(manifest, always=True),
     Reader(rows, always=True),
-    Reader(train, checks="files", always=True),
-    Reader(raw, checks=False, always=True),
+    Reader(train, trusts="tables", always=True),
+    Reader(raw, trusts="values", always=True),
     Reader(encoded),
     Reader(matrices),
     Reader(skipping, compared=False),
     Reader(mosaic),
-    Reader(without_transforms, checks="files"),
+    Reader(without_transforms, trusts="tables"),
     Reader(gather),
     Reader(cached),
     Reader(filling),
     Reader(automatic, compared=False),
-    Reader(columns, checks=False),
-    Reader(arrow, checks=False),
-    Reader(views, checks=False),
+    Reader(columns, trusts="values"),
+    Reader(arrow, trusts="files"),
+    Reader(views, trusts="values"),
     Reader(export),
     Reader(repack),
-    Reader(inspect, checks=False),
+    Reader(inspect, trusts="values"),
 )
