@@ -27,6 +27,7 @@ from ._pack import pack as pack_dataset
 from ._parse import parse_transform
 from ._report import counted
 from ._transforms import RandomCrop
+from ._write import write_file
 
 __all__ = ["app", "main"]
 
@@ -467,11 +468,12 @@ def preview(
     ] = None,
 ) -> None:
     """Draw random samples as training would see them, as PNG: images with boxes, masks and captions, or waveforms."""
+    from ._preview import file_of
     from ._preview import preview as draw
 
     steps = [parse_transform(text) for text in transform or ()]
     shown = draw(Dataset(dataset), field, count, steps, seed)
-    shown.save(out)
+    write_file(out, file_of(shown, out.suffix))
     _say(out)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from . import _write
 from ._dataset import Dataset, Field
 from ._export_folder import ImageFiles
 from ._export_plan import Plan, is_pixels
@@ -52,8 +52,8 @@ class CocoWriter:
         self._path = folder / _ANNOTATIONS
         # The annotations come behind the images, so they wait in a file of their own.
         self._aside = folder / "annotations.part"
-        self._json = self._path.open("x", encoding="ascii")
-        self._boxes = self._aside.open("x", encoding="ascii")
+        self._json = _write.create_text(self._path, "ascii")
+        self._boxes = _write.create_text(self._aside, "ascii")
         self._json.write(f'{{"info": {{}}, "licenses": [], "categories": {json.dumps(categories)},\n"images": [')
         self._count = self._images = self._json_bytes = 0
 
@@ -139,11 +139,12 @@ class CocoWriter:
         self._boxes.close()
         self._json.write('],\n"annotations": [')
         with self._aside.open(encoding="ascii") as boxes:
-            shutil.copyfileobj(boxes, self._json)
+            for line in boxes:
+                self._json.write(line)
         self._json.write("]}\n")
         self._json.close()
         self._json_bytes = self._path.stat().st_size
-        self._aside.unlink()
+        _write.remove_file(self._aside)
 
     def close(self) -> None:
         """Lets go of files and threads."""

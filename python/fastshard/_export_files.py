@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from . import _fastshard
+from . import _write
 
 __all__ = ["MARKER", "Shards", "Staging", "number_of_all"]
 
 # Says that a folder is an export, and of what; hidden, so that nothing takes it for data.
 MARKER = ".fastshard-export.json"
-_BUFFER = 1 << 20
 
 
 class Staging:
@@ -54,54 +52,41 @@ class Staging:
             raise ValueError(f"{self._out}: {found}, so it will not be replaced")
 
     def __enter__(self) -> Staging:
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self.folder.mkdir(exist_ok=True)
-        self._lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            self._take()
-        except BaseException:
-            os.close(self._lock)
-            raise
+        with ExitStack() as stack:
+            try:
+                self._opened = stack.enter_context(_write.claimed(self.folder))
+            except BlockingIOError:
+                raise RuntimeError(f"{self.folder}: another process is exporting to this destination") from None
+            self._empty()
+            self._check_free()
+            self._claim = stack.pop_all()
         return self
 
-    def _take(self) -> None:
-        """Holds the folder, and empties it of what an export that was killed has left."""
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The folder may have been published, and be another one, since it was opened.
-            is_held = os.path.samestat(os.fstat(self._lock), self.folder.stat())
-        except OSError:
-            is_held = False
-        if not is_held:
-            raise RuntimeError(f"{self.folder}: another process is exporting to this destination")
+    def _empty(self) -> None:
+        """Clears away what a killed export has left: files of its own, or what it replaced."""
+        _write.finish_replacing(self._out)
         left = _entries(self.folder)
         if left and MARKER not in left:
             raise ValueError(f"{self.folder}: needed for the export, but holds something else; please move it away")
-        for name in left - {MARKER}:
-            _remove(self.folder / name)
-        (self.folder / MARKER).write_text("{}")
+        _write.empty_folder(self.folder, MARKER)
+        if not left:
+            _write.create_empty(self.folder / MARKER)
 
     def publish(self, about: Mapping[str, Any]) -> None:
         """Brings all to disk and gives the folder its name."""
         entries = sorted(_entries(self.folder) - {MARKER})
         text = json.dumps({"format": "fastshard export", **about, "entries": entries}, indent=1)
-        (self.folder / MARKER).write_text(text + "\n", encoding="utf-8")
-        _fastshard.sync_file_system(str(self.folder))
+        _write.write_file(self.folder / MARKER, text + "\n")
+        _write.sync_file_system(self.folder)
         self._check_free()
-        if os.path.lexists(self._out):
-            _fastshard.replace_folder(str(self.folder), str(self._out))
-        else:
-            self.folder.rename(self._out)
-        _sync_folder(self._out.parent)
+        _write.place_folder(self.folder, self._out, MARKER)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is not None and self.folder.exists():
-                shutil.rmtree(self.folder)
-        finally:
-            os.close(self._lock)
+        with self._claim:
+            if kind is not None:
+                _write.discard_folder(self.folder, self._opened, MARKER)
 
 
 def _is_replaceable(folder: Path) -> bool:
@@ -117,21 +102,6 @@ def _is_replaceable(folder: Path) -> bool:
 
 def _entries(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 class Shards:
@@ -156,7 +126,7 @@ class Shards:
     def _open_next(self) -> None:
         self._finish_file()
         path = self._folder / f"{self._name}-{len(self.paths):06d}{self._suffix}"
-        self._file = path.open("xb", _BUFFER)
+        self._file = _write.create(path)
         self.paths.append(path)
         self._size = 0
 
@@ -183,4 +153,4 @@ class Shards:
 def number_of_all(paths: list[Path], name: str, suffix: str) -> None:
     """Renames files to ``data-00000-of-00003.parquet``, now that it is known how many they are."""
     for number, path in enumerate(paths):
-        path.rename(path.with_name(f"{name}-{number:05d}-of-{len(paths):05d}{suffix}"))
+        _write.rename(path, f"{name}-{number:05d}-of-{len(paths):05d}{suffix}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from . import _write
 from ._dataset import Field
 from ._export_files import MARKER
 from ._export_plan import Plan, check_codes, encoded, file_name, is_pixels, suffix_of
@@ -58,9 +59,7 @@ class ImageFiles:
 
     def _write(self, path: str, value: Any) -> int:
         data = encoded(value, self._of)
-        with (self._folder / path).open("xb", 0) as file:
-            file.write(data)
-        return len(data)
+        return _write.new_file(self._folder / path, data)
 
     def close(self) -> None:
         """Ends the threads."""
@@ -86,7 +85,7 @@ class FolderWriter:
         self._csv: Any = None
         self._files = ImageFiles(folder, self._file, plan.num_threads)
         if self._others or self._folders != list((self._label and self._label.class_names) or ()):
-            self._csv = (folder / _METADATA).open("x", encoding="utf-8", newline="")
+            self._csv = _write.create_text(folder / _METADATA, "utf-8")
             self._rows = csv.writer(self._csv, lineterminator="\n")
             self._rows.writerow(self._header())
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from . import _write
 from ._dataset import Field
 from ._export_files import number_of_all
 from ._export_plan import Plan, check_codes
@@ -31,6 +32,7 @@ class ParquetWriter:
         self._plan = plan
         self._folder = folder
         self._schema = pa.schema([pa.field(one.name, _type(one)) for one in plan.fields]).with_metadata(_metadata(plan))
+        self._file: BinaryIO | None = None
         self._writer: Any = None
         self._paths: list[Path] = []
         self._filled = 0
@@ -63,8 +65,9 @@ class ParquetWriter:
         path = self._folder / f"{self._plan.name}-{len(self._paths):06d}{_SUFFIX}"
         files = [f"{one.name}.bytes" for one in self._plan.fields if one.is_file]
         others = [leaf for one in self._plan.fields for leaf in _leaves(one) if leaf not in files]
+        self._file = _write.create(path)
         self._writer = pq.ParquetWriter(
-            path,
+            self._file,
             self._schema,
             # Files are compressed already, and no two are the same.
             compression=dict.fromkeys(others, "zstd") | dict.fromkeys(files, "none"),
@@ -88,9 +91,12 @@ class ParquetWriter:
 
     def close(self) -> None:
         """Lets go of the file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, file = self._writer, self._file
+        self._writer = self._file = None
+        if file is not None:
+            with file:
+                if writer is not None:
+                    writer.close()
 
 
 def _leaves(of: Field) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _fastshard
+from . import _fastshard, _write
 from ._dataset import Field
 from ._export_files import Shards, number_of_all
 from ._export_plan import Plan, check_codes
@@ -74,7 +74,7 @@ class TFRecordWriter:
         self._shards.finish()
         number_of_all(self._shards.paths, self._plan.name, _SUFFIX)
         text = json.dumps({"rows": len(self._plan.dataset), "features": self._describe()}, indent=1)
-        self._described = (self._folder / _FEATURES).write_text(text + "\n", encoding="ascii")
+        self._described = _write.new_file(self._folder / _FEATURES, f"{text}\n".encode("ascii"))
 
     def _describe(self) -> list[dict[str, Any]]:
         described = []

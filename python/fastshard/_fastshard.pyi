@@ -26,6 +26,7 @@ __all__ = [
     "build_info",
     "clear_cache",
     "crc32c",
+    "finish_replacing",
     "image_format",
     "list_cache",
     "permutation",
@@ -229,8 +230,14 @@ def usual_member(data: bytes) -> tuple[str, int, int] | None:
     """Name, bytes, and bytes of the headers before them, of the plain file that a part of a tar archive begins with;
     None if it isn't written as all writers do, or the headers aren't all there."""
 
-def replace_folder(new: str, old: str) -> None:
-    """Puts a folder in the place of another, in one step where the file system can, and deletes the other."""
+def finish_replacing(folder: str) -> None:
+    """Undoes or finishes a ``replace_folder`` of ``folder`` that was killed between two renames."""
+
+def replace_folder(new: str, old: str) -> Path:
+    """Puts a folder in the place of another, in one step where the file system can.
+
+    Returns where the replaced folder is then, for the caller to remove after a sync.
+    """
 
 def sync_file_system(folder: str) -> None:
     """Brings all that was written to a folder's file system to disk."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,12 @@ def _numbering(skipped: Sequence[SkippedRow]) -> Callable[[int], int]:
 
 
 def _report(report: dict[str, Any], target: str, started: float, **more: Any) -> PackReport:
+    if report["left"]:
+        warnings.warn(
+            f"{target}: packed, but what it replaced could not be removed: {report['left']}; the next pack to this "
+            "place removes it",
+            stacklevel=5,
+        )
     return PackReport(
         path=Path(target),
         rows=report["rows"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from ._transforms import Decode, Follow, ResizePad, Transform
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["preview"]
+__all__ = ["file_of", "preview"]
 
 _MARGIN, _TEXT_HEIGHT, _FONT_SIZE = 4, 18, 13
 _WAVE_HEIGHT, _WAVE_WIDTH = 112, 224
@@ -149,6 +150,16 @@ def _outlined(image: NDArray[np.uint8], boxes: NDArray[Any]) -> NDArray[np.uint8
     for left, top, right, bottom in boxes.tolist():
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline="red")
     return np.asarray(canvas)
+
+
+def file_of(picture: Image.Image, suffix: str) -> bytes:
+    """A picture as a file of the format that a suffix stands for; ValueError for one of no format."""
+    formats = Image.registered_extensions()
+    if suffix.lower() not in formats:
+        raise ValueError(f"suffix {suffix!r}: expected that of a format for pictures, such as '.png'")
+    file = io.BytesIO()
+    picture.save(file, formats[suffix.lower()])
+    return file.getvalue()
 
 
 def _sounds(batch: Mapping[str, Any], field: str) -> list[NDArray[np.float32]]:

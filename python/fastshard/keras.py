@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from . import _check
+from . import _check, _write
 from ._loader import Batches, Loader, _Begin
 from ._logs import Logs
 
@@ -224,7 +224,4 @@ class LoaderState(keras.callbacks.Callback):
 
     def _save(self) -> None:
         state = self._loader._state_of(self._loader._ahead(self._begin, self._trained))
-        # Whole or not at all: a crash leaves the old file or the new one.
-        unfinished = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        unfinished.write_text(json.dumps(state))
-        unfinished.replace(self._path)
+        _write.write_file(self._path, json.dumps(state))

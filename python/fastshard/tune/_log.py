@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastshard import _write
 from fastshard._escape import printable
 
 __all__ = [
@@ -52,19 +53,14 @@ class TrialLog:
         number = max((number for number, _ in trial_logs(folder)), default=-1) + 1
         path = cls(folder, number).path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(exist_ok=False)
+        _write.create_empty(path)
         return number
 
     def add(self, event: str, **values: Any) -> None:
         """Adds a line."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"event": event, "time": time.time(), **_plain(values)}, allow_nan=False)
-        # One write to a file that only grows: a line is there as a whole, or it is the last one and cut off.
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(file, f"{line}\n".encode())
-        finally:
-            os.close(file)
+        _write.append_lines(self.path, f"{line}\n")
 
     def end(self, state: str, error: str | None = None, fatal: bool = False, **values: Any) -> None:
         """Says how the trial ended, unless that is said already; ``fatal`` if the others can't do better."""
@@ -142,9 +138,7 @@ def trial_logs(folder: Path) -> list[tuple[int, Path]]:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a file as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(_plain(values), indent=2, allow_nan=False) + "\n")
-    unfinished.replace(path)
+    _write.write_file(path, json.dumps(_plain(values), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from fastshard import _write
+
 from . import _log, _space
 from ._monitor import Monitor, monitor
 from ._search import Search
@@ -63,7 +65,7 @@ def _study(search: Search) -> optuna.Study:
 def _storage(search: Search) -> Any:
     if search.options.storage is not None:
         return search.options.storage
-    return JournalStorage(JournalFileBackend(str(search.folder / "optuna.journal")))
+    return JournalStorage(_Journal(search.folder / "optuna.journal"))
 
 
 def _pruner(search: Search) -> Any:
@@ -80,6 +82,18 @@ def _sampler(search: Search, number: int) -> Any:
     if search.method.name == "bayes":
         return optuna.samplers.TPESampler(n_startup_trials=search.method.initial_points, seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal, which this process alone writes: no kill leaves a cut line in it, or a lock."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Called by Optuna."""
+        _write.append_lines(self._path, "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs))
 
 
 class _Pool:
@@ -101,6 +115,7 @@ class _Pool:
     def __exit__(self, *_: object) -> None:
         for worker in [*self._idle, *(worker for worker, _ in self._running.values())]:
             worker.end()
+        _write.clear_unfinished(self._search.folder / "checkpoints")
 
     def _unfinished(self) -> list[optuna.Trial]:
         """Trials that a search that was stopped left behind."""

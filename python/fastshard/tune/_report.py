@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastshard import _write
 from fastshard._escape import csv_value
 
 from ._results import Results
@@ -38,7 +40,7 @@ def report(results: Given | Iterable[Given] | Mapping[str, Given], path: str | o
     _write_csv(folder / "trials.csv", trials)
     _write_csv(folder / "searches.csv", [{"search": name} | found.summary() for name, found in searches.items()])
     page = folder / "report.html"
-    page.write_text(html, encoding="utf-8")
+    _write.write_file(page, html)
     return page
 
 
@@ -76,7 +78,8 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     # People open these in a spreadsheet, and names and errors are strangers'.
     rows = [{csv_value(name): csv_value(value) for name, value in row.items()} for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(rows)
+    _write.write_file(path, text.getvalue())

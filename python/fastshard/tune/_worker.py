@@ -6,16 +6,16 @@ import contextlib
 import json
 import os
 import pickle
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from fastshard import _write
 
 from . import _log
 from ._trial import OptionError, Saver, Trial, TrialStoppedError, run_trial
@@ -38,6 +38,7 @@ def main() -> None:
 
 def _train(search: Any, job: dict[str, Any], connection: Connection) -> dict[str, Any]:
     kept = search.folder / "checkpoints" / f"{job['number']:05}"
+    _recover(kept)
     restored = kept if kept.exists() else None
     said: dict[str, Any] = {"state": _log.FINISHED, "fatal": False}
     trial = None
@@ -51,6 +52,15 @@ def _train(search: Any, job: dict[str, Any], connection: Connection) -> dict[str
         traceback.print_exc()
         said |= {"state": _log.FAILED, "fatal": isinstance(error, OptionError)}
     return said | {"best": None if trial is None else trial._best}
+
+
+def _recover(kept: Path) -> None:
+    """Brings back a checkpoint whose process was killed while the next one took its place."""
+    _write.finish_replacing(kept)
+    if not kept.exists():
+        # As earlier versions called it.
+        for old in sorted(kept.parent.glob(f".{kept.name}-*.old"))[-1:]:
+            _write.rename(old, kept.name)
 
 
 class _Reports:
@@ -72,16 +82,8 @@ class _Reports:
 
     def _keep(self, save: Saver) -> None:
         """Puts a checkpoint in the place of the last one, when it is complete."""
-        self._kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{self._kept.name}-", dir=self._kept.parent))
-        save(unfinished)
-        if self._kept.exists():
-            old = unfinished.with_suffix(".old")
-            self._kept.rename(old)
-            unfinished.rename(self._kept)
-            shutil.rmtree(old)
-        else:
-            unfinished.rename(self._kept)
+        with _write.replacing_folder(self._kept) as unfinished:
+            save(unfinished)
 
 
 def _end_with(parent: int) -> None:

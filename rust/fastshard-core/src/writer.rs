@@ -13,6 +13,7 @@ use arrow_ipc::{Footer, root_as_footer};
 use arrow_schema::{ArrowError, SchemaRef};
 
 use crate::checksums::ChunkSums;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::format::{ALIGNMENT, Block, BlockEntry, ChunkEntry, ShardEntry, read_message};
 use crate::mapping::{self, Access};
@@ -152,7 +153,7 @@ fn failed(path: &Path) -> impl Fn(ArrowError) -> Error + '_ {
 impl ShardWriter {
     pub(crate) fn create(folder: &Path, name: &str, schema: &SchemaRef) -> Result<Self> {
         let temporary = folder.join(format!("{name}.tmp"));
-        let file = File::create(&temporary).map_err(Error::io(&temporary))?;
+        let file = disk::create_anew(&temporary).map_err(Error::io(&temporary))?;
         let early = EarlySync::new(&file).map_err(Error::io(&temporary))?;
         let sink = Hashing {
             file: BufWriter::with_capacity(1 << 20, file),
@@ -200,7 +201,7 @@ impl ShardWriter {
         let blocks = self.index(&footer, sink.bytes, fields)?;
         let chunks = chunk_entry(&footer, start, covered);
         let path = self.folder.join(&self.name);
-        std::fs::rename(&self.temporary, &path).map_err(Error::io(&path))?;
+        disk::rename(&self.temporary, &path)?;
         Ok(ShardEntry {
             file: self.name.clone(),
             rows: self.rows.iter().sum(),
@@ -281,60 +282,8 @@ impl Drop for ShardWriter {
         // What failed before is told already, and nothing may write behind the back of a next try.
         let _ = self.early.join();
         // Renamed by now if all went well; otherwise half a shard helps nobody.
-        let _ = std::fs::remove_file(&self.temporary);
+        let _ = disk::remove_file(&self.temporary);
     }
-}
-
-/// Writes a small file so that it is either whole or not there.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(|source| {
-        let _ = std::fs::remove_file(&temporary);
-        Error::io(path)(source)
-    })
-}
-
-/// Puts a folder in the place of another, in one step where the file system can, and deletes the other.
-pub fn replace_folder(new: &Path, old: &Path) -> Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        if renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).is_ok() {
-            return std::fs::remove_dir_all(new).map_err(Error::io(new));
-        }
-    }
-    // Where it can't exchange: two renames, with the old folder one rename away in between.
-    let aside = new.with_extension("old");
-    std::fs::rename(old, &aside).map_err(Error::io(old))?;
-    std::fs::rename(new, old).map_err(Error::io(old))?;
-    std::fs::remove_dir_all(&aside).map_err(Error::io(&aside))
-}
-
-/// Brings all that was written to the file system of a folder to disk: for many small files, where one `fsync` each
-/// would take longer than writing them.
-pub fn sync_file_system(folder: &Path) -> Result<()> {
-    let opened = File::open(folder).map_err(Error::io(folder))?;
-    #[cfg(target_os = "linux")]
-    return rustix::fs::syncfs(&opened).map_err(|error| Error::io(folder)(error.into()));
-    #[cfg(not(target_os = "linux"))]
-    {
-        rustix::fs::sync();
-        drop(opened);
-        Ok(())
-    }
-}
-
-/// Brings a folder's entries to disk.
-pub(crate) fn sync_folder(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .map_err(Error::io(path))
 }
 
 #[cfg(test)]

@@ -8,8 +8,14 @@ use crate::guard::detached;
 
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
-pub(crate) fn replace_folder(py: Python<'_>, new: PathBuf, old: PathBuf) -> PyResult<()> {
+pub(crate) fn replace_folder(py: Python<'_>, new: PathBuf, old: PathBuf) -> PyResult<PathBuf> {
     detached(py, || fastshard_core::replace_folder(&new, &old))
+}
+
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
+pub(crate) fn finish_replacing(py: Python<'_>, folder: PathBuf) -> PyResult<()> {
+    detached(py, || fastshard_core::finish_replacing(&folder))
 }
 
 #[pyfunction]

@@ -120,7 +120,7 @@ mod _fastshard {
     #[pymodule_export]
     use crate::error::{CorruptionError, DecodeError, FastshardError, FormatError};
     #[pymodule_export]
-    use crate::files::{replace_folder, sync_file_system};
+    use crate::files::{finish_replacing, replace_folder, sync_file_system};
     #[pymodule_export]
     use crate::loader::{PyBatchIterator, PyLoader};
     #[pymodule_export]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::entry::{Entry, read_head, write_empty};
 use super::layout::{Layout, Sizes};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::regular::{self, Links};
 
@@ -84,7 +85,7 @@ impl Folder {
     /// Makes the folder if need be, and clears away what killed processes left.
     pub fn open(path: impl Into<PathBuf>, max_bytes: Option<u64>) -> Result<Self> {
         let path = path.into();
-        std::fs::create_dir_all(&path).map_err(Error::io(&path))?;
+        disk::create_folders(&path)?;
         let path = path.canonicalize().map_err(Error::io(&path))?;
         let this = Self { path, max_bytes };
         for file in this.files(UNFINISHED)? {
@@ -213,7 +214,7 @@ impl Folder {
         );
         let unfinished = self.path.join(name);
         let make = || {
-            let mut file = File::create_new(&unfinished)?;
+            let mut file = disk::create_new(&unfinished)?;
             // As long as it is locked, nobody takes it for a killed process's. Whoever looks whether it is has it locked
             // for a moment.
             if lock_within(&unfinished, || file.try_lock()).is_err() {
@@ -226,13 +227,13 @@ impl Folder {
                 wanted.pixel_bytes,
                 wanted.description,
             )?;
-            match std::fs::hard_link(&unfinished, path) {
+            match disk::link(&unfinished, path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
                 other => other,
             }
         };
         let made = make();
-        let removed = std::fs::remove_file(&unfinished);
+        let removed = disk::remove_file(&unfinished);
         match made.and(removed) {
             // Cleared away by somebody, before it was locked: the next try may have more luck.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -304,7 +305,7 @@ struct Shared {
 }
 
 fn open_shared(path: &Path) -> Result<Shared> {
-    let opened = regular::open(path, Links::Refuse, true).map(|file| (file, true));
+    let opened = disk::open_for_update(path).map(|file| (file, true));
     let opened = match opened {
         Err(error)
             if matches!(
@@ -377,7 +378,7 @@ fn remove_unused(path: &Path) -> Result<bool> {
         Err(TryLockError::WouldBlock) => return Ok(false),
         Err(TryLockError::Error(error)) => return Err(Error::io(path)(error)),
     }
-    match std::fs::remove_file(path) {
+    match disk::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         other => other.map(|()| true).map_err(Error::io(path)),
     }

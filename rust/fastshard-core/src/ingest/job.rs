@@ -300,8 +300,8 @@ fn pack_files(
     };
     ordered(threads, threads + 2, || Ok(todo.next()), build, write)?;
     shards.switch(last_shard)?;
-    let (manifest, report) = shards.finish()?;
-    staging.publish(&manifest)?;
+    let (manifest, mut report) = shards.finish()?;
+    report.left = staging.publish(&manifest)?;
     Ok(report)
 }
 
@@ -378,10 +378,10 @@ fn pack_stream(destination: &Path, spec: PackSpec, shared: &Shared) -> Result<Re
     };
     ordered(threads, threads + 2, source, build, write)?;
     shared.counters.check()?;
-    let (manifest, report) = shards.finish()?;
+    let (manifest, mut report) = shards.finish()?;
     let stream = shared.stream.lock();
     let statistics = (stream.unwrap_or_else(PoisonError::into_inner).statistics).take();
-    staging.publish(&manifest.with_statistics(statistics).checked()?)?;
+    report.left = staging.publish(&manifest.with_statistics(statistics).checked()?)?;
     Ok(report)
 }
 

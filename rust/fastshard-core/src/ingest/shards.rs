@@ -21,6 +21,8 @@ pub struct Report {
     pub resumed_shards: usize,
     /// Rows left out.
     pub skipped: Vec<SkippedRow>,
+    /// Why what the dataset replaced could not be removed, if it couldn't.
+    pub left: Option<String>,
 }
 
 /// Writes blocks to shards and keeps the books.
@@ -119,6 +121,7 @@ impl<'a> Shards<'a> {
             bytes: shards.iter().map(|shard| shard.bytes).sum(),
             resumed_shards: self.resumed,
             skipped,
+            left: None,
         };
         let provenance = builder.spec.provenance.clone();
         let manifest = Manifest::new(

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::format::{FileRanges, MANIFEST, Manifest, ShardEntry};
-use crate::writer::{replace_folder, sync_folder, write_atomically};
 
 /// A row that was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,30 +120,94 @@ fn taken(folder: &Path) -> Error {
     Error::State { reason }
 }
 
+/// `NAME.partial` beside the destination.
+fn partial(destination: &Path) -> Result<PathBuf> {
+    let name = destination.file_name().ok_or_else(|| {
+        Error::option(format!(
+            "{}: expected the path of a folder to make",
+            destination.display()
+        ))
+    })?;
+    let mut name = name.to_owned();
+    name.push(".partial");
+    Ok(destination.with_file_name(name))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    disk::remove_file(path).map_err(Error::io(path))
+}
+
+fn remove_files(folder: &Path, unwanted: impl Fn(&str) -> bool) -> Result<()> {
+    let listed = entries(folder)?;
+    let mut unwanted = listed.iter().filter(|path| unwanted(name_of(path)));
+    unwanted.try_for_each(|path| remove(path))
+}
+
+/// Removes a dataset's files, and the folder if nothing else is in it.
+fn remove_dataset(folder: &Path) -> Result<()> {
+    remove_files(folder, is_ours)?;
+    disk::remove_folder(folder).map_err(Error::io(folder))
+}
+
+/// Undoes or finishes what a pack left that was killed while it published: two renames of which one was made; a dataset
+/// that is replaced, but not removed; or the lock in the new one.
+fn finish_interrupted(destination: &Path, folder: &Path) -> Result<()> {
+    disk::finish_replacing(destination)?;
+    let is_unfinished = !destination.is_symlink()
+        && destination.join(LOCK).is_file()
+        && is_replaceable(destination);
+    if !is_unfinished {
+        return Ok(());
+    }
+    let _held = lock(destination)?;
+    if exists(folder)? && !exists(&folder.join(LOCK))? {
+        disk::check_folder(folder)?;
+        remove_dataset(folder)?;
+    }
+    remove(&destination.join(LOCK))
+}
+
+/// Locks a folder for this process; for as long as the file is open, however the process ends.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(LOCK);
+    // The folder may be renamed, or its lock be replaced, between any two of these steps.
+    let gone = |source: std::io::Error| match source.kind() {
+        ErrorKind::NotFound => taken(folder),
+        _ => Error::io(&path)(source),
+    };
+    let file = disk::open_lock(&path).map_err(gone)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Err(taken(folder)),
+        Err(std::fs::TryLockError::Error(source)) => return Err(Error::io(&path)(source)),
+    }
+    let held = file.metadata().map_err(gone)?;
+    let there = std::fs::metadata(&path).map_err(gone)?;
+    if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
+        Ok(file)
+    } else {
+        Err(taken(folder))
+    }
+}
+
 impl Staging {
     /// Opens the folder of an unfinished pack with the same plan, or starts a new one. Without a plan nothing can be
     /// taken up again.
     pub(super) fn open(destination: &Path, overwrite: bool, plan: Option<&str>) -> Result<Self> {
+        let folder = partial(destination)?;
+        finish_interrupted(destination, &folder)?;
         check_destination(destination, overwrite)?;
-        let mut partial = destination
-            .file_name()
-            .ok_or_else(|| {
-                Error::option(format!(
-                    "{}: expected the path of a folder to make",
-                    destination.display()
-                ))
-            })?
-            .to_owned();
-        partial.push(".partial");
-        let folder = destination.with_file_name(partial);
+        if exists(&folder)? {
+            disk::check_folder(&folder)?;
+        }
         if exists(&folder)? && !entries(&folder)?.is_empty() && !exists(&folder.join(LOCK))? {
             return Err(Error::option(format!(
                 "{}: needed for the unfinished dataset, but holds something else; please move it away",
                 folder.display()
             )));
         }
-        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        let lock = Self::lock(&folder)?;
+        disk::claim_folder(&folder)?;
+        let lock = lock(&folder)?;
         let this = Self {
             destination: destination.to_owned(),
             folder,
@@ -158,41 +222,14 @@ impl Staging {
         let known = std::fs::read_to_string(&plan_file).ok();
         if plan.is_none() || known.as_deref() != plan {
             this.clear()?;
-            write_atomically(&plan_file, plan.unwrap_or("stream").as_bytes())?;
+            disk::write_atomically(&plan_file, plan.unwrap_or("stream").as_bytes())?;
         }
         Ok(this)
     }
 
-    fn lock(folder: &Path) -> Result<File> {
-        let path = folder.join(LOCK);
-        // The folder may be renamed, or its lock be replaced, between any two of these steps.
-        let gone = |source: std::io::Error| match source.kind() {
-            ErrorKind::NotFound => taken(folder),
-            _ => Error::io(&path)(source),
-        };
-        let file = File::create(&path).map_err(gone)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(taken(folder)),
-            Err(std::fs::TryLockError::Error(source)) => return Err(Error::io(&path)(source)),
-        }
-        let held = file.metadata().map_err(gone)?;
-        let there = std::fs::metadata(&path).map_err(gone)?;
-        if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
-            Ok(file)
-        } else {
-            Err(taken(folder))
-        }
-    }
-
     /// Removes what packing has put there, the lock aside.
     fn clear(&self) -> Result<()> {
-        for path in entries(&self.folder)? {
-            if is_ours(name_of(&path)) && name_of(&path) != LOCK {
-                std::fs::remove_file(&path).map_err(Error::io(&path))?;
-            }
-        }
-        Ok(())
+        remove_files(&self.folder, |name| is_ours(name) && name != LOCK)
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -218,41 +255,32 @@ impl Staging {
 
     pub(super) fn finish(&self, number: usize, finished: &Finished) -> Result<()> {
         let text = serde_json::to_vec(finished).expect("plain data");
-        write_atomically(&self.finished_path(number), &text)
+        disk::write_atomically(&self.finished_path(number), &text)
     }
 
-    /// Makes the folder the dataset: manifest last, then one rename. The lock goes along and is removed at the end, so
-    /// that nobody takes the folder for free before it has its name.
-    pub(super) fn publish(mut self, manifest: &Manifest) -> Result<()> {
-        let keep: Vec<&str> = manifest
-            .shards
-            .iter()
-            .map(|shard| shard.file.as_str())
-            .collect();
-        for path in entries(&self.folder)? {
-            if name_of(&path) != LOCK && !keep.contains(&name_of(&path)) {
-                std::fs::remove_file(&path).map_err(Error::io(&path))?;
-            }
-        }
+    /// Makes the folder the dataset, by one rename or exchange. The lock goes along and is removed at the end: nobody
+    /// takes the folder for free before it has its name, and whoever finds the lock in a dataset knows that what it
+    /// replaced may be left. Returns what is wrong if only that could not be removed.
+    pub(super) fn publish(mut self, manifest: &Manifest) -> Result<Option<String>> {
         let text = serde_json::to_vec_pretty(manifest).expect("plain data");
-        write_atomically(&self.folder.join(MANIFEST), &text)?;
-        sync_folder(&self.folder)?;
+        disk::write_atomically(&self.folder.join(MANIFEST), &text)?;
+        let shards = manifest.shards.iter().map(|shard| shard.file.as_str());
+        let keep: Vec<&str> = shards.chain([MANIFEST, LOCK]).collect();
+        remove_files(&self.folder, |name| !keep.contains(&name))?;
+        disk::sync_folder(&self.folder)?;
         check_destination(&self.destination, self.overwrite)?;
-        let replaces = exists(&self.destination)?;
-        if replaces {
-            replace_folder(&self.folder, &self.destination)?;
+        let replaced = if exists(&self.destination)? {
+            Some(disk::replace_folder(&self.folder, &self.destination)?)
         } else {
-            std::fs::rename(&self.folder, &self.destination)
-                .map_err(Error::io(&self.destination))?;
-        }
+            disk::rename(&self.folder, &self.destination)?;
+            None
+        };
         self.published = true;
-        let lock = self.destination.join(LOCK);
-        std::fs::remove_file(&lock).map_err(Error::io(&lock))?;
-        let parent = self
-            .folder
-            .parent()
-            .filter(|parent| *parent != Path::new(""));
-        sync_folder(parent.unwrap_or(Path::new(".")))
+        // Before the old dataset goes.
+        disk::sync_parent(&self.destination)?;
+        let cleared = replaced.map_or(Ok(()), |old| remove_dataset(&old));
+        let cleared = cleared.and_then(|()| remove(&self.destination.join(LOCK)));
+        Ok(cleared.err().map(|error| error.to_string()))
     }
 
     fn holds_finished_shards(&self) -> bool {
@@ -271,7 +299,7 @@ impl Drop for Staging {
         }
         // What can't be removed here is removed, or complained of, by the next try.
         let _ = self.clear();
-        let _ = std::fs::remove_file(self.folder.join(LOCK));
-        let _ = std::fs::remove_dir(&self.folder);
+        let _ = disk::remove_file(&self.folder.join(LOCK));
+        let _ = disk::remove_folder(&self.folder);
     }
 }
