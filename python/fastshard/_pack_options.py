@@ -93,8 +93,9 @@ def seekable_spec(value: object) -> str:
 
 def check_target(target: str, overwrite: bool) -> None:
     """Refuses to replace a dataset unasked."""
-    # The native core has the last word; this spares the reading of a large source.
-    if not overwrite and Path(target, "manifest.json").exists():
+    # The native core has the last word; this spares the reading of a large source. A lock says that a pack was killed
+    # while it published, which the core finishes before it refuses.
+    if not overwrite and Path(target, "manifest.json").exists() and not Path(target, "lock").exists():
         raise FileExistsError(
             f"{target}: there is a dataset already; pack elsewhere, or replace it with overwrite=True"
         )

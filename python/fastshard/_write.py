@@ -76,12 +76,13 @@ def write_file(path: str | os.PathLike[str], data: bytes | str) -> None:
     A link of the user's own is followed. Pipes and devices are written to as they are.
     """
     data = data.encode() if isinstance(data, str) else data
-    path = _followed(Path(path))
+    path = Path(path)
     there = path.stat() if path.exists() else None
     if there is not None and not stat.S_ISREG(there.st_mode):
         with path.open("wb", 0) as pipe:
             _write_all(pipe.fileno(), data)
         return
+    path = _followed(path)
     unfinished = path.with_name(f".{path.name}.tmp")
     with _held(unfinished) as file:
         try:

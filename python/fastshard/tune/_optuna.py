@@ -168,6 +168,8 @@ class _Pool:
             return
         del self._running[connection]
         self._idle.append(worker)
+        # By then the trial has written it down itself, unless its log couldn't be written.
+        _log.TrialLog(self._search.folder, trial.number).end(told["state"], told["error"], told["fatal"])
         if told["fatal"]:
             self._reason = "failed"
         states = {_log.FINISHED: TrialState.COMPLETE, _log.STOPPED: TrialState.PRUNED, _log.FAILED: TrialState.FAIL}

@@ -20,7 +20,7 @@ from ._fraction import FractionSchedule
 if TYPE_CHECKING:
     from fastshard._loader import Loader
 
-__all__ = ["Rules", "Saver", "Trial", "TrialStoppedError", "current_trial", "is_complete", "run_trial"]
+__all__ = ["Rules", "Saver", "Trial", "TrialStoppedError", "current_trial", "error_text", "is_complete", "run_trial"]
 
 STATE = "fastshard.json"
 Saver = Callable[[Path], object]
@@ -207,6 +207,11 @@ def _as_current(trial: Trial) -> Iterator[None]:
             loader.close()
 
 
+def error_text(error: BaseException) -> str:
+    """What a trial's results say of an error."""
+    return str(error) if isinstance(error, OptionError) else "".join(traceback.format_exception_only(error)).strip()
+
+
 def run_trial(train: Callable[[Trial], object], trial: Trial) -> None:
     """Trains, and writes down how that ended; errors go on to the engine."""
     try:
@@ -218,8 +223,6 @@ def run_trial(train: Callable[[Trial], object], trial: Trial) -> None:
         trial._end(_log.STOPPED)
         raise
     except BaseException as error:
-        fatal = isinstance(error, OptionError)
-        said = str(error) if fatal else "".join(traceback.format_exception_only(error)).strip()
-        trial._end(_log.FAILED, said, fatal)
+        trial._end(_log.FAILED, error_text(error), isinstance(error, OptionError))
         raise
     trial._end(_log.FINISHED)

@@ -18,7 +18,7 @@ from typing import Any
 from fastshard import _write
 
 from . import _log
-from ._trial import OptionError, Saver, Trial, TrialStoppedError, run_trial
+from ._trial import OptionError, Saver, Trial, TrialStoppedError, error_text, run_trial
 
 __all__ = ["main"]
 
@@ -40,7 +40,7 @@ def _train(search: Any, job: dict[str, Any], connection: Connection) -> dict[str
     kept = search.folder / "checkpoints" / f"{job['number']:05}"
     _recover(kept)
     restored = kept if kept.exists() else None
-    said: dict[str, Any] = {"state": _log.FINISHED, "fatal": False}
+    said: dict[str, Any] = {"state": _log.FINISHED, "fatal": False, "error": None}
     trial = None
     try:
         reports = _Reports(connection, kept)
@@ -50,7 +50,7 @@ def _train(search: Any, job: dict[str, Any], connection: Connection) -> dict[str
         said["state"] = _log.STOPPED
     except Exception as error:  # noqa: BLE001 - whatever training raises
         traceback.print_exc()
-        said |= {"state": _log.FAILED, "fatal": isinstance(error, OptionError)}
+        said |= {"state": _log.FAILED, "fatal": isinstance(error, OptionError), "error": error_text(error)}
     return said | {"best": None if trial is None else trial._best}
 
 
