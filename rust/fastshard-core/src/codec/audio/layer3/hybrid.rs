@@ -114,10 +114,12 @@ pub(super) fn leaks(block: Block, lines: &mut [f32; 576], end: usize) -> usize {
     used.max(last)
 }
 
-/// Transforms lines to what they add to this granule (`now`) and to the next one (`later`).
+/// Transforms lines to what they add to this granule (`now`) and to the next one (`later`). `mixed`: the two lowest
+/// subbands as those of a long block.
 #[inline(always)]
 pub(super) fn transform(
     block: Block,
+    mixed: bool,
     lines: &[f32; 576],
     used: usize,
     now: &mut Samples,
@@ -146,7 +148,7 @@ pub(super) fn transform(
             long(tables, &tables.windows[window], &turned, at, now, later);
         }
     }
-    if block == Block::Mixed {
+    if mixed {
         let (mut long_now, mut long_later) = ([[0.0; SUBBANDS]; LENGTH], [[0.0; SUBBANDS]; LENGTH]);
         long(
             tables,

@@ -159,11 +159,10 @@ impl Decoder {
 
     #[inline(always)]
     fn granules(&mut self, head: &Head, side: &Side, missing: usize) -> Result<()> {
-        let alike = |parts: &[side::Part; 2]| parts[0].block == parts[1].block;
         let middle = self.mono
             && head.middle
             && !head.intensity
-            && side.parts[..head.granules()].iter().all(alike);
+            && (side.parts[..head.granules()].iter()).all(|[one, other]| one.alike(other));
         let (mut at, mut skipped) = (0, 0);
         self.factors = [[0; 40]; 2];
         for granule in 0..head.granules() {
@@ -252,7 +251,7 @@ impl Decoder {
             self.join(head, side, granule, &mut ends);
         }
         let add = both && self.mono;
-        let alike = parts[0].block == parts[1].block;
+        let alike = parts[0].alike(&parts[1]);
         let mut read = if both { 2 } else { 1 };
         if add && alike {
             let [left, right] = &mut self.lines;
@@ -264,7 +263,8 @@ impl Decoder {
         }
         let [[now, later], [more, more_later]] = &mut *self.halves;
         for channel in 0..read {
-            let (block, lines) = (parts[channel].block, &mut self.lines[channel]);
+            let side::Part { block, mixed, .. } = parts[channel];
+            let lines = &mut self.lines[channel];
             if block.is_short() {
                 let bands = Bands::new(head.rate, true, block == Block::Mixed);
                 hybrid::order(&bands, lines);
@@ -272,11 +272,11 @@ impl Decoder {
             }
             let used = hybrid::leaks(block, lines, ends[channel]);
             if add && channel > 0 {
-                hybrid::transform(block, lines, used, more, more_later);
+                hybrid::transform(block, mixed, lines, used, more, more_later);
                 sum(now, more);
                 sum(later, more_later);
             } else {
-                hybrid::transform(block, lines, used, now, later);
+                hybrid::transform(block, mixed, lines, used, now, later);
             }
             if !add || channel + 1 == read {
                 let channel = if add { 0 } else { channel };

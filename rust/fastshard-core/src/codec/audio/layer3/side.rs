@@ -32,6 +32,8 @@ pub(super) struct Part {
     /// How scale factors are stored.
     pub(super) compress: usize,
     pub(super) block: Block,
+    /// Whether the two lowest subbands have the window of a long block, whatever the others have.
+    pub(super) mixed: bool,
     /// What short windows are quieter by.
     pub(super) window_gain: [i32; 3],
     /// Where each region of pairs ends, and its table.
@@ -92,6 +94,11 @@ impl Side {
 }
 
 impl Part {
+    /// Whether both are transformed alike.
+    pub(super) fn alike(&self, other: &Self) -> bool {
+        (self.block, self.mixed) == (other.block, other.mixed)
+    }
+
     fn read(bits: &mut Bits<'_, ROOM>, head: &Head) -> Result<Self, &'static str> {
         let length = bits.take(12) as usize;
         let pairs = 2 * bits.take(9) as usize;
@@ -134,7 +141,9 @@ impl Part {
         bits: &mut Bits<'_, ROOM>,
         head: &Head,
     ) -> Result<[(usize, u8); 3], &'static str> {
-        self.block = match (bits.take(2), bits.flag()) {
+        let kind = bits.take(2);
+        self.mixed = bits.flag();
+        self.block = match (kind, self.mixed) {
             (1, _) => Block::Start,
             (2, false) => Block::Short,
             (2, true) => Block::Mixed,

@@ -238,19 +238,21 @@ fn plain(block: Block, lines: &[f32]) -> Vec<f64> {
 #[test]
 fn transforms_are_those_of_the_formula() {
     let lines: [f32; 576] = std::array::from_fn(|at| (at * at * 31 % 619) as f32 / 309.5 - 1.0);
-    for block in [
-        Block::Long,
-        Block::Start,
-        Block::Short,
-        Block::Mixed,
-        Block::Stop,
+    for (block, mixed) in [
+        (Block::Long, false),
+        (Block::Start, false),
+        (Block::Start, true),
+        (Block::Short, false),
+        (Block::Mixed, true),
+        (Block::Stop, false),
+        (Block::Stop, true),
     ] {
         let (mut now, mut later) = ([[9.0; SUBBANDS]; LENGTH], [[9.0; SUBBANDS]; LENGTH]);
         let used = 21;
-        hybrid::transform(block, &lines, used, &mut now, &mut later);
+        hybrid::transform(block, mixed, &lines, used, &mut now, &mut later);
         for subband in 0..SUBBANDS {
             let own = match block {
-                Block::Mixed if subband < 2 => Block::Long,
+                _ if mixed && subband < 2 => Block::Long,
                 Block::Mixed => Block::Short,
                 other => other,
             };
