@@ -19,6 +19,8 @@ pub(super) struct Container<'a> {
     decoder: Box<dyn AudioDecoder>,
     track: u32,
     header: AudioHeader,
+    /// Bits a sample, of FLAC.
+    bits: u32,
     planes: Vec<Vec<f32>>,
 }
 
@@ -80,6 +82,7 @@ impl<'a> Container<'a> {
                 channels: u16::try_from(channels).unwrap_or(u16::MAX),
                 frames,
             },
+            bits: parameters.bits_per_sample.unwrap_or(0),
             planes: Vec::new(),
             reader: opened,
         })
@@ -99,6 +102,33 @@ impl<'a> Container<'a> {
         Ok(())
     }
 
+    /// Refuses what [`Self::read`] would in any packet, without decoding them.
+    pub(super) fn check(&mut self) -> Result<()> {
+        if self.header.format != AudioFormat::Flac || self.bits < 32 {
+            return Ok(());
+        }
+        self.seek(0).map_err(failed(self.header.format))?;
+        // The end of the file may be an error; what is missing shows when frames are read.
+        while let Ok(Some(packet)) = self.reader.next_packet() {
+            self.check_packet(&packet.data)?;
+        }
+        Ok(())
+    }
+
+    /// Of a difference of samples of 32 bits, which takes 33, symphonia drops the highest one.
+    fn check_packet(&self, packet: &[u8]) -> Result<()> {
+        let wide = self.header.format == AudioFormat::Flac && self.bits >= 32;
+        match packet {
+            [0xFF, 0xF8 | 0xF9, _, kind, ..] if wide && matches!(kind >> 4, 8..=10) => {
+                Err(Error::decode(
+                    "flac: 32 bits a sample with channels stored as differences are not supported; encode it with \
+                     24 bits, or without mid-side coding (flac --no-mid-side)",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn read(&mut self, taker: &mut Taker<'_>) -> Result<()> {
         let failed = failed(self.header.format);
         self.seek(taker.next).map_err(&failed)?;
@@ -109,6 +139,7 @@ impl<'a> Container<'a> {
             if packet.track_id != self.track {
                 continue;
             }
+            self.check_packet(&packet.data)?;
             let trimmed = packet.trim_start.get() as i64;
             let first = packet.pts.get().saturating_add(trimmed);
             let decoded = self.decoder.decode(&packet).map_err(&failed)?;

@@ -251,6 +251,9 @@ impl<'a> AudioFile<'a> {
 
     /// Checks that a file is whole: by its first and its last frame, or by all of them.
     pub fn check(&mut self, decode: bool, out: &mut Waves) -> Result<()> {
+        if let Source::Container(container) = &mut self.source {
+            container.check()?;
+        }
         let frames = self.header.frames;
         let mut start = 0;
         if !decode {
