@@ -120,10 +120,11 @@ impl ImageSizes {
         }
     }
 
-    /// Width and height, if all images share them.
+    /// Width and height, if all images share them. No image is empty: of those that are said to be, nothing is known.
     #[must_use]
     pub fn uniform(self) -> Option<(u32, u32)> {
-        (self.min_width == self.max_width && self.min_height == self.max_height)
+        let same = self.min_width == self.max_width && self.min_height == self.max_height;
+        (same && self.min_width > 0 && self.min_height > 0)
             .then_some((self.min_width, self.min_height))
     }
 }

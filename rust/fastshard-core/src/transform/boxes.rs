@@ -9,7 +9,7 @@ pub(super) fn shorter_side(width: u32, height: u32, size: u32, max_size: Option<
     // Manifests may say anything, 0 included.
     let [short, long] = [width.min(height), width.max(height)].map(|side| u64::from(side.max(1)));
     let scaled =
-        |side: u64, by: u64, of: u64| (side * by / of).clamp(1, u64::from(u32::MAX)) as u32;
+        |side: u64, by: u64, of: u64| (side * by / of.max(1)).clamp(1, u64::from(u32::MAX)) as u32;
     let (mut new_short, mut new_long) = (size, scaled(size.into(), long, short));
     if let Some(most) = max_size.filter(|&most| new_long > most) {
         (new_short, new_long) = (scaled(most.into(), new_short.into(), new_long.into()), most);
@@ -115,6 +115,12 @@ pub(super) fn random_box(
 mod tests {
     use super::*;
     use crate::random::Key;
+
+    #[test]
+    fn an_empty_image_divides_by_nothing() {
+        assert_eq!(shorter_side(0, 0, 64, None), [1, 64]);
+        assert_eq!(shorter_side(0, 5, 64, Some(70)), [70, 14]);
+    }
 
     #[test]
     fn shorter_sides_are_torchvisions() {
