@@ -157,16 +157,23 @@ def pack(
 
     **Images.** ``encode``: ``"original"`` keeps the files' bytes (default), ``"jpeg"`` (with ``quality``; default if
     anything changes the image), ``"png"`` or ``"raw"`` (a uint8 tensor, all of one size). ``resize`` and ``resize_pad``
-    take what ``Resize`` and ``ResizePad`` take; ``gray`` makes one channel. ``check="decode"`` decodes every image to
-    see whether it can be, ``"header"`` reads the header only. Headers that declare more than ``max_pixels`` are
-    refused.
+    take what ``Resize`` and ``ResizePad`` take; ``gray`` makes one channel. Headers that declare more than
+    ``max_pixels`` are refused.
+
+    **Check.** ``check="header"`` (default) reads an image's header and looks for the file's end; a file that doesn't
+    show its end is decoded. Damage in between shows when the image is loaded. ``check="decode"`` decodes every image,
+    and refuses those that can't be loaded. Packing and loading share one rule, which is PIL's: damage inside a JPEG
+    that ends with its end marker (wrong codes, surplus bytes, missing restart markers) is passed over, and the pixels
+    are those that PIL gives. A JPEG without an end marker is refused if a pixel depends on missing data. In all other
+    formats damaged data is an error, and so are wrong checksums in PNG files.
 
     **Seekable JPEG.** ``seekable`` re-codes JPEGs that are kept: a restart marker every 64 pixels or less, and an index
     of them, so that a crop is decoded without what lies beside it; progressive files become sequential. Coefficients
     stay bit for bit what they were, and the files are JPEGs for everybody else. ``"auto"`` (default) does it where
     decoding gets faster for it, True wherever it can, False nowhere: then files are stored byte for byte.
     ``metadata="drop"`` leaves ICC, EXIF and comments of re-coded files out, but for EXIF data that turns the image.
-    Arithmetic-coded, CMYK, 12-bit and faulty files stay as they are.
+    Arithmetic-coded, CMYK and damaged files stay as they are, and so do those that hold several images (MPO), unless
+    metadata are dropped.
 
     **Audio** is kept byte for byte. ``check="header"`` reads the header and decodes the first and the last frame,
     ``"decode"`` all of it.

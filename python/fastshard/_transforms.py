@@ -123,10 +123,12 @@ class Decode(Transform):
 
     ``mode`` is ``"RGB"``, ``"L"`` (gray) or ``"P"`` (the numbers in a PNG's palette, such as classes of a mask; gray
     images as with ``"L"``, other colours are a DecodeError), ``dtype`` ``"uint8"`` or, for sources that have 16 bits,
-    ``"uint16"``. ``exif_orientation`` turns the image as its EXIF data says, and its boxes with it; off by default, as
-    in PIL. Images whose header declares more than ``max_pixels`` pixels are refused before anything is decoded. With
-    ``scaled``, a JPEG that is to become at least 2, 4 or 8 times smaller is decoded at 1/2, 1/4 or 1/8 of its size,
-    which saves most of the work; False decodes every pixel and filters those.
+    ``"uint16"``. ``exif_orientation`` turns the image, and its boxes with it, as its EXIF or XMP data say: the same as
+    ``PIL.ImageOps.exif_transpose``. Off by default. The orientation is read when the image is packed; datasets keep the
+    one that they were packed with. TIFF files follow the same switch, while PIL turns them whenever it loads them: pass
+    True to get PIL's pixels. Images whose header declares more than ``max_pixels`` pixels are refused before anything
+    is decoded. With ``scaled``, a JPEG that is to become at least 2, 4 or 8 times smaller is decoded at 1/2, 1/4 or 1/8
+    of its size, which saves most of the work; False decodes every pixel and filters those.
     """
 
     mode: str = "RGB"

@@ -35,7 +35,7 @@ fn compare(bytes: &[u8], tiles: &[u32], place: [u16; 4], flags: u16) {
     };
     let request = request(&header, place, flags);
     let plain = part(&mut decoder, bytes.into(), &header, &request);
-    let indexed = part(&mut decoder, Encoded { bytes, tiles }, &header, &request);
+    let indexed = part(&mut decoder, Encoded { tiles, ..bytes.into() }, &header, &request);
     let Some(plain) = plain else {
         return;
     };
@@ -50,8 +50,8 @@ fn compare(bytes: &[u8], tiles: &[u32], place: [u16; 4], flags: u16) {
     };
     if let Some((bytes, tiles)) = seekable_jpeg(bytes, &transcoding).unwrap() {
         let stored = Encoded {
-            bytes: &bytes,
             tiles: &tiles,
+            ..(&bytes[..]).into()
         };
         let again = decoder.header(&bytes).unwrap();
         assert_eq!(again, header);

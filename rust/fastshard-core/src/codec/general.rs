@@ -1,10 +1,11 @@
 //! PNG, WebP, BMP, GIF (first frame) and TIFF through the `image` crate; gray PNG faster where it can be.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::{ColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
 
-use super::{Format, Header, png_gray};
+use super::{Format, Header, directory, png_gray};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Scratch};
 
@@ -34,19 +35,35 @@ fn open(bytes: &[u8], format: Format, max_pixels: u64) -> Result<impl ImageDecod
     reader.into_decoder().map_err(failed(format))
 }
 
+/// Runs a decoder that somebody else wrote: if it panics, that is an error of the file.
+fn guarded<T>(format: Format, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Whatever state it left is in buffers that are overwritten.
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Error::decode(format!(
+            "{}: not supported: its decoder panicked ({})",
+            format.name(),
+            text.unwrap_or("no message")
+        )))
+    })
+}
+
+/// The header, but for the orientation.
 pub(super) fn header(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Header> {
-    let mut decoder = open(bytes, format, max_pixels)?;
-    let (width, height) = decoder.dimensions();
-    let color = decoder.color_type();
-    let orientation = decoder
-        .orientation()
-        .map_or(1, image::metadata::Orientation::to_exif);
+    let (size, color) = guarded(format, || {
+        let decoder = open(bytes, format, max_pixels)?;
+        Ok((decoder.dimensions(), decoder.color_type()))
+    })?;
+    if format == Format::Png {
+        png_gray::check_palette(bytes)?;
+    }
     Ok(Header {
         format,
-        width,
-        height,
+        width: size.0,
+        height: size.1,
         channels: if color.has_color() { 3 } else { 1 },
-        orientation,
+        orientation: 1,
     })
 }
 
@@ -79,12 +96,29 @@ pub(super) fn decode(
     if plain && png_gray::decode(bytes, size, scratch, out.bytes(size.0 * size.1)?).is_some() {
         return Ok(());
     }
+    let bytes = match header.format {
+        Format::Tiff => directory::highest_bit_first(bytes)?,
+        _ => bytes.into(),
+    };
+    guarded(header.format, || {
+        decode_by_crate(&bytes, header, max_pixels, format, scratch, out)
+    })
+}
+
+fn decode_by_crate(
+    bytes: &[u8],
+    header: &Header,
+    max_pixels: u64,
+    format: PixelFormat,
+    scratch: &mut Scratch,
+    out: &mut Scratch,
+) -> Result<()> {
     let decoder = open(bytes, header.format, max_pixels)?;
     if decoder.dimensions() != (header.width, header.height) {
         return Err(Error::decode("the size changed while decoding"));
     }
     let color = decoder.color_type();
-    let count = size.0 * size.1;
+    let count = header.width as usize * header.height as usize;
     let length = usize::try_from(decoder.total_bytes()).unwrap_or(usize::MAX);
     if length != count * usize::from(color.bytes_per_pixel()) {
         return Err(Error::decode(format!(
@@ -142,6 +176,20 @@ fn convert(source: &[u8], color: ColorType, format: PixelFormat, out: &mut [u8])
         _ => return None,
     }
     Some(())
+}
+
+/// The same of pixels that differ in nothing but their channels.
+pub(super) fn change_channels(source: &[u8], from: PixelFormat, to: PixelFormat, out: &mut [u8]) {
+    match to.depth {
+        Depth::Eight => channels(source, from.channels, out, to.channels, luma),
+        Depth::Sixteen => channels(
+            bytemuck::cast_slice(source),
+            from.channels,
+            bytemuck::cast_slice_mut(out),
+            to.channels,
+            luma16,
+        ),
+    }
 }
 
 fn channels<T: Copy>(source: &[T], from: usize, out: &mut [T], to: usize, luma: fn([T; 3]) -> T) {

@@ -10,7 +10,7 @@
 use turbojpeg_sys as tj;
 
 use super::baseline::Baseline;
-use super::jpeg_frame::{Frame, ends_properly};
+use super::jpeg_frame::{Frame, ends_properly, lacks_quantisation};
 use super::seekable::Tiles;
 use super::{Decoded, Encoded, Format, Header, Request};
 use crate::error::{Error, Result};
@@ -26,8 +26,6 @@ pub(super) struct Decompressor {
     baseline: Baseline,
     patched: Vec<u8>,
     max_pixels: u64,
-    /// Warnings are errors: somebody wants to know whether a file is sound.
-    pub(super) strict: bool,
     /// Whether a warning was forgiven.
     warned: bool,
 }
@@ -85,7 +83,6 @@ impl Decompressor {
             baseline: Baseline::default(),
             patched: Vec::new(),
             max_pixels,
-            strict: false,
             warned: false,
         };
         this.prepare()?;
@@ -164,21 +161,25 @@ impl Decompressor {
         self.prepare()
     }
 
-    /// Reads the markers only; what can't be decoded for another reason shows when it is.
+    /// Reads the markers only, but for the orientation; what can't be decoded for another reason shows when it is.
     pub(super) fn header(bytes: &[u8]) -> Result<Header> {
-        let frame = Frame::of(bytes)
-            .ok_or_else(|| Error::decode("JPEG: truncated or damaged before its first scan"))?;
+        let frame = frame(bytes)?;
         Ok(Header {
             format: Format::Jpeg,
             width: frame.width,
             height: frame.height,
             channels: if frame.components == 1 { 1 } else { 3 },
-            orientation: frame.orientation,
+            orientation: 1,
         })
     }
 
     /// Checks the header's tables too, which [`Self::header`] passes over.
     pub(super) fn check_header(&mut self, bytes: &[u8]) -> Result<()> {
+        if lacks_quantisation(bytes) {
+            return Err(Error::decode(
+                "JPEG: a channel's quantisation table (DQT) is missing",
+            ));
+        }
         self.read_header(bytes)
     }
 
@@ -189,18 +190,8 @@ impl Decompressor {
         request: &Request,
         out: &mut Scratch,
     ) -> Result<Decoded> {
-        let Encoded { bytes, tiles } = source;
-        let frame =
-            Frame::of(bytes).ok_or_else(|| Error::decode("JPEG: damaged before its first scan"))?;
-        if frame.precision != 8 {
-            return Err(Error::decode(format!(
-                "JPEG: {} bits a channel, expected 8",
-                frame.precision
-            )));
-        }
-        if self.strict {
-            return self.decode_rows(bytes, &frame, request, out);
-        }
+        let Encoded { bytes, tiles, .. } = source;
+        let frame = frame(bytes)?;
         let tiles = Tiles::new(bytes, &frame, tiles);
         if let Some(decoded) = self.baseline.decode(bytes, &frame, tiles, request, out) {
             if request.format.depth == Depth::Sixteen {
@@ -264,8 +255,64 @@ impl Decompressor {
         self.decode_rows(bytes, &frame, request, out)
     }
 
-    /// Decodes the rows of a region of a file that is its own beginning: with a smaller height where that ends it early.
+    /// The same of the whole image, where any warning is an error.
+    #[cfg(test)]
+    pub(super) fn decode_strictly(
+        &mut self,
+        bytes: &[u8],
+        request: &Request,
+        out: &mut Scratch,
+    ) -> Result<Decoded> {
+        self.decode_whole_file(bytes, &frame(bytes)?, request, false, out)
+    }
+
+    /// Decodes the rows of a region of a file that is its own beginning.
+    ///
+    /// The library warns of damage in the data, and decodes what it can. Where a marker ends the image, all of that passes,
+    /// as it does with PIL. Without one, a file was probably cut: then no pixel may depend on what is missing.
     fn decode_rows(
+        &mut self,
+        bytes: &[u8],
+        frame: &Frame,
+        request: &Request,
+        out: &mut Scratch,
+    ) -> Result<Decoded> {
+        if ends_properly(bytes) {
+            return self.decode_top(bytes, frame, request, out);
+        }
+        if !frame.single_scan {
+            return self.decode_whole_file(bytes, frame, request, false, out);
+        }
+        let ended = self.ended(bytes, frame)?;
+        self.decode_top(&ended, frame, request, out)
+    }
+
+    /// A file of one scan with the marker that it lacks. Its data are decoded with different ones behind them: unless
+    /// pixels are the same, some are missing.
+    fn ended(&mut self, bytes: &[u8], frame: &Frame) -> Result<Vec<u8>> {
+        let truncated = || Error::decode("JPEG: truncated: its data end before its last pixels");
+        let data = frame.unended(bytes).ok_or_else(truncated)?;
+        let request = Request {
+            region: Rect::of_size(frame.width, frame.height),
+            format: RGB,
+            reduce: 1,
+        };
+        let [first, second] = FILLERS.map(|filler| [data, &[filler; 64], &[0xFF, 0xD9]].concat());
+        let mut pixels = [Scratch::default(), Scratch::default()];
+        for (file, pixels) in [&first, &second].into_iter().zip(&mut pixels) {
+            self.decode_whole_file(file, frame, &request, true, pixels)?;
+        }
+        let length = request.region.area() * RGB.bytes();
+        let [one, other] = pixels.each_mut().map(|pixels| pixels.bytes(length));
+        if one == other {
+            Ok(first)
+        } else {
+            Err(truncated())
+        }
+    }
+
+    /// Decodes with a smaller height in the header, where that ends it early.
+    fn decode_top(
         &mut self,
         bytes: &[u8],
         frame: &Frame,
@@ -274,10 +321,8 @@ impl Decompressor {
     ) -> Result<Decoded> {
         let area = widen(frame, request);
         let height = area.y + area.height;
-        // Ending early leaves unread data, which the library warns of; so the end of the file must vouch for it.
-        let forgive = !self.strict && ends_properly(bytes);
         if !frame.single_scan || height == frame.height {
-            return self.decode_whole_file(bytes, frame, request, forgive, out);
+            return self.decode_whole_file(bytes, frame, request, true, out);
         }
         let mut patched = std::mem::take(&mut self.patched);
         patched.clear();
@@ -376,8 +421,41 @@ impl Decompressor {
         if area != whole {
             self.set_crop(Some(area))?;
         }
-        self.decode_area(bytes, area, forgive, request.format, out)?;
+        if lossless {
+            self.decode_lossless(bytes, area, forgive, request.format, out)?;
+        } else {
+            self.decode_area(bytes, area, forgive, request.format, out)?;
+        }
         Ok(Decoded { area, reduce })
+    }
+
+    /// The library converts no colours of a lossless image.
+    fn decode_lossless(
+        &mut self,
+        bytes: &[u8],
+        area: Rect,
+        forgive: bool,
+        format: PixelFormat,
+        out: &mut Scratch,
+    ) -> Result<()> {
+        let gray = self.get(tj::TJPARAM_TJPARAM_COLORSPACE) == tj::TJCS_TJCS_GRAY as i32;
+        let own = PixelFormat {
+            channels: if gray { 1 } else { 3 },
+            ..format
+        };
+        if own == format {
+            return self.decode_area(bytes, area, forgive, format, out);
+        }
+        let mut stored = Scratch::default();
+        self.decode_area(bytes, area, forgive, own, &mut stored)?;
+        let count = area.area();
+        super::general::change_channels(
+            stored.bytes(count * own.bytes()),
+            own,
+            format,
+            out.bytes(count * format.bytes()),
+        );
+        Ok(())
     }
 
     fn decode_area(
@@ -467,6 +545,35 @@ impl Decompressor {
     }
 }
 
+const RGB: PixelFormat = PixelFormat {
+    channels: 3,
+    depth: Depth::Eight,
+};
+/// What is put behind data that may end early: different values for any code.
+const FILLERS: [u8; 2] = [0x00, 0xAA];
+
+/// Reads the markers and refuses what no decoder here takes.
+fn frame(bytes: &[u8]) -> Result<Frame> {
+    let frame = Frame::of(bytes)
+        .ok_or_else(|| Error::decode("JPEG: truncated or damaged before its first scan"))?;
+    if frame.precision != 8 {
+        return Err(Error::decode(format!(
+            "JPEG: {} bits a channel, expected 8",
+            frame.precision
+        )));
+    }
+    // Hierarchical and arithmetic lossless files, and such of two channels, have no decoder.
+    let known = matches!(frame.kind, 0xC0..=0xC3 | 0xC9 | 0xCA);
+    if !known || !matches!(frame.components, 1 | 3 | 4) {
+        return Err(Error::decode(format!(
+            "JPEG: not supported: process SOF{} with {} channels",
+            frame.kind & 15,
+            frame.components
+        )));
+    }
+    Ok(frame)
+}
+
 /// The region with the margin that upsampling needs, its left edge where the library wants it.
 fn widen(frame: &Frame, request: &Request) -> Rect {
     let Request { region, reduce, .. } = *request;
@@ -531,11 +638,6 @@ fn widen_in_place(out: &mut [u8]) {
 mod tests {
     use super::super::{Decoder, MAX_PIXELS, encode_jpeg};
     use super::*;
-
-    const RGB: PixelFormat = PixelFormat {
-        channels: 3,
-        depth: Depth::Eight,
-    };
 
     fn photo(width: u32, height: u32, channels: usize) -> Vec<u8> {
         let mut state = 1u64;

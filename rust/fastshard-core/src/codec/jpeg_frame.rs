@@ -1,8 +1,7 @@
 //! The markers of a JPEG file up to its first scan (ITU-T T.81, annex B): what they say, and where.
 
+use std::borrow::Cow;
 use std::ops::Range;
-
-use super::orient::exif_orientation;
 
 /// What the header says, with the places that a smaller copy changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +18,6 @@ pub(super) struct Frame {
     pub(super) restart_interval: u32,
     /// One scan, sequential: rows come in order, so decoding may end early.
     pub(super) single_scan: bool,
-    pub(super) orientation: u8,
     /// Where the two bytes of the height lie, followed by those of the width.
     pub(super) size_at: usize,
     /// The first byte of entropy-coded data.
@@ -52,25 +50,37 @@ pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = Option<Segment>> {
     })
 }
 
+/// The next segment. Restart markers, which belong into a scan, are passed over as by libjpeg; the image neither starts
+/// nor ends between its segments.
 fn segment(bytes: &[u8], mut at: usize) -> Option<Segment> {
-    while bytes.get(at..at + 2)? == [0xFF, 0xFF] {
-        at += 1;
-    }
-    let &[0xFF, marker] = bytes.get(at..at + 2)? else {
-        return None;
+    let (marker, behind) = loop {
+        match next_marker(bytes, at)? {
+            (0x01 | 0xD0..=0xD7, behind) => at = behind,
+            (0xD8 | 0xD9, _) => return None,
+            found => break found,
+        }
     };
-    let length = usize::from(u16::from_be_bytes(
-        bytes.get(at + 2..at + 4)?.try_into().ok()?,
-    ));
-    let place = at..at + 2 + length;
+    let length = usize::from(u16::from_be_bytes(*bytes.get(behind..)?.first_chunk()?));
+    let place = behind - 2..behind + length;
     (length >= 2 && place.end <= bytes.len()).then_some(Segment { marker, place })
+}
+
+/// The next marker, and where it ends. Bytes before it that belong nowhere are passed over, as by libjpeg: cameras put
+/// some between their segments. In entropy-coded data, a 0xFF that is followed by zero is no marker.
+fn next_marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
+    loop {
+        at += memchr::memchr(0xFF, bytes.get(at..)?)?;
+        at += bytes[at..].iter().position(|&byte| byte != 0xFF)? + 1;
+        if bytes[at - 1] != 0 {
+            return Some((bytes[at - 1], at));
+        }
+    }
 }
 
 impl Frame {
     /// Walks the markers up to the first scan.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let mut found: Option<Self> = None;
-        let mut orientation = 1;
         let mut restart_interval = 0;
         for segment in segments(bytes) {
             let Segment { marker, place } = segment?;
@@ -80,14 +90,12 @@ impl Frame {
                     found = Some(Self::start(marker, body, place.start + 5)?);
                 }
                 0xDD => restart_interval = number(body, 0)?,
-                0xE1 if orientation == 1 => orientation = exif_orientation(body),
                 0xDA => {
                     let frame = found?;
                     let sequential = matches!(frame.kind, 0xC0 | 0xC1);
                     return Some(Self {
                         restart_interval,
                         single_scan: sequential && body.first() == Some(&frame.components),
-                        orientation,
                         scan_at: place.end,
                         ..frame
                     });
@@ -118,7 +126,6 @@ impl Frame {
             mcu,
             restart_interval: 0,
             single_scan: false,
-            orientation: 1,
             size_at,
             scan_at: 0,
         })
@@ -136,6 +143,41 @@ impl Frame {
             self.width.div_ceil(self.mcu.0),
             self.height.div_ceil(self.mcu.1),
         )
+    }
+
+    /// The file without bytes between its segments that belong to none.
+    pub(super) fn tidied<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let lengths = segments(bytes).flatten().map(|segment| segment.place.len());
+        if 2 + lengths.sum::<usize>() == self.scan_at {
+            return bytes.into();
+        }
+        let mut tidy = vec![0xFF, 0xD8];
+        for Segment { place, .. } in segments(bytes).flatten() {
+            tidy.extend_from_slice(&bytes[place]);
+        }
+        tidy.extend_from_slice(&bytes[self.scan_at..]);
+        tidy.into()
+    }
+
+    /// A file of one scan that lacks its last marker: all that may be data of its pixels. `None` if restart markers are
+    /// missing, too.
+    pub(super) fn unended<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let mut end = entropy_end(bytes, self.scan_at);
+        let markers = memchr::memchr_iter(0xFF, &bytes[self.scan_at..end]);
+        let restarts = markers
+            .filter(|at| bytes.get(self.scan_at + at + 1) != Some(&0))
+            .count() as u64;
+        let (columns, rows) = self.mcus();
+        let units = u64::from(columns) * u64::from(rows);
+        if self.restart_interval > 0 && restarts + 1 < units.div_ceil(self.restart_interval.into())
+        {
+            return None;
+        }
+        // Zeros stand for what never came, as in a file that a download was to fill.
+        while end > self.scan_at && bytes[end - 1] == 0 {
+            end -= 1;
+        }
+        Some(&bytes[..end])
     }
 
     /// Appends what a decoder needs of the header, for another size: no metadata, but what tells the colour space.
@@ -158,6 +200,37 @@ impl Frame {
     }
 }
 
+/// Whether the first scan has a component whose quantisation table doesn't come before it.
+pub(super) fn lacks_quantisation(bytes: &[u8]) -> bool {
+    let (mut tables, mut components) = ([false; 16], &[][..]);
+    for Segment { marker, place } in segments(bytes).flatten() {
+        let body = &bytes[place.start + 4..place.end];
+        match marker {
+            0xDB => {
+                let mut rest = body;
+                while let Some((&kind, values)) = rest.split_first() {
+                    tables[usize::from(kind & 15)] = true;
+                    rest = values.get(64 << (kind >> 4 & 1)..).unwrap_or_default();
+                }
+            }
+            0xC3 => return false, // lossless
+            0xC0..=0xCF if ![0xC4, 0xC8, 0xCC].contains(&marker) => {
+                components = body.get(6..).unwrap_or_default();
+            }
+            0xDA => {
+                let selectors = body
+                    .get(1..body.len().saturating_sub(3))
+                    .unwrap_or_default();
+                let ids: Vec<u8> = selectors.iter().copied().step_by(2).collect();
+                return (components.chunks_exact(3))
+                    .any(|entry| ids.contains(&entry[0]) && !tables[usize::from(entry[2] & 15)]);
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 /// Whether the scans of a progressive file give each coefficient of so many components to its last bit.
 fn is_complete(bytes: &[u8], components: usize) -> bool {
     // Of each component the bits that its coefficients still lack.
@@ -165,9 +238,6 @@ fn is_complete(bytes: &[u8], components: usize) -> bool {
     let mut at = 2;
     while let Some(Segment { marker, place }) = segment(bytes, at) {
         at = place.end;
-        if marker == 0xD9 {
-            break;
-        }
         if marker == 0xDA {
             let Some(()) = note_scan(&bytes[place.start + 4..place.end], &mut lacking) else {
                 return false;
@@ -215,11 +285,27 @@ fn number(body: &[u8], at: usize) -> Option<u32> {
     Some(u16::from_be_bytes(bytes).into())
 }
 
-/// Whether the last marker, disregarding what cameras append, ends the image.
+/// Whether a marker ends the image, be it before what cameras append.
 pub(super) fn ends_properly(bytes: &[u8]) -> bool {
     let end = bytes
         .iter()
         .rposition(|&byte| byte != 0)
         .map_or(0, |at| at + 1);
-    bytes[..end].ends_with(&[0xFF, 0xD9])
+    bytes[..end].ends_with(&[0xFF, 0xD9]) || ends_within(bytes)
+}
+
+/// Walks all segments and scans to the marker that ends the image. Behind a marker that there is in no image, nothing can be
+/// told.
+fn ends_within(bytes: &[u8]) -> bool {
+    let (mut at, mut scans) = (2, 0);
+    while let Some((marker, behind)) = next_marker(bytes, at) {
+        at = match (marker, segment(bytes, at)) {
+            (0xD9, _) => return scans > 0,
+            (0x01 | 0xD0..=0xD7, _) => behind,
+            (0xC0..=0xDD | 0xE0..=0xEF | 0xFE, Some(segment)) => segment.place.end,
+            _ => return false,
+        };
+        scans += usize::from(marker == 0xDA);
+    }
+    false
 }

@@ -5,6 +5,7 @@
 
 mod audio;
 mod baseline;
+mod directory;
 mod general;
 mod jpeg;
 mod jpeg_encode;
@@ -13,6 +14,7 @@ mod orient;
 mod palette;
 mod png_gray;
 mod seekable;
+mod upright;
 
 use serde::{Deserialize, Serialize};
 
@@ -102,11 +104,17 @@ pub struct Encoded<'a> {
     pub bytes: &'a [u8],
     /// Where the tiles of a seekable JPEG start in it; empty for all others.
     pub tiles: &'a [u32],
+    /// Its orientation, where that was stored beside it.
+    pub orientation: Option<u8>,
 }
 
 impl<'a> From<&'a [u8]> for Encoded<'a> {
     fn from(bytes: &'a [u8]) -> Self {
-        Self { bytes, tiles: &[] }
+        Self {
+            bytes,
+            tiles: &[],
+            orientation: None,
+        }
     }
 }
 
@@ -165,20 +173,44 @@ impl Decoder {
 
     /// Reads a header and holds the size against the limit.
     pub fn header(&mut self, bytes: &[u8]) -> Result<Header> {
+        let header = self.stored_header(bytes, 1)?;
+        let orientation = upright::orientation(bytes, header.format);
+        Ok(Header {
+            orientation,
+            ..header
+        })
+    }
+
+    /// The same of a file whose orientation was read when it was stored: boxes were moved and sizes noted by that one.
+    pub fn stored_header(&mut self, bytes: &[u8], orientation: u8) -> Result<Header> {
+        if !(1..=8).contains(&orientation) {
+            return Err(Error::decode(format!(
+                "its stored orientation is {orientation}, expected 1 to 8"
+            )));
+        }
         let format = recognise(bytes)?;
         let header = match format {
             Format::Jpeg => jpeg::Decompressor::header(bytes)?,
             _ => general::header(bytes, format, self.max_pixels)?,
         };
         self.check_size(&header)?;
-        Ok(header)
+        Ok(Header {
+            orientation,
+            ..header
+        })
     }
 
     fn check_size(&self, header: &Header) -> Result<()> {
         let pixels = u64::from(header.width) * u64::from(header.height);
-        if pixels == 0 || pixels > self.max_pixels {
+        if pixels == 0 {
             return Err(Error::decode(format!(
-                "{} x {} pixels: expected at least 1 and at most {} (max_pixels)",
+                "{} x {} pixels: its header declares an empty image",
+                header.width, header.height
+            )));
+        }
+        if pixels > self.max_pixels {
+            return Err(Error::decode(format!(
+                "{} x {} pixels: expected at most {} (max_pixels)",
                 header.width, header.height, self.max_pixels
             )));
         }
@@ -243,7 +275,7 @@ impl Decoder {
         }
     }
 
-    /// Checks that every pixel can be decoded.
+    /// Checks that all pixels can be decoded, by the rules by which they are when they are loaded.
     pub fn check_decodes(
         &mut self,
         bytes: &[u8],
@@ -254,10 +286,8 @@ impl Decoder {
             channels: header.channels,
             depth: crate::pixels::Depth::Eight,
         };
-        self.jpeg.strict = true;
-        let decoded = self.decode(bytes.into(), header, &Request::whole(header, format), out);
-        self.jpeg.strict = false;
-        decoded.map(drop)
+        self.decode(bytes.into(), header, &Request::whole(header, format), out)
+            .map(drop)
     }
 
     /// Gives back memory that one unusually large image took.

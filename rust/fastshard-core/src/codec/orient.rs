@@ -1,16 +1,7 @@
-//! EXIF orientation: reading it and turning pixels upright.
-
-use image::metadata::Orientation;
+//! EXIF orientation: turning pixels upright, and writing it. [`super::upright`] reads it.
 
 use crate::error::Result;
 use crate::pixels::Scratch;
-
-/// The orientation in an APP1 segment, 1 when there is none.
-pub(super) fn exif_orientation(app1: &[u8]) -> u8 {
-    app1.strip_prefix(b"Exif\0\0")
-        .and_then(Orientation::from_exif_chunk)
-        .map_or(1, Orientation::to_exif)
-}
 
 /// An APP1 segment that says nothing but an orientation.
 pub(super) fn exif_segment(orientation: u8) -> Vec<u8> {

@@ -6,6 +6,7 @@
 
 use fdeflate::Decompressor;
 
+use crate::error::{Error, Result};
 use crate::pixels::Scratch;
 
 pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1A\n";
@@ -88,6 +89,30 @@ impl<'a> Iterator for Chunks<'a> {
         let right = crc32fast::hash(content) == u32::from_be_bytes(*sum);
         content.split_first_chunk().filter(|_| right)
     }
+}
+
+/// The chunks of a file, whatever their checksums.
+pub(super) fn all_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+    let mut rest = bytes.strip_prefix(SIGNATURE).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (length, behind) = rest.split_first_chunk()?;
+        let (kind, behind) = behind.split_first_chunk()?;
+        let body = behind.get(..u32::from_be_bytes(*length) as usize)?;
+        rest = behind.get(body.len() + 4..).unwrap_or_default();
+        Some((kind, body))
+    })
+}
+
+/// Refuses a file whose pixels are numbers in a palette that it lacks.
+pub(super) fn check_palette(bytes: &[u8]) -> Result<()> {
+    let mut chunks = all_chunks(bytes).take_while(|(kind, _)| *kind != b"IDAT");
+    let of_palette = matches!(chunks.next(), Some((_, [_, _, _, _, _, _, _, _, _, 3, ..])));
+    if of_palette && !chunks.any(|(kind, _)| kind == b"PLTE") {
+        return Err(Error::decode(
+            "png: its colours are numbers in a palette (PLTE), which it lacks",
+        ));
+    }
+    Ok(())
 }
 
 /// Undoes the filters (PNG specification, section 9) of rows that start with the number of theirs.

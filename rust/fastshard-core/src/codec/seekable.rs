@@ -9,9 +9,11 @@
 
 use turbojpeg_sys as tj;
 
+use super::Format;
 use super::jpeg::{MAX_SCANS, new_handle, set};
-use super::jpeg_frame::Frame;
+use super::jpeg_frame::{Frame, Segment, segments};
 use super::orient::exif_segment;
+use super::upright::orientation;
 use crate::error::Result;
 use crate::pixels::Rect;
 
@@ -186,13 +188,18 @@ pub(super) fn transcode(bytes: &[u8], options: &Transcoding) -> Result<Option<Se
     if options.only_where_it_pays && !pays(&frame) {
         return Ok(None);
     }
+    if !options.drop_metadata && has_more_images(bytes) {
+        return Ok(None); // The library writes the first one, with an index of all.
+    }
     let transcoder = Transcoder::new(options.max_pixels)?;
     let units = interval(frame.mcus().0, frame.mcu.0);
-    let Some(mut transcoded) = transcoder.run(bytes, units, options.drop_metadata)? else {
+    let tidy = frame.tidied(bytes);
+    let Some(mut transcoded) = transcoder.run(&tidy, units, options.drop_metadata)? else {
         return Ok(None);
     };
-    if options.drop_metadata && frame.orientation != 1 {
-        insert_orientation(&mut transcoded, frame.orientation);
+    let orientation = orientation(bytes, Format::Jpeg);
+    if options.drop_metadata && orientation != 1 {
+        insert_orientation(&mut transcoded, orientation);
     }
     // Whatever the library wrote, it counts only if it reads as it should.
     let starts = Frame::of(&transcoded).and_then(|frame| {
@@ -210,6 +217,13 @@ fn insert_orientation(bytes: &mut Vec<u8>, orientation: u8) {
         _ => 2,
     };
     bytes.splice(at..at, exif_segment(orientation));
+}
+
+/// Whether a file says that it holds other images behind its own (CIPA DC-007).
+fn has_more_images(bytes: &[u8]) -> bool {
+    segments(bytes).flatten().any(|Segment { marker, place }| {
+        marker == 0xE2 && bytes[place.start + 4..place.end].starts_with(b"MPF\0")
+    })
 }
 
 fn pays(frame: &Frame) -> bool {
@@ -421,8 +435,8 @@ mod tests {
             let original = photo(width, height, channels);
             let (bytes, tiles) = transcode(&original, &ALL).unwrap().unwrap();
             let seekable = Encoded {
-                bytes: &bytes,
                 tiles: &tiles,
+                ..(&bytes[..]).into()
             };
             for reduce in [1, 2, 4, 8] {
                 let whole = decode((&original[..]).into(), Rect::of_size(width, height), reduce);
@@ -475,8 +489,8 @@ mod tests {
         wrong.push(tiles[8..].iter().chain(&tiles[..8]).copied().collect());
         for tiles in &wrong {
             let encoded = Encoded {
-                bytes: &bytes,
                 tiles,
+                ..(&bytes[..]).into()
             };
             assert!(part(&decode(encoded, region, 1), region) == expected);
         }
@@ -507,7 +521,7 @@ mod tests {
         };
         let (bytes, tiles) = transcode(&original, &drop).unwrap().unwrap();
         let frame = Frame::of(&bytes).unwrap();
-        assert_eq!((frame.orientation, frame.width), (6, 320));
+        assert_eq!((orientation(&bytes, Format::Jpeg), frame.width), (6, 320));
         assert!(Tiles::new(&bytes, &frame, &tiles).is_some());
         assert!(!bytes.windows(4).any(|bytes| bytes == b"here"));
     }

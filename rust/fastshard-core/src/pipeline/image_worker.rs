@@ -55,10 +55,19 @@ impl ImageWorker {
         out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
     ) -> Result<()> {
         match (place.block.column(plan.index), plan.origin) {
-            (Column::Image { bytes, tiles, .. }, Origin::Encoded(options)) => {
+            (
+                Column::Image {
+                    bytes,
+                    tiles,
+                    orientation,
+                    ..
+                },
+                Origin::Encoded(options),
+            ) => {
                 let source = Encoded {
                     bytes: bytes.value(place.row),
                     tiles: tiles.value(place.row),
+                    orientation: Some(orientation.value(place.row)),
                 };
                 match &plan.kept {
                     Some(kept) => {
@@ -110,7 +119,7 @@ impl ImageWorker {
         out: impl FnOnce([u32; 2]) -> Result<&'a mut [u8]>,
     ) -> Result<()> {
         let started = Instant::now();
-        let image = self.opener.look(encoded.bytes, &options)?;
+        let image = self.opener.look(encoded, &options)?;
         let (width, height) = image.pose.size();
         let (recipe, reduction) = plan.recipe(width, height, &job)?;
         let source =
@@ -173,7 +182,7 @@ impl ImageWorker {
             };
             (recipe?, area)
         } else {
-            let image = opener.look(encoded.bytes, &options)?;
+            let image = opener.look(encoded, &options)?;
             let (width, height) = image.pose.size();
             let recipe = plan.start(width, height)?;
             let source = opener.open(

@@ -90,9 +90,12 @@ impl Opener {
         &mut self.decoder
     }
 
-    /// Reads a file's header.
-    pub(super) fn look(&mut self, bytes: &[u8], options: &DecodeOptions) -> Result<Looked> {
-        let header = self.decoder.header(bytes)?;
+    /// Reads a file's header; its orientation too, unless that is stored.
+    pub(super) fn look(&mut self, encoded: Encoded<'_>, options: &DecodeOptions) -> Result<Looked> {
+        let header = match encoded.orientation {
+            Some(stored) => self.decoder.stored_header(encoded.bytes, stored)?,
+            None => self.decoder.header(encoded.bytes)?,
+        };
         let pose = Pose::of(&header, options);
         Ok(Looked { header, pose })
     }
