@@ -450,10 +450,10 @@ impl Decompressor {
         self.decode_area(bytes, area, forgive, own, &mut stored)?;
         let count = area.area();
         super::general::change_channels(
-            stored.bytes(count * own.bytes()),
+            stored.bytes(count * own.bytes())?,
             own,
             format,
-            out.bytes(count * format.bytes()),
+            out.bytes(count * format.bytes())?,
         );
         Ok(())
     }
