@@ -1,11 +1,11 @@
 //! PNG, WebP, BMP, GIF (first frame) and TIFF through the `image` crate; gray PNG faster where it can be.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::{ColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
 
 use super::{Format, Header, directory, png_gray};
+use crate::caught::caught;
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Scratch};
 
@@ -38,14 +38,11 @@ fn open(bytes: &[u8], format: Format, max_pixels: u64) -> Result<impl ImageDecod
 /// Runs a decoder that somebody else wrote: if it panics, that is an error of the file.
 fn guarded<T>(format: Format, run: impl FnOnce() -> Result<T>) -> Result<T> {
     // Whatever state it left is in buffers that are overwritten.
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(Error::decode(format!(
-            "{}: not supported: its decoder panicked ({})",
-            format.name(),
-            text.unwrap_or("no message")
-        )))
+    caught("its decoder", run).map_err(|error| match error {
+        Error::Internal { reason } => {
+            Error::decode(format!("{}: not supported: {reason}", format.name()))
+        }
+        other => other,
     })
 }
 

@@ -139,7 +139,7 @@ impl<'a> Worker<'a> {
         let drawn = self.order.at(batch.first + at as u64);
         let row = drawn.row;
         #[cfg(test)]
-        crate::caught::inject::point("row", plan.spec.seed, row);
+        crate::caught::inject::point("row", self.plan.spec.seed, row);
         let place = dataset.locate(row)?;
         let filled = self.fill_row(batch, at, drawn, &place);
         // Zeros in the place of pages that are gone can have become anything.
@@ -147,16 +147,17 @@ impl<'a> Worker<'a> {
         filled
     }
 
-    /// Compares a row with its checksum: all of it where files are decoded, and where they aren't what is copied.
+    /// Compares a row with its checksum where files are decoded, and else what is of fixed size by the chunk.
     fn check(&self, place: &Place<'_>) -> Result<()> {
         let dataset = &self.plan.dataset;
         if self.check && !self.is_kept(place.number) {
             return dataset.check(place);
         }
-        let is_sound = |field: &PlannedField| {
-            let copied = matches!(field.work, Work::Copy | Work::Label(_));
-            let column = place.block.column(field.index);
-            !copied || dataset.is_sound(place, column.piece(place.row..place.row + 1))
+        let is_sound = |field: &PlannedField| match place.block.column(field.index) {
+            Column::Fixed { values, row_bytes } => {
+                dataset.is_sound(place, &values[place.row * row_bytes..][..*row_bytes])
+            }
+            _ => true,
         };
         if self.plan.spec.verify && !self.plan.fields.iter().all(is_sound) {
             return dataset.check(place);
