@@ -1,4 +1,4 @@
-"""A sample of ``run.py``, which says what is tried; all of it is marked slow."""
+"""A sample of ``run.py``, which says what is tried; all of it is marked campaign."""
 
 import shutil
 import subprocess
@@ -44,7 +44,7 @@ def test_damage_is_noticed(tmp_path):
     assert "neither the old nor the new one" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.timeout(3600)
 def test_every_fault_everywhere():
     run("--all")

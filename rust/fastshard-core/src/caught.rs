@@ -77,8 +77,9 @@ pub(crate) mod inject {
     use std::sync::{LazyLock, Mutex, PoisonError};
 
     /// By place and seed (tests run side by side, each with a seed of its own): the row that it is for, or all.
-    static ARMED: LazyLock<Mutex<HashMap<(&'static str, u64), Option<u64>>>> =
-        LazyLock::new(Mutex::default);
+    type Armed = HashMap<(&'static str, u64), Option<u64>>;
+
+    static ARMED: LazyLock<Mutex<Armed>> = LazyLock::new(Mutex::default);
 
     pub(crate) fn arm(place: &'static str, seed: u64, row: Option<u64>) {
         let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);

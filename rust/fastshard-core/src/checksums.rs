@@ -53,6 +53,11 @@ impl ChunkSums {
     }
 }
 
+/// The numbers of the chunks that a part of a file is in.
+fn chunks_of(range: &Range<usize>) -> Range<usize> {
+    range.start / CHUNK..range.end.div_ceil(CHUNK)
+}
+
 /// The checksums of a shard's chunks, and which of them were found to hold.
 #[derive(Debug)]
 pub(crate) struct Chunks {
@@ -81,10 +86,6 @@ impl Chunks {
         })
     }
 
-    fn chunks(&self, range: &Range<usize>) -> Range<usize> {
-        range.start / CHUNK..range.end.div_ceil(CHUNK)
-    }
-
     fn is_sound(&self, chunk: usize) -> bool {
         self.sound[chunk / 64].load(Ordering::Acquire) >> (chunk % 64) & 1 == 1
     }
@@ -92,7 +93,7 @@ impl Chunks {
     /// Whether this part of the file is known to be as it was written, without reading it.
     pub(crate) fn are_sound(&self, range: &Range<usize>) -> bool {
         range.is_empty()
-            || (range.end <= self.covered && self.chunks(range).all(|chunk| self.is_sound(chunk)))
+            || (range.end <= self.covered && chunks_of(range).all(|chunk| self.is_sound(chunk)))
     }
 
     /// Whether this part of the file is as it was written; reads what nobody has read before.
@@ -103,7 +104,7 @@ impl Chunks {
         if range.end > self.covered || self.covered > file.len() {
             return false;
         }
-        self.chunks(range).all(|chunk| {
+        chunks_of(range).all(|chunk| {
             if self.is_sound(chunk) {
                 return true;
             }

@@ -2,7 +2,6 @@
 
 pub(crate) mod guard;
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::{Deref, Range};
 use std::path::Path;
@@ -12,6 +11,7 @@ use arrow_buffer::Buffer;
 
 use self::guard::{Lost, Watch};
 use crate::error::{Error, Result};
+use crate::regular;
 
 /// What holders of a view of a mapped file may do to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn watched<M: Deref<Target = [u8]> + Send + Sync + 'static>(map: M) -> Mapped {
 
 /// Maps a file of an expected length, to be shared by every reader of this process.
 pub(crate) fn map(path: &Path, expected: u64, access: Access) -> Result<Mapped> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = regular::open_to_read(path).map_err(Error::io(path))?;
     let found = file.metadata().map_err(Error::io(path))?.len();
     check_length(path, expected, found)?;
     // SAFETY: the map is read-only and of a regular file which fastshard wrote under another name, renamed and never
@@ -120,7 +120,7 @@ pub(crate) fn read(
     scratch: &mut Scratch,
     cancelled: &AtomicBool,
 ) -> Result<()> {
-    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut file = regular::open_to_read(path).map_err(Error::io(path))?;
     file.seek(SeekFrom::Start(part.start))
         .map_err(Error::io(path))?;
     let mut left = part.end - part.start;
@@ -143,7 +143,7 @@ pub(crate) fn read(
 pub(crate) fn is_in_memory(path: &Path, part: Range<u64>) -> Result<bool> {
     use rustix::io::{ReadWriteFlags, preadv2};
     const STEP: usize = 128 << 10;
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = regular::open_to_read(path).map_err(Error::io(path))?;
     let mut byte = [0];
     Ok(part.step_by(STEP).all(|offset| {
         let mut bytes = [std::io::IoSliceMut::new(&mut byte)];

@@ -175,12 +175,6 @@ impl Shard {
         self.chunks.get_or_init(read).as_ref()
     }
 
-    /// Where bytes of the mapped file lie in it.
-    fn range_of(&self, data: &[u8], bytes: &[u8]) -> Range<usize> {
-        let start = bytes.as_ptr().addr().wrapping_sub(data.as_ptr().addr());
-        start..start.wrapping_add(bytes.len())
-    }
-
     /// Whether bytes of the mapped file are as they were written, as far as its checksums by the chunk tell; false says
     /// that the rows' own must be asked. Nothing is known of bytes in memory, nor of shards older than version 4.
     pub(crate) fn is_sound(&self, bytes: &[u8]) -> bool {
@@ -194,7 +188,7 @@ impl Shard {
             if self.check_lost().is_err() {
                 chunks.forget();
             }
-            chunks.check(data, &self.range_of(data, bytes))
+            chunks.check(data, &range_in(data, bytes))
         };
         self.chunks().is_some_and(sound) && self.check_lost().is_ok()
     }
@@ -207,7 +201,13 @@ impl Shard {
         if self.entry.chunks.is_none() {
             return true;
         }
-        let known = |chunks: &Chunks| chunks.are_sound(&self.range_of(&mapped.data, bytes));
+        let known = |chunks: &Chunks| chunks.are_sound(&range_in(&mapped.data, bytes));
         self.chunks().is_some_and(known)
     }
+}
+
+/// The place of bytes of a mapped file in it.
+fn range_in(file: &[u8], bytes: &[u8]) -> Range<usize> {
+    let start = bytes.as_ptr().addr().wrapping_sub(file.as_ptr().addr());
+    start..start.wrapping_add(bytes.len())
 }

@@ -28,6 +28,8 @@ pub struct Entry {
     /// Rows that would end beyond this are not stored.
     limit: u64,
     stopped: AtomicBool,
+    /// Whether a problem was noted: one is enough.
+    failed: AtomicBool,
     problem: Mutex<Option<String>>,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -123,6 +125,7 @@ impl Entry {
             trusted: (0..rows.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             limit: u64::MAX,
             stopped: AtomicBool::new(!writable),
+            failed: AtomicBool::new(false),
             problem: Mutex::new(None),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -186,6 +189,9 @@ impl Entry {
 
     fn stop(&self, reason: &str) {
         self.stopped.store(true, Ordering::Relaxed);
+        if self.failed.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         problem.get_or_insert_with(|| {
             let path = self.path.display();

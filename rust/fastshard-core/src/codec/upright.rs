@@ -89,8 +89,8 @@ fn of_png(bytes: &[u8]) -> Option<u8> {
         match kind {
             b"eXIf" => exif = Some(body),
             b"tEXt" | b"zTXt" | b"iTXt" => match split(body) {
-                (b"Raw profile type exif", rest) => profile = text(kind, rest).or(profile),
-                (b"XML:com.adobe.xmp", rest) => xmp = text(kind, rest).or(xmp),
+                (b"Raw profile type exif", rest) => profile = text(*kind, rest).or(profile),
+                (b"XML:com.adobe.xmp", rest) => xmp = text(*kind, rest).or(xmp),
                 _ => {}
             },
             b"IEND" => break,
@@ -111,8 +111,8 @@ fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The text in a chunk, behind its keyword.
-fn text<'a>(kind: &[u8; 4], body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-    let (packed, text) = match (kind, body) {
+fn text(kind: [u8; 4], body: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let (packed, text) = match (&kind, body) {
         (b"tEXt", text) => (false, text),
         (b"zTXt", [0, text @ ..]) => (true, text),
         // Language and translated keyword come between.
@@ -194,7 +194,11 @@ mod tests {
             let length = (body.len() as u16 + 2).to_be_bytes();
             [&[0xFF, 0xE1][..], &length, body].concat()
         };
-        let hexadecimal: String = exif.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hexadecimal: String = exif
+            .iter()
+            .flat_map(|byte| [byte >> 4, byte & 15])
+            .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+            .collect();
         let profile = format!("Raw profile type exif\0\nexif\n 40\n{hexadecimal}\n");
         let end: &[u8] = &[0xFF, 0xDA, 0, 2];
         vec![

@@ -595,7 +595,7 @@ mod tests {
         let changes: &[(&str, Change)] = &[
             ("plain file name", |m| m.shards[0].file = "a\0b".into()),
             ("plain file name", |m| {
-                m.shards[0].file = "a\u{1b}[31m".into()
+                m.shards[0].file = "a\u{1b}[31m".into();
             }),
             ("plain file name", |m| m.shards[0].file = "a".repeat(256)),
             ("no rows", |m| {
@@ -622,16 +622,16 @@ mod tests {
     fn refuses_what_is_not_true_of_the_fields() {
         let changes: &[(&str, Change)] = &[
             ("image_sizes of \"caption\"", |m| {
-                sizes(m, "caption", ImageSizes::of(3, 5))
+                sizes(m, "caption", ImageSizes::of(3, 5));
             }),
             ("image_sizes of \"gone\"", |m| {
-                sizes(m, "gone", ImageSizes::of(3, 5))
+                sizes(m, "gone", ImageSizes::of(3, 5));
             }),
             ("image_sizes lacks field \"image\"", |m| {
                 m.fields.push(field(r#"{"name":"image","type":"image"}"#));
             }),
             ("width of \"image\": from 0 to 0", |m| {
-                image(m, ImageSizes::of(0, 5))
+                image(m, ImageSizes::of(0, 5));
             }),
             ("height of \"image\": from 9 to 5", |m| {
                 let sizes = ImageSizes::of(3, 5);
@@ -659,10 +659,10 @@ mod tests {
             ),
             ("statistics of \"gone\"", |m| known(m, json!({"gone": {}}))),
             ("statistics of \"x\": expected an object", |m| {
-                known(m, json!({"x": null}))
+                known(m, json!({"x": null}));
             }),
             ("std: expected numbers of shape [2]", |m| {
-                known(m, json!({"x": {"mean": [1, 2]}}))
+                known(m, json!({"x": {"mean": [1, 2]}}));
             }),
             ("mean: expected numbers of shape [2]", |m| {
                 known(
@@ -683,13 +683,13 @@ mod tests {
                 );
             }),
             ("columns: expected 2 texts", |m| {
-                known(m, json!({"x": {"columns": ["a"]}}))
+                known(m, json!({"x": {"columns": ["a"]}}));
             }),
             ("columns: expected 2 texts", |m| {
-                known(m, json!({"x": {"columns": ["a", 1]}}))
+                known(m, json!({"x": {"columns": ["a", 1]}}));
             }),
             ("categories: expected lists", |m| {
-                known(m, json!({"x": {"categories": {"a": 1}}}))
+                known(m, json!({"x": {"categories": {"a": 1}}}));
             }),
             ("control character", |m| m.fields[0].name = "a\nb".into()),
             ("class \"a\" twice", |m| {

@@ -113,15 +113,10 @@ impl Shared {
             Arc::new(
                 self.pool
                     .lease()
-                    .map_err(|denied| self.too_large(rows, denied))?,
+                    .map_err(|denied| too_large(rows, denied))?,
             ),
             self.pass.views,
         )
-    }
-
-    fn too_large(&self, rows: usize, denied: Denied) -> Error {
-        let what = format!("a batch of {rows} samples");
-        denied.of(what, SMALLER_BATCHES)
     }
 
     /// Refuses to prefetch more batches than fit in memory.
@@ -265,23 +260,28 @@ impl Shared {
     }
 
     fn fill(&self, worker: &mut Worker<'_>, claim: &Claim) {
-        if self.finish(worker, claim) {
+        if finish(worker, claim) {
             claim.batch.set_ready();
             // The lock orders this against a consumer that is about to wait.
             self.announce(&mut self.lock());
         }
     }
+}
 
-    /// Fills the claimed rows; true when these were the last of their batch, which is complete then. What fails is noted
-    /// in the batch.
-    fn finish(&self, worker: &mut Worker<'_>, claim: &Claim) -> bool {
-        worker.run(claim);
-        let last = claim.batch.finish_rows(claim.count);
-        if last {
-            worker.complete(&claim.batch);
-        }
-        last
+fn too_large(rows: usize, denied: Denied) -> Error {
+    let what = format!("a batch of {rows} samples");
+    denied.of(what, SMALLER_BATCHES)
+}
+
+/// Fills the claimed rows; true when these were the last of their batch, which is complete then. What fails is noted in
+/// the batch.
+fn finish(worker: &mut Worker<'_>, claim: &Claim) -> bool {
+    worker.run(claim);
+    let last = claim.batch.finish_rows(claim.count);
+    if last {
+        worker.complete(&claim.batch);
     }
+    last
 }
 
 /// What a forked child hears that asks an iterator of its parent.
@@ -430,7 +430,7 @@ impl Batches {
         if !batch.is_all_views(&self.shared.plan) {
             let epoch = self.shared.pass.epoch;
             let mut worker = Worker::new(&self.shared.plan, &order, epoch, self.gather.take());
-            self.shared.finish(
+            finish(
                 &mut worker,
                 &Claim {
                     batch: batch.clone(),
