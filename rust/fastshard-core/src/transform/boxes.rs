@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_empty_image_divides_by_nothing() {
-        assert_eq!(shorter_side(0, 0, 64, None), [1, 64]);
+        assert_eq!(shorter_side(0, 0, 64, None), [64, 64]);
         assert_eq!(shorter_side(0, 5, 64, Some(70)), [70, 14]);
     }
 
