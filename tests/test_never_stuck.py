@@ -297,7 +297,9 @@ class TestCacheFolders:
         """Another user may write to a file, but not set its time to one of choice."""
         code = """
             import os, sys, warnings
+            import numpy.random  # which other users may not be able to read
             import fastshard as fs
+            list(fs.Loader(sys.argv[1], 8, fields=["label"]))
             os.umask(0o002)
             os.setgroups([]); os.setgid(5000); os.setuid(int(sys.argv[3]))
             warnings.simplefilter("error")
