@@ -277,7 +277,7 @@ def test_the_command_says_what_it_found(tmp_path):
     assert result.stdout == f"{tmp_path}/a.bin: TFRecord of tf.train.Example\n"
     assert "record 0 at byte 0" in result.stderr
     assert run("pack", tmp_path / "a.bin", tmp_path / "other", "--source", "x").stderr.startswith(
-        "fastshard: source='x'"
+        "fastshard: --source x: expected one of"
     )
 
 

@@ -485,6 +485,9 @@ impl Batches {
                 self.shared.plan.counters.waited(started);
             }
         }
+        if self.shared.cancelled.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let nobody_works = self.threads.iter().all(JoinHandle::is_finished);
         if nobody_works && !queue.open.front().is_some_and(|batch| batch.is_ready()) {
             return Err(Error::Internal {

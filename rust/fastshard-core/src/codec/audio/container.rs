@@ -15,6 +15,7 @@ use super::{AudioFormat, AudioHeader, Taker};
 use crate::error::{Error, Result};
 
 pub(super) struct Container<'a> {
+    bytes: &'a [u8],
     reader: Box<dyn FormatReader + 'a>,
     decoder: Box<dyn AudioDecoder>,
     track: u32,
@@ -84,6 +85,7 @@ impl<'a> Container<'a> {
             },
             bits: parameters.bits_per_sample.unwrap_or(0),
             planes: Vec::new(),
+            bytes,
             reader: opened,
         })
     }
@@ -103,13 +105,14 @@ impl<'a> Container<'a> {
     }
 
     /// Refuses what [`Self::read`] would in any packet, without decoding them.
-    pub(super) fn check(&mut self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.header.format != AudioFormat::Flac || self.bits < 32 {
             return Ok(());
         }
-        self.seek(0).map_err(failed(self.header.format))?;
+        // With a reader of its own: one that has met the end of the file can't go back.
+        let mut reader = reader(self.bytes, self.header.format)?;
         // The end of the file may be an error; what is missing shows when frames are read.
-        while let Ok(Some(packet)) = self.reader.next_packet() {
+        while let Ok(Some(packet)) = reader.next_packet() {
             self.check_packet(&packet.data)?;
         }
         Ok(())
