@@ -259,7 +259,7 @@ class TableSource(StreamSource):
                 at = _first(wrong)
                 is_word = odd_text(column.slice(at, 1), words_only=True)[0].as_py()
                 hint = "; is this line a header? header=True" if row + at == 1 and is_word else ""
-                wanted = f"a number, as most are, written such as 1234.5; {types}{hint}"
+                wanted = f"a number such as 1234.5, or words that can't be taken for a number or a date; {types}{hint}"
                 raise _problem(part, row + at, name, column[at].as_py(), wanted)
         part, row, batch = next(self._batches())
         wanted = f'types= for categories that are all numbers: {{{name!r}: "float64"}} makes numbers, {types}'

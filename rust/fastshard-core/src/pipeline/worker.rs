@@ -338,8 +338,10 @@ fn expect_size(expected: Option<[u32; 2]>, found: [u32; 2]) -> Result<()> {
     if expected == Some(found) {
         return Ok(());
     }
-    let [height, width] = found;
+    let sides = |[height, width]: [u32; 2]| format!("{height} x {width}");
+    let wanted = expected.map_or_else(|| "nothing of one size".into(), sides);
     Err(Error::decode(format!(
-        "comes out as {height} x {width} (height x width), but batches hold {expected:?}"
+        "comes out as {} (height x width), but batches hold {wanted}",
+        sides(found)
     )))
 }
