@@ -66,6 +66,7 @@ class PyDataset(keras.utils.PyDataset):
         self._scale = None if scale is None else np.float32(_check.number("scale", scale, -math.inf, math.inf))
         self._begin = loader._next
         self._within = self._complete = False
+        self._told = len(loader)  # how long Keras takes an epoch to be
         self._misses = 0
         self._ahead: list[_Ahead] = []
         # Keras reads from threads of its own.
@@ -73,11 +74,14 @@ class PyDataset(keras.utils.PyDataset):
 
     def __len__(self) -> int:
         """Batches an epoch."""
+        # ``fit`` goes by the answer that it got before its first epoch, also if the loader's epochs grow.
+        if not self._within:
+            self._told = len(self.loader)
         return len(self.loader)
 
     def __getitem__(self, index: int) -> Any:
         """Batch ``index`` of the epoch."""
-        batch = self._batch(_check.integer("index", index, 0, len(self) - 1))
+        batch = self._batch(_check.integer("index", index, 0, len(self.loader) - 1))
         x = batch[self._x]
         if self._scale is not None:
             x = x.astype(np.float32) * self._scale
@@ -88,7 +92,7 @@ class PyDataset(keras.utils.PyDataset):
 
     def _batch(self, index: int) -> dict[str, Any]:
         with self._lock:
-            self._complete |= index == len(self) - 1
+            self._complete |= index == min(self._told, len(self.loader)) - 1
             begin, number = self._place(index)
             ahead = next((ahead for ahead in self._ahead if ahead.place == (begin, number)), None)
             if ahead is None:
@@ -126,7 +130,7 @@ class PyDataset(keras.utils.PyDataset):
         looked = sys._getframe(2).f_code.co_name == "reset"
         with self._lock:
             if self._within and self._complete and not looked:
-                self.loader._set_next(self.loader._ahead(self._begin, len(self)))
+                self.loader._set_next(self.loader._ahead(self._begin, len(self.loader)))
                 self._complete = False
             self._within = False
             self._complete &= not looked

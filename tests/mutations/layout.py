@@ -161,7 +161,9 @@ def _index_buffers(data: bytearray, name: str, column: tuple[pa.DataType, list[R
     for region in column[1]:
         if region.role == "offsets":
             found.append(bytes(data[region.start : region.start + 4 * (rows + 1)]))
-            items = int.from_bytes(found[-1][-4:], "little", signed=True)
+            # A list may have elements that are in no row, and they count; bytes behind a text's last row don't.
+            last = int.from_bytes(found[-1][-4:], "little", signed=True)
+            items = column[1][-1].length // column[1][-1].width if pa.types.is_list(column[0]) else last
         elif region.role == "values" and name.startswith("_") and name != CRC:
             length = max(0, min(items * region.width, region.length))
             found.append(bytes(data[region.start : region.start + length]))
