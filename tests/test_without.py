@@ -237,8 +237,9 @@ class TestJob:
         assert job.wait(0)
 
     def test_ctrl_c(self, tmp_path):
-        data = encode(0, "PNG")
-        fs.pack(({"image": data} for _ in range(30_000)), tmp_path / "ds")
+        file = io.BytesIO()
+        Image.new("RGB", (2000, 2000)).save(file, "PNG")  # of few bytes that take long to decode
+        fs.pack(({"image": file.getvalue()} for _ in range(3000)), tmp_path / "ds")
         code = "import sys, fastshard as fs; print('open', flush=True); fs.open(sys.argv[1]).verify(decode=True)"
         command = [sys.executable, "-c", code, str(tmp_path / "ds")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

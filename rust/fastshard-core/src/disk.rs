@@ -45,7 +45,12 @@ pub(crate) fn open_lock(path: &Path) -> IoResult<File> {
 
 /// A file that is there, to be changed in place; never what a link leads to.
 pub(crate) fn open_for_update(path: &Path) -> IoResult<File> {
-    regular::open(path, Links::Refuse, true)
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(regular::flags(Links::Refuse).bits() as i32)
+        .open(path);
+    regular::check(opened)
 }
 
 /// Removes a file, or a link itself.

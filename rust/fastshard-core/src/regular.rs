@@ -1,9 +1,10 @@
 //! Opening files that somebody else may have replaced: a fifo, a device or a folder is an error, and never a wait.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
 
 /// Whether a symbolic link at the end of a path may lead elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,18 +15,26 @@ pub(crate) enum Links {
     Refuse,
 }
 
-/// Opens a regular file, for writing too if `write`.
-pub(crate) fn open(path: &Path, links: Links, write: bool) -> Result<File> {
-    use rustix::fs::OFlags;
+/// Opens a regular file for reading.
+pub(crate) fn open(path: &Path, links: Links) -> Result<File> {
+    let flags = flags(links).union(OFlags::RDONLY).union(OFlags::CLOEXEC);
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    check(opened.map(File::from).map_err(Error::from))
+}
+
+/// What opening takes so that it never waits, nor goes where a link leads.
+pub(crate) fn flags(links: Links) -> OFlags {
     // Without NONBLOCK, opening a fifo waits until somebody opens its other end.
-    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    if links == Links::Refuse {
-        flags |= OFlags::NOFOLLOW;
+    let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
+    match links {
+        Links::Follow => flags,
+        Links::Refuse => flags.union(OFlags::NOFOLLOW),
     }
-    let mut options = OpenOptions::new();
-    options.read(true).write(write);
-    options.custom_flags(flags.bits() as i32);
-    let file = match options.open(path) {
+}
+
+/// What was opened with these flags, if it is a regular file.
+pub(crate) fn check(opened: Result<File>) -> Result<File> {
+    let file = match opened {
         Err(error) if is_link_refused(&error) => return Err(not_regular("a symbolic link")),
         Err(error) if error.kind() == ErrorKind::IsADirectory => {
             return Err(not_regular("a folder"));
@@ -45,7 +54,7 @@ pub(crate) fn open(path: &Path, links: Links, write: bool) -> Result<File> {
 
 /// The same for reading what a user named.
 pub(crate) fn open_to_read(path: &Path) -> Result<File> {
-    open(path, Links::Follow, false)
+    open(path, Links::Follow)
 }
 
 fn is_link_refused(error: &Error) -> bool {
@@ -69,7 +78,7 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("file"), "x").unwrap();
         std::fs::create_dir(at("folder")).unwrap();
-        let mode = rustix::fs::Mode::RWXU;
+        let mode = Mode::RWXU;
         rustix::fs::mknodat(
             rustix::fs::CWD,
             at("fifo"),
@@ -80,19 +89,25 @@ mod tests {
         .unwrap();
         std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
         std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
-        for write in [false, true] {
-            assert!(open(&at("file"), Links::Refuse, write).is_ok());
-            assert!(open(&at("link"), Links::Follow, write).is_ok());
+        let ways: [fn(&Path, Links) -> Result<File>; 2] = [open, |path, links| {
+            let mut options = std::fs::OpenOptions::new();
+            options.read(true).write(true);
+            let flags = flags(links).bits() as i32;
+            check(std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags).open(path))
+        }];
+        for open in ways {
+            assert!(open(&at("file"), Links::Refuse).is_ok());
+            assert!(open(&at("link"), Links::Follow).is_ok());
             for (name, links, reason) in [
                 ("link", Links::Refuse, "a symbolic link"),
                 ("folder", Links::Follow, "a folder"),
                 ("fifo", Links::Follow, "a fifo"),
             ] {
-                let error = open(&at(name), links, write).unwrap_err();
+                let error = open(&at(name), links).unwrap_err();
                 assert!(error.to_string().starts_with(reason), "{name}: {error}");
             }
-            assert!(open(&at("socket"), Links::Follow, write).is_err());
-            assert!(open(Path::new("/dev/zero"), Links::Follow, write).is_err());
+            assert!(open(&at("socket"), Links::Follow).is_err());
+            assert!(open(Path::new("/dev/zero"), Links::Follow).is_err());
         }
         let missing = open_to_read(&at("missing")).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);

@@ -266,7 +266,7 @@ impl Folder {
     /// All entries. Files that are none are left out.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let listed = self.files(SUFFIX)?.into_iter().filter_map(|path| {
-            let file = regular::open(&path, Links::Refuse, false).ok()?;
+            let file = regular::open(&path, Links::Refuse).ok()?;
             let found = file.metadata().ok()?;
             let (layout, description) = read_head(&file, &path).ok()?;
             let in_use = !matches!(file.try_lock(), Ok(()));
@@ -313,7 +313,7 @@ fn open_shared(path: &Path) -> Result<Shared> {
                 ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
             ) =>
         {
-            regular::open(path, Links::Refuse, false).map(|file| (file, false))
+            regular::open(path, Links::Refuse).map(|file| (file, false))
         }
         other => other,
     };
@@ -369,7 +369,7 @@ fn lock_within(path: &Path, lock: impl Fn() -> Result<(), TryLockError>) -> Resu
 
 /// Removes a file unless a process has it open; whether it did.
 fn remove_unused(path: &Path) -> Result<bool> {
-    let file = match regular::open(path, Links::Refuse, false) {
+    let file = match regular::open(path, Links::Refuse) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         other => other.map_err(Error::io(path))?,
     };
