@@ -116,7 +116,7 @@ def rate(epochs: Callable[[], Any], seconds: float, warm: bool = True) -> float:
     samples, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         for batch in epochs():
-            samples += len(next(iter(batch.values())))
+            samples += len(next(iter(batch.values())) if isinstance(batch, dict) else batch[0])
         if not warm:
             break
     return samples / (time.perf_counter() - start)
@@ -147,14 +147,14 @@ def raw_first(work: Path, seconds: float) -> float:
 def table(work: Path, seconds: float) -> float:
     import fastshard.torch
 
-    loader = fastshard.torch.TensorLoader(fs.open(work / "table"), 1024, shuffle=True)
+    loader = fastshard.torch.TensorLoader(fs.open(work / "table"), batch_size=1024, shuffle=True)
     return rate(lambda: loader, seconds)
 
 
 def table_first(work: Path, seconds: float) -> float:
     import fastshard.torch
 
-    loader = fastshard.torch.TensorLoader(fs.open(work / "table"), 1024, shuffle=True)
+    loader = fastshard.torch.TensorLoader(fs.open(work / "table"), batch_size=1024, shuffle=True)
     return rate(lambda: loader, seconds, warm=False)
 
 

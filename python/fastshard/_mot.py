@@ -110,6 +110,12 @@ def _sequences(root: str, files: set[str], on_error: str) -> tuple[list[_Sequenc
     sequences = [_read_info(root, folder) for folder, path in zip(folders, truths, strict=True) if path in files]
     if twice := repeated(sequence.name for sequence in sequences):
         raise SourceError(f"{root}: several sequences are named {twice[0]!r}")
+    for sequence in sequences:
+        # Rows are made for all frames before their images are looked for.
+        there = sum(path.startswith(f"{sequence.folder}/") for path in files) if sequence.folder else len(files)
+        if sequence.length > 1000 + 10 * there:
+            where = posixpath.join(root, sequence.folder, _INFO)
+            raise SourceError(f"{where}: seqLength={sequence.length:,}, but its folder holds {there:,} files")
     return sequences, missing
 
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod guard;
 
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::{Deref, Range};
 use std::path::Path;
@@ -85,6 +86,14 @@ pub(crate) fn map(path: &Path, expected: u64, access: Access) -> Result<Mapped> 
         }
     };
     map.map_err(Error::io(path))
+}
+
+/// Maps a file that others write to by calls, such as a cache entry: what is read of it must be compared with a checksum.
+pub(crate) fn map_shared(file: &File) -> std::io::Result<Mapped> {
+    // SAFETY: bytes may change at any time, so they are only copied out, and compared with a checksum then; should
+    // somebody shrink the file, pages become zeros and the guard tells.
+    #[expect(unsafe_code, reason = "mapping a file is why this library exists")]
+    unsafe { memmap2::Mmap::map(file) }.map(watched)
 }
 
 /// Tells a truncated (or longer) file from the one that was written.

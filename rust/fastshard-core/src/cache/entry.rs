@@ -1,8 +1,8 @@
 //! One entry: the decoded images of one field of a dataset.
 //!
-//! Everything is read and written by calls, and nothing is mapped: somebody who cuts the file, or a disk that fails or is
-//! full, then gives an error instead of a signal. Pixels are copied once more that way, into memory that stays in the
-//! nearest caches.
+//! Everything is written by calls, so that a full disk is an error and not a signal. It is read from a mapping, as calls
+//! took a quarter of the speed of cached pixels; the guard of mappings tells when somebody cut the file, or the disk
+//! failed.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -10,11 +10,12 @@ use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
 use super::layout::{GRANT, HEADER, INDEX_ENTRY, Layout, PAGE, Sizes};
 use crate::error::{Error, Result};
+use crate::mapping::{self, Mapped, guard};
 use crate::pixels::Scratch;
 
 /// An open entry. As long as it lives, nobody evicts the file.
@@ -22,6 +23,7 @@ use crate::pixels::Scratch;
 pub struct Entry {
     path: PathBuf,
     file: File,
+    map: Mapped,
     layout: Layout,
     /// A bit a row that this process has compared with its checksum.
     trusted: Vec<AtomicU64>,
@@ -121,7 +123,9 @@ impl Entry {
         if (layout.rows, layout.pixel_bytes) != (rows, pixel_bytes) {
             return Err(Error::corrupt(&path, "an entry of another dataset"));
         }
+        let map = mapping::map_shared(&file).map_err(Error::io(&path))?;
         Ok(Self {
+            map,
             trusted: (0..rows.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             limit: u64::MAX,
             stopped: AtomicBool::new(!writable),
@@ -170,21 +174,16 @@ impl Entry {
         self.layout.length
     }
 
-    /// Reads a part of the file; what can't be read is as if it weren't there.
+    /// Copies a part of the file; what can't be read is as if it weren't there.
     fn read_part(&self, part: &mut [u8], at: u64) -> Option<()> {
-        match self.file.read_exact_at(part, at) {
-            Ok(()) => Some(()),
-            Err(error) => {
-                let cut = error.kind() == ErrorKind::UnexpectedEof;
-                let reason = if cut {
-                    "was cut while it was in use".into()
-                } else {
-                    error.to_string()
-                };
-                self.stop(&reason);
-                None
-            }
+        let end = at.checked_add(part.len() as u64)?;
+        let place = usize::try_from(at).ok()?..usize::try_from(end).ok()?;
+        part.copy_from_slice(self.map.data.get(place)?);
+        if guard::any_lost() && self.map.lost() {
+            self.stop("was cut while it was in use, or can't be read any more");
+            return None;
         }
+        Some(())
     }
 
     fn stop(&self, reason: &str) {
@@ -202,6 +201,8 @@ impl Entry {
     fn state(&self, row: u64) -> Option<u32> {
         let mut state = [0; 4];
         self.read_part(&mut state, self.layout.states() + 4 * row)?;
+        // Pixels are read after the state that says they are there.
+        fence(Ordering::Acquire);
         Some(u32::from_le_bytes(state))
     }
 
