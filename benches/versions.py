@@ -41,7 +41,7 @@ def main() -> None:
     sides = {"old": options.old.resolve(), "new": options.new.resolve()}
     for name, checkout in sides.items():
         run(checkout, "prepare", options.work / name, options.count, options.work)
-    ratios: dict[str, list[float]] = {track: [] for track in TRACKS if track != "prepare"}
+    ratios: dict[str, list[float]] = {track: [] for track in options.only}
     for repeat in range(options.repeats):
         for track, found in ratios.items():
             order = list(sides)[:: 1 if repeat % 2 == 0 else -1]
@@ -59,12 +59,14 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
+    tracks = [track for track in TRACKS if track != "prepare"]
     parser = argparse.ArgumentParser(description="Compare two builds of fastshard.")
     parser.add_argument("old", type=Path, nargs="?", help="checkout of the old version, with a built extension")
     parser.add_argument("new", type=Path, nargs="?", default=ROOT, help="that of the new one; this one by default")
     parser.add_argument("--count", type=int, default=1500, help="photographs")
     parser.add_argument("--repeats", type=int, default=7, help="pairs of processes for each track")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each measurement")
+    parser.add_argument("--only", nargs="+", choices=tracks, default=tracks, help="tracks to measure")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench" / "versions", help="data, made anew")
     parser.add_argument("--out", type=Path, default=ROOT / "benches" / "results", help="where versions.json goes")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
@@ -160,6 +162,7 @@ def table_first(work: Path, seconds: float) -> float:
 
 def tar(work: Path, _: float) -> float:
     source = work.parent / "photos.tar"
+    fs.pack([{"x": 1.0}], work / "first", overwrite=True, progress=False)  # imports what packing needs
     shutil.rmtree(work / "from_tar", ignore_errors=True)
     os.sync()
     start = time.perf_counter()

@@ -110,6 +110,8 @@ mod _fastshard {
     #[pymodule_export]
     use super::{audio_format, available_threads, build_info, crc32c, image_format, permutation};
     #[pymodule_export]
+    use crate::arrow::{PyBlock, PySchema};
+    #[pymodule_export]
     use crate::cache::{clear_cache, list_cache};
     #[pymodule_export]
     use crate::coco::read_coco;
