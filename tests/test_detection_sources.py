@@ -817,6 +817,7 @@ class TestMot:
             ("imDir=img1", "imDir=..", "imDir is '..'"),
             ("imDir=img1", "", "no imDir"),
             ("imExt=.jpg", "imExt=/../x", "imExt is '/../x'"),
+            ("seqLength=4", "seqLength=9999999", "but its folder holds"),
             ("seqLength=4", "seqLength=4000000000", "seqLength is '4000000000'"),
             ("seqLength=4", "seqLength=99999999", "expected a number from 1 to 10,000,000"),
             ("seqLength=4", "seqLength=x", "seqLength is 'x'"),
