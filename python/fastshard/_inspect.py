@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Column, Table
 
+from ._arrow import read_table
 from ._dataset import Dataset, Field
 from ._escape import cell
 from ._report import counted
@@ -67,16 +68,15 @@ def _audio(dataset: Dataset, field: Field) -> dict[str, Any]:
 
 
 def _lengths(dataset: Dataset, field: Field) -> dict[str, int]:
-    lengths = pc.list_value_length(dataset.to_arrow().column(field.name)).to_numpy()
+    lengths = pc.list_value_length(read_table(dataset, [field.name]).column(0)).to_numpy()
     return {name: int(measure(lengths)) for name, measure in _MEASURES.items()} if len(lengths) else {}
 
 
 def _seekable(dataset: Dataset, field: Field) -> int:
     name = f"_{field.name}_tiles"
-    table = dataset.to_arrow()
-    if name not in table.column_names:
+    if name not in dataset.schema.names:
         return 0  # version 1 of the format
-    return int(np.count_nonzero(pc.list_value_length(table.column(name)).to_numpy()))
+    return int(np.count_nonzero(pc.list_value_length(read_table(dataset, [name]).column(0)).to_numpy()))
 
 
 _AUDIO = ("sample_rate", "channels", "frames")

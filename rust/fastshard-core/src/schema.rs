@@ -259,12 +259,24 @@ impl Field {
         }
     }
 
-    /// Refuses two classes of one name, which nobody could ask for.
+    /// Refuses two classes of one name, which nobody could ask for, and values that are not one for each class.
     fn check_classes(&self) -> Result<(), String> {
         let mut seen = HashSet::new();
-        match self.class_names().iter().find(|name| !seen.insert(*name)) {
-            Some(name) => Err(format!("field {:?} has class {name:?} twice", self.name)),
-            None => Ok(()),
+        if let Some(name) = self.class_names().iter().find(|name| !seen.insert(*name)) {
+            return Err(format!("field {:?} has class {name:?} twice", self.name));
+        }
+        match &self.kind {
+            // Multi-hot: a value for each class.
+            Kind::Tensor {
+                shape,
+                class_names: Some(names),
+                ..
+            } if shape[..] != [names.len()] => Err(format!(
+                "field {:?} has {} classes, and values of shape {shape:?}",
+                self.name,
+                names.len()
+            )),
+            _ => Ok(()),
         }
     }
 
