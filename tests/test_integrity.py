@@ -250,6 +250,29 @@ def test_a_table_that_shrinks_is_an_error(table, copy):
     assert "truncated to 4096 of" in done.stdout
 
 
+RESET = """
+    import os, signal, sys, fastshard as fs
+    loader = fs.Loader(sys.argv[1], 4, prefetch=1, transforms={{"image": fs.Resize((32, 32))}})
+    list(loader)
+    # As Lightning's Trainer does after each fit; Python knows no handlers but its own.
+    signal.signal(signal.SIGBUS, signal.getsignal(signal.SIGBUS))
+    os.truncate(sys.argv[1] + "/shard-00000.arrow", 4096)
+    try:
+        {read}
+    except fs.CorruptionError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "read", ["list(loader)", "loader.dataset[1]", "loader.dataset.to_arrow().to_pylist(), list(loader)"]
+)
+def test_the_guard_survives_handlers_that_are_put_back(boxed, copy, read):
+    done = run(RESET.format(read=read), copy(boxed))
+    assert done.returncode == 0, done.stderr
+    assert "shard-00000.arrow: truncated to 4096 of" in done.stdout
+
+
 ALTERED = """
     import struct, sys, fastshard as fs
     path, start, value, what = sys.argv[1], *map(int, sys.argv[2:4]), sys.argv[4]
@@ -312,18 +335,22 @@ def test_offsets_out_of_their_buffer_reach_nobody(boxed, copy, column, buffer):
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-def test_the_guard_leaves_other_faults_alone(boxed):
+@pytest.mark.parametrize("reset", [False, True])
+def test_the_guard_leaves_other_faults_alone(boxed, reset):
     """A SIGBUS outside of a mapped shard still ends the process by SIGBUS."""
     code = """
-        import mmap, os, sys, tempfile, fastshard as fs
-        list(fs.Loader(sys.argv[1], 4, fields=["x"]))
+        import mmap, os, signal, sys, tempfile, fastshard as fs
+        for _ in range(2):
+            list(fs.Loader(sys.argv[1], 4, fields=["x"]))
+            if sys.argv[2] == "True":
+                signal.signal(signal.SIGBUS, signal.SIG_DFL)
         with tempfile.TemporaryFile() as file:
             file.truncate(1 << 16)
             view = mmap.mmap(file.fileno(), 1 << 16)
             file.truncate(0)
             print(view[5000])
     """
-    assert run(code, boxed).returncode == -7
+    assert run(code, boxed, reset).returncode == -7
 
 
 def test_mappings_come_and_go(boxed):

@@ -33,3 +33,4 @@ pub use dataset::Dataset;
 pub use disk::{finish_replacing, replace_folder, sync_file_system};
 pub use error::{Error, Result};
 pub use mapping::Access;
+pub use mapping::guard::keep as keep_guard;

@@ -170,7 +170,7 @@ impl PyDataset {
             self.inner
                 .batch(at, &fields.collect::<Result<Vec<_>, _>>()?)
         };
-        match py.detach(read).map_err(to_python)? {
+        match detached(py, read)? {
             Some(batch) => Ok(PyBlock { batch }),
             None => Err(PyValueError::new_err("arrays in memory are no blocks")),
         }

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use fastshard_core::{Error, caught};
+use fastshard_core::{Error, caught, keep_guard};
 use pyo3::prelude::*;
 
 use crate::error::to_python;
@@ -12,8 +12,10 @@ use crate::error::to_python;
 /// How long a call waits before it looks for signals.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
 
-/// Runs the body of a method; a panic becomes a `RuntimeError` that asks for a report.
+/// Runs the body of a method; a panic becomes a `RuntimeError` that asks for a report. Mapped files stay guarded, whatever
+/// other libraries did to signals since the last call.
 pub(crate) fn guarded<T>(body: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    keep_guard();
     caught("fastshard", || Ok(body())).map_err(to_python)?
 }
 

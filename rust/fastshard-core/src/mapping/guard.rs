@@ -9,8 +9,10 @@
 //! - The handler allocates nothing and takes no lock: mappings are nodes of a list that only grows. A node is used
 //!   again once its mapping is gone.
 //! - Faults outside of watched mappings go to the handler that was there before, so that other libraries, and Python's
-//!   `faulthandler`, see theirs. Where somebody replaces our handler later, a truncated file ends the process as it
-//!   does without one.
+//!   `faulthandler`, see theirs.
+//! - Programs that note every handler and put it back later lose ours, as they see only those of Python: Lightning's
+//!   `Trainer` does so after each `fit`. So [`keep`] looks at each call from Python whether the signal has fallen back to
+//!   its default, and takes it again. A handler that somebody else has set stays: then a truncated file ends the process.
 //! - A page costs nothing until it is missing: nothing runs on the way of a read that succeeds.
 
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -31,6 +33,8 @@ static HEAD: AtomicPtr<Node> = AtomicPtr::new(std::ptr::null_mut());
 /// Pages that were missing, in all mappings: while it is 0, nobody needs to look at any of them.
 static MISSING: AtomicUsize = AtomicUsize::new(0);
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+/// Whether somebody has put the default in the place of our handler since, and so of the previous one too.
+static RESET: AtomicBool = AtomicBool::new(false);
 static INSTALL: Once = Once::new();
 
 /// The nodes. They are never freed, so a reference stays valid, in a signal handler too.
@@ -117,16 +121,41 @@ impl Drop for Watch {
 type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
 fn install() {
-    // SAFETY: both structures are plain numbers, for which zeros are valid, and the handler does only what a signal
-    // handler may: atomics and system calls.
+    let Some(previous) = current() else { return };
+    // Noted before ours can run.
+    let _ = PREVIOUS.set(previous);
+    set_ours();
+}
+
+/// Takes the signal again where it has fallen back to its default; one system call where it hasn't.
+pub fn keep() {
+    if !INSTALL.is_completed() {
+        return; // nothing is mapped yet
+    }
+    let reset =
+        |action: libc::sigaction| [libc::SIG_DFL, libc::SIG_IGN].contains(&action.sa_sigaction);
+    if current().is_some_and(reset) {
+        RESET.store(true, Ordering::Release);
+        set_ours();
+    }
+}
+
+/// What is done at present when the signal comes.
+fn current() -> Option<libc::sigaction> {
+    // SAFETY: the structure is plain numbers, for which zeros are valid.
+    #[expect(unsafe_code, reason = "signal handlers are looked up by a call of C")]
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let done = libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut action);
+        (done == 0).then_some(action)
+    }
+}
+
+fn set_ours() {
+    // SAFETY: the structure is plain numbers, for which zeros are valid, and the handler does only what a signal handler
+    // may: atomics and system calls.
     #[expect(unsafe_code, reason = "signal handlers are installed by a call of C")]
     unsafe {
-        let mut previous: libc::sigaction = std::mem::zeroed();
-        if libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut previous) != 0 {
-            return;
-        }
-        // Noted before ours can run.
-        let _ = PREVIOUS.set(previous);
         let mut ours: libc::sigaction = std::mem::zeroed();
         ours.sa_sigaction = handle as Handler as libc::sighandler_t;
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
@@ -180,7 +209,7 @@ fn put_zeros(address: usize) -> bool {
 
 /// Does what would have been done without this handler.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let previous = PREVIOUS.get();
+    let previous = PREVIOUS.get().filter(|_| !RESET.load(Ordering::Acquire));
     let handler = previous.map_or(libc::SIG_DFL, |previous| previous.sa_sigaction);
     // SAFETY: the pointer is of a handler that somebody installed, called as its flags say; the default ends the process
     // when the instruction runs again, or the signal is raised again.
