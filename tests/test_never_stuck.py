@@ -228,6 +228,13 @@ class TestCacheFolders:
             assert len(list(loader)) == 5
             assert "not cached: /proc/none" in loader.plan()
 
+    def test_one_that_is_a_file(self, packed, tmp_path):
+        """A mistake of the caller's, and not a folder that has become unusable."""
+        (tmp_path / "file").write_text("precious")
+        with pytest.raises(NotADirectoryError, match="file"):
+            fs.Loader(packed, 8, transforms=RESIZE, cache=tmp_path / "file")
+        assert (tmp_path / "file").read_text() == "precious"
+
     def test_one_on_a_full_disk(self, packed, tmp_path):
         code = """
             import resource, sys, warnings, fastshard as fs

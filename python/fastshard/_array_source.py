@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ._fastshard import SourceError
+from ._input import check_inflated
 from ._samples import npy_header
 from ._source import MAX_ITEM, StreamSource, class_field, ipc_stream
 from ._statistics import Statistics
@@ -86,7 +87,9 @@ class _Member:
         self._stream: IO[bytes] = archive.open(file)
         try:
             self.shape, columns_first, self.dtype = npy_header(self.name, self._stream)
-            _check_size(self, archive.getinfo(file).file_size - self._stream.tell())
+            info = archive.getinfo(file)
+            _check_size(self, info.file_size - self._stream.tell())
+            check_inflated(self.name, math.prod(self.shape[1:]) * self.dtype.itemsize, info.compress_size)
             if columns_first and len(self.shape) > 1:
                 raise SourceError(f"{self.name}: stored column by column; save np.ascontiguousarray of it")
         except SourceError:

@@ -11,11 +11,15 @@ from ._fastshard import SourceError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FileInput", "Input", "StreamInput", "is_compressed", "open_input"]
+__all__ = ["FileInput", "Input", "StreamInput", "check_inflated", "is_compressed", "open_input"]
 
 _WINDOW = 4096
 _AHEAD = 16 << 20
 _PIECE = 4 << 20
+# One item may decompress to 256 MiB, or to two hundred times the size of the compressed data that holds it. Deflate
+# reaches 1,032 on zeros, and zstd far more.
+_MAX_INFLATED = 256 << 20
+_MAX_RATIO = 200
 _CODECS = {b"\x1f\x8b": "gzip", b"(\xb5": "zstd", b"BZ": "bz2"}
 
 
@@ -34,6 +38,15 @@ class Input(Protocol):
 
     def close(self) -> None:
         """Closes the file."""
+
+
+def check_inflated(place: str, size: int, compressed: int) -> None:
+    """Refuses an item of ``size`` bytes in ``compressed`` ones that only exists to fill memory."""
+    if size > max(_MAX_INFLATED, _MAX_RATIO * compressed):
+        raise SourceError(
+            f"{place}: an item of {size:,} bytes in {compressed:,} compressed bytes; expected at most {_MAX_RATIO} "
+            "times as many. If you trust the file, decompress it first"
+        )
 
 
 def is_compressed(path: str) -> bool:
@@ -126,6 +139,7 @@ class StreamInput:
         self.path = path
         self.position = 0
         self._codec = codec
+        self._compressed = Path(path).stat().st_size
         self._errors = (OSError, pa.ArrowException)
         self._stream: pa.CompressedInputStream = pa.CompressedInputStream(pa.OSFile(path), codec)
 
@@ -138,6 +152,8 @@ class StreamInput:
                 break
             pieces.append(piece)
             left -= len(piece)
+            if size - left > _MAX_INFLATED:
+                check_inflated(f"{self.path}: at byte {self.position:,} of what it holds", size, self._compressed)
         self.position += size - left
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

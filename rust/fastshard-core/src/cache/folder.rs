@@ -85,6 +85,10 @@ impl Folder {
     /// Makes the folder if need be, and clears away what killed processes left.
     pub fn open(path: impl Into<PathBuf>, max_bytes: Option<u64>) -> Result<Self> {
         let path = path.into();
+        if path.exists() && !path.is_dir() {
+            let not_a_folder = std::io::Error::from(rustix::io::Errno::NOTDIR);
+            return Err(Error::io(&path)(not_a_folder));
+        }
         disk::create_folders(&path)?;
         let path = path.canonicalize().map_err(Error::io(&path))?;
         let this = Self { path, max_bytes };
