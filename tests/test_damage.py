@@ -14,10 +14,10 @@ import pytest
 
 import fastshard as fs
 from fastshard import _protobuf
+from fastshard._crc import masked_crc
 from fastshard._kinds import recognise
-from fastshard._look import masked_crc
-from fastshard._pack_options import SourceOptions
 from fastshard._protobuf import read_example
+from fastshard._source_options import SourceOptions
 
 DATA = Path(__file__).parent / "data"
 

@@ -21,7 +21,7 @@ import fastshard as fs
 from fastshard import _cli
 from fastshard._kinds import recognise
 from fastshard._layouts import detect
-from fastshard._pack_options import SourceOptions
+from fastshard._source_options import SourceOptions
 from fastshard._yolo_names import read_names, read_plain_yaml
 
 

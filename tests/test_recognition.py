@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 import fastshard as fs
 from fastshard import _cli
+from fastshard._crc import masked_crc
 from fastshard._fastshard import crc32c
 from fastshard._kinds import KINDS, recognise
-from fastshard._look import is_tar_header, masked_crc
+from fastshard._look import is_tar_header
 
 
 def tar():

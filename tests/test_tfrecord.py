@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import fastshard as fs
+from fastshard._crc import masked_crc
 from fastshard._fastshard import crc32c
-from fastshard._look import masked_crc
 from fastshard._protobuf import read_example
 
 

@@ -42,7 +42,8 @@ from ._boxes import ConvertBoundingBoxFormat, InstanceMasks, SanitizeBoundingBox
 from ._cache import Cache, CacheEntry
 from ._dataset import Dataset, Field, Problem, concat, from_arrays, mix, open
 from ._dicom import DicomFiles
-from ._export import ExportReport, export
+from ._export import export
+from ._export_report import ExportReport
 from ._fastshard import (
     CorruptionError,
     DecodeError,

@@ -11,7 +11,8 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._dataset import Dataset, Field
+    from ._opened import Field
+    from ._view import View
 
 __all__ = ["list_values", "numpy_values", "read_column", "read_schema", "read_table", "take_block"]
 
@@ -20,12 +21,12 @@ __all__ = ["list_values", "numpy_values", "read_column", "read_schema", "read_ta
 _TAKE_ROWS = 256
 
 
-def read_schema(dataset: Dataset) -> pa.Schema:
+def read_schema(dataset: View) -> pa.Schema:
     """The columns of a dataset; all shards have the same."""
     return dataset._opened.schema()
 
 
-def read_table(dataset: Dataset, columns: list[str] | None = None) -> pa.Table:
+def read_table(dataset: View, columns: list[str] | None = None) -> pa.Table:
     """The rows of a dataset or view; ``columns`` picks some. Reads the blocks that hold them, and no others."""
     rows = dataset._rows
     is_run = isinstance(rows, range) and rows.step == 1
@@ -40,10 +41,11 @@ def read_table(dataset: Dataset, columns: list[str] | None = None) -> pa.Table:
     return table if numbers is None else _take(table, numbers - span.start)
 
 
-def read_column(dataset: Dataset, name: str) -> NDArray[Any]:
+def read_column(dataset: View, name: str) -> NDArray[Any]:
     """One column of a dataset or view as an array of shape ``[rows, ...]``; lists as objects, an array each."""
-    if name not in dataset.schema.names:
-        raise KeyError(f"column {name!r}: {dataset._opened.name} has {', '.join(dataset.schema.names)}")
+    known = read_schema(dataset).names
+    if name not in known:
+        raise KeyError(f"column {name!r}: {dataset._opened.name} has {', '.join(known)}")
     field = dataset._opened.fields.get(name)
     if field is not None and field.type in ("image", "audio"):
         what = "images have different sizes" if field.type == "image" else "audio has different lengths"

@@ -15,7 +15,7 @@ from . import _check
 from ._lists import PadSequence, Truncate, list_spec
 
 if TYPE_CHECKING:
-    from ._dataset import Field
+    from ._opened import Field
 
 __all__ = [
     "AudioDecode",

@@ -14,7 +14,7 @@ from ._batch_transforms import BatchTransform
 from ._transforms import Transform, _fill, transform_list
 
 if TYPE_CHECKING:
-    from ._dataset import Field
+    from ._opened import Field
 
 __all__ = [
     "AutoAugment",

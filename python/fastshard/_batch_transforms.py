@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from . import _check
 
 if TYPE_CHECKING:
-    from ._dataset import Field
+    from ._opened import Field
 
 __all__ = ["BatchTransform", "CutMix", "Lambda", "MixUp", "batch_transform_lists", "check_batch"]
 

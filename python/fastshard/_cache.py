@@ -1,4 +1,4 @@
-"""The cache of decoded pixels: where it lies, what is in it, and how it is filled ahead."""
+"""The cache of decoded pixels: where it is and what is in it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import warnings
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import _check, _fastshard
-from ._progress import progress_bar
 
-if TYPE_CHECKING:
-    from ._loader import Loader
-
-__all__ = ["Cache", "CacheEntry", "native_cache", "warm"]
+__all__ = ["Cache", "CacheEntry", "native_cache"]
 
 
 def default_folder() -> Path:
@@ -102,36 +98,3 @@ def native_cache(cache: Any) -> dict[str, Any] | None:
             warnings.warn(f"cache: {error}; going on without", RuntimeWarning, stacklevel=3)
             return None
     return {"folder": Cache(cache).folder}
-
-
-def warm(loader: Loader, progress: bool | None) -> int:
-    """See ``Loader.warm``."""
-    from ._loader import Loader
-    from ._transforms import RandomCrop
-
-    kept = [entry for entry in json.loads(loader._native.keeping()) if entry["path"] is not None]
-    if not kept:
-        return 0
-    spec = loader._spec
-    # What comes after the beginning is left out, but for one pixel, so that images of all sizes fit in a batch.
-    transforms = {
-        entry["field"]: [*spec["transforms"].get(entry["field"], [])[: entry["prefix"]], RandomCrop(1)._spec()]
-        for entry in kept
-    }
-    plain = {
-        "fields": list(transforms),
-        "transforms": transforms,
-        "batch_transforms": [],
-        "shuffle": "none",
-        "drop_last": False,
-        "on_error": "skip",
-        "layout": "NHWC",
-        "cache": spec["cache"] | {"fill": True},
-    }
-    dataset = loader.dataset._view(loader.dataset._rows)
-    filler = Loader._of(dataset, spec | plain, ())
-    with progress_bar("decoding", progress) as update, filler.iterate(views=False) as batches:
-        for batch in batches:
-            update(min(batches.position * filler.batch_size, len(dataset)), len(dataset), filler.num_skipped)
-            del batch
-    return sum(filler._native.cache_filled())

@@ -23,9 +23,9 @@ from ._escape import printable, printable_lines
 from ._fastshard import FastshardError
 from ._kinds import recognise
 from ._loader import Loader
+from ._names import counted
 from ._pack import pack as pack_dataset
 from ._parse import parse_transform
-from ._report import counted
 from ._transforms import RandomCrop
 from ._write import write_file
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _check
 from ._fastshard import SourceError
-from ._report import SkippedRow
+from ._records import SkippedRow
 from ._transforms import MAX_PIXELS
 
 if TYPE_CHECKING:

@@ -5,45 +5,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _check, _fastshard
-from ._dataset import Dataset
-from ._escape import printable
+from ._export_report import ExportReport
 from ._progress import progress_bar
+from ._view import View
 
 if TYPE_CHECKING:
     from ._export_plan import Plan, Writer
 
-__all__ = ["ExportReport", "export"]
+__all__ = ["export"]
 
 _FORMATS = ("folder", "webdataset", "parquet", "tfrecord", "coco")
 
 
-@dataclass(frozen=True)
-class ExportReport:
-    """What an export did. ``notes`` say what is not as one might think."""
-
-    path: Path
-    to: str
-    rows: int
-    files: int
-    bytes: int
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        rate = self.rows / max(self.seconds, 1e-9)
-        files = f"{self.files:,} file{'s' * (self.files != 1)}"
-        size = f"{self.rows:,} rows as {self.to}, {files}, {self.bytes / 2**20:,.1f} MiB"
-        first = f"{printable(self.path)}: {size}, {self.seconds:.1f} s ({rate:,.0f} rows/s)"
-        return "\n".join([first, *(f"  {printable(note)}" for note in self.notes)])
-
-
 def export(
-    src: str | os.PathLike[str] | Dataset,
+    src: str | os.PathLike[str] | View,
     out: str | os.PathLike[str],
     *,
     to: str,
@@ -105,7 +84,7 @@ def export(
     _refuse(to not in ("folder", "coco"), "folder or coco", num_threads=num_threads)
     _refuse(to != "folder", "folder", label=label)
     _refuse(to != "coco", "coco", categories=categories)
-    dataset = src if isinstance(src, Dataset) else Dataset(src)
+    dataset = src if isinstance(src, View) else View(src)
     staging = Staging(os.fspath(out), _check.boolean("overwrite", overwrite), dataset.paths)
     plan = Plan.of(
         dataset,

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from . import _write
-from ._dataset import Dataset, Field
+from ._arrow import read_column
 from ._export_folder import ImageFiles
 from ._export_plan import Plan, is_pixels
 from ._export_rows import Block
 from ._fastshard import SourceError
+from ._opened import Field
+from ._view import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +41,7 @@ class CocoWriter:
         categories = _categories(plan, self._lists[_LABELS])
         self._category_ids = _ids_of(categories, self._lists[_LABELS])
         if "annotation_id" in self._lists:
-            numbers = plan.dataset.column("annotation_id")
+            numbers = read_column(plan.dataset, "annotation_id")
             _check_unique(np.concatenate([np.empty(0, self._lists["annotation_id"].dtype), *numbers]), "annotation_id")
         self.columns = tuple(
             f"_{self._image.name}_{side}" for side in ("width", "height") if not is_pixels(self._image)
@@ -63,7 +65,7 @@ class CocoWriter:
             return None
         if of.type != "scalar" or np.dtype(of.dtype).kind not in "iu":
             raise ValueError(f"field {of}: expected integers; leave it out with fields=")
-        _check_unique(plan.dataset.column(_IMAGE_ID), _IMAGE_ID)
+        _check_unique(read_column(plan.dataset, _IMAGE_ID), _IMAGE_ID)
         return of
 
     def _others(self) -> Iterator[Field]:
@@ -256,7 +258,7 @@ def _ids_of(categories: Sequence[Mapping[str, Any]], labels: Field) -> dict[int,
     return {place: ids[name] for place, name in enumerate(names)}
 
 
-def _provenance(dataset: Dataset, key: str) -> Any:
+def _provenance(dataset: View, key: str) -> Any:
     """What the provenance says under ``key``; of a dataset that was packed from another one, that one's."""
     provenance = dataset.manifest.get("provenance")
     while isinstance(provenance, dict) and provenance.get("kind") == "dataset":

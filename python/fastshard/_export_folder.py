@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from . import _write
-from ._dataset import Field
 from ._export_files import MARKER
 from ._export_plan import Plan, check_codes, encoded, file_name, is_pixels, suffix_of
 from ._export_rows import Block
 from ._fastshard import SourceError
 from ._names import Names, safe_name
+from ._opened import Field
 
 __all__ = ["FolderWriter", "ImageFiles"]
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import _write
-from ._dataset import Field
 from ._export_files import number_of_all
 from ._export_plan import Plan, check_codes
 from ._export_rows import Block
+from ._opened import Field
 
 __all__ = ["ParquetWriter"]
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from . import _fastshard
-from ._dataset import Dataset, Field
 from ._export_rows import Block
 from ._fastshard import SourceError
 from ._names import safe_name
+from ._opened import Field
 from ._png import png
+from ._view import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +68,7 @@ class Writer(Protocol):
 class Plan:
     """What is to be exported, as options that have been checked."""
 
-    dataset: Dataset
+    dataset: View
     fields: tuple[Field, ...]
     label: str | None
     name: str
@@ -76,7 +77,7 @@ class Plan:
     num_threads: int
 
     @classmethod
-    def of(cls, dataset: Dataset, fields: Sequence[str] | None, **options: Any) -> Plan:
+    def of(cls, dataset: View, fields: Sequence[str] | None, **options: Any) -> Plan:
         """With the fields of these names in the dataset's order; all for None."""
         if isinstance(fields, str):
             raise TypeError(f"fields={fields!r}: expected a list of names")

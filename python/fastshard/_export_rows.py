@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import _arrow
-from ._dataset import Dataset, Field
+from ._opened import Field
+from ._view import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class Block:
 
 
 def blocks(
-    dataset: Dataset, fields: Sequence[Field], columns: Sequence[str] = (), limit: int = _BLOCK_BYTES
+    dataset: View, fields: Sequence[Field], columns: Sequence[str] = (), limit: int = _BLOCK_BYTES
 ) -> Iterator[Block]:
     """The rows, about ``limit`` bytes at a time and one at least; ``columns`` of fastshard's own come along.
 
@@ -69,7 +70,7 @@ def blocks(
 class _Batches:
     """The blocks of all shards, of which rows are taken without reading what lies between them."""
 
-    def __init__(self, dataset: Dataset, names: list[str], fields: Sequence[Field], limit: int) -> None:
+    def __init__(self, dataset: View, names: list[str], fields: Sequence[Field], limit: int) -> None:
         tables = dataset._opened.tables(names)
         self._batches = [batch for table in tables for batch in table.to_batches() if batch.num_rows]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _fastshard, _write
-from ._dataset import Field
+from . import _write
+from ._crc import masked_crc
 from ._export_files import Shards, number_of_all
 from ._export_plan import Plan, check_codes
 from ._export_rows import Block
+from ._opened import Field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -168,10 +169,8 @@ def _varints(values: NDArray[Any]) -> bytes:
 
 def _record(message: bytes) -> list[bytes | memoryview]:
     size = struct.pack("<Q", len(message))
-    return [size, _masked_crc(size), message, _masked_crc(message)]
+    return [size, _crc(size), message, _crc(message)]
 
 
-def _masked_crc(data: bytes) -> bytes:
-    """Turned by 15 bits and moved on, since a checksum of data that holds checksums is a weak one."""
-    crc = _fastshard.crc32c(data)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+def _crc(data: bytes) -> bytes:
+    return masked_crc(data).to_bytes(4, "little")

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ._dataset import Field
+from ._arrow import read_column
 from ._export_files import Shards
 from ._export_plan import Plan, check_codes, suffix_of
 from ._export_rows import Block
 from ._fastshard import SourceError
 from ._names import Names, safe_name
+from ._opened import Field
 
 __all__ = ["WebDatasetWriter"]
 
@@ -88,7 +89,7 @@ def _is_key(of: Field) -> bool:
 
 
 def _check_unique(plan: Plan, of: Field) -> None:
-    values, counts = np.unique(plan.dataset.column(of.name), return_counts=True)
+    values, counts = np.unique(read_column(plan.dataset, of.name), return_counts=True)
     if len(values) < len(plan.dataset):
         twice = values[np.argmax(counts > 1)]
         wanted = "expected different keys; leave the field out with fields="

@@ -13,12 +13,13 @@ from datasets.table import InMemoryTable
 from . import _arrow
 
 if TYPE_CHECKING:
-    from ._dataset import Dataset, Field
+    from ._opened import Field
+    from ._view import View
 
 __all__ = ["to_hf"]
 
 
-def to_hf(dataset: Dataset) -> datasets.Dataset:
+def to_hf(dataset: View) -> datasets.Dataset:
     """The rows of a dataset or view; see ``Dataset.to_hf``."""
     table = _arrow.read_table(dataset._whole(), [field.name for field in dataset.fields])
     features = {field.name: _feature(field) for field in dataset.fields}

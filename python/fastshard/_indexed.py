@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ._fastshard import SourceError
-from ._pack_options import SourceOptions
-from ._report import SkippedRow
+from ._records import SkippedRow
 from ._row_columns import is_picture
 from ._rows import RowSource
 from ._source import Encoded, Sample
+from ._source_options import SourceOptions
 
 __all__ = ["indexed_source"]
 

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from ._arrow import read_table
 from ._dataset import Dataset, Field
 from ._escape import cell
-from ._report import counted
+from ._names import counted
 
 __all__ = ["show", "summarize"]
 

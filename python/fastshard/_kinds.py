@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from . import _check
-from ._dataset import Dataset
 from ._look import MAX_INDEX, Look
-from ._pack_options import SourceOptions, check_apart, check_inside, check_root
-from ._report import SkippedRow
+from ._records import SkippedRow
+from ._source_options import SourceOptions, check_apart, check_inside, check_root
 from ._table_names import is_frame, table_kind
+from ._view import View
 
 if TYPE_CHECKING:
     from ._source import FileSource, StreamSource
@@ -87,7 +87,7 @@ def _is_datasets(look: Look) -> bool:
 
         return look.folder is not None and is_dataset(Path(look.folder))
     several = look.value if isinstance(look.value, (list, tuple)) else [look.value]
-    return bool(several) and isinstance(several[0], Dataset)
+    return bool(several) and isinstance(several[0], View)
 
 
 def _is_hugging_face(look: Look) -> bool:
@@ -138,10 +138,10 @@ def _is_indexed(look: Look) -> bool:
 def _open_datasets(look: Look, options: SourceOptions, target: str) -> StreamSource:
     from ._repack import DatasetSource
 
-    value = Dataset(look.value) if look.is_path else look.value
+    value = View(look.value) if look.is_path else look.value
     datasets = list(value) if isinstance(value, (list, tuple)) else [value]
     for part in datasets:
-        if not isinstance(part, Dataset):
+        if not isinstance(part, View):
             raise TypeError(f"src holds {type(part).__name__}: expected a fastshard.Dataset, as the first of them")
     for path in {path for dataset in datasets for path in dataset.paths}:
         check_root(str(path), target)

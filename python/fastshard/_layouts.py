@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from ._pack_options import SourceOptions
     from ._source import FileSource
+    from ._source_options import SourceOptions
 
 __all__ = ["LAYOUTS", "detect", "layout_source"]
 

@@ -10,7 +10,8 @@ from . import _check
 from ._boxes import BoxStep, InstanceMasks, box_spec
 
 if TYPE_CHECKING:
-    from ._dataset import Dataset, Field
+    from ._opened import Field
+    from ._view import View
 
 __all__ = [
     "Buckets",
@@ -148,7 +149,7 @@ def mask_spec(field: Field, steps: Any) -> dict[str, Any]:
     return {"masks": masks, **(list_spec(field, listed) if listed else {})}
 
 
-def along_specs(dataset: Dataset, specs: dict[str, Any]) -> dict[str, Any]:
+def along_specs(dataset: View, specs: dict[str, Any]) -> dict[str, Any]:
     """The specs with those of boxes for all that runs along with them and has none: cut and filled up (0) alike."""
     for field in dataset.fields:
         boxes = specs.get(field.of) if field.type == "list" and field.of else None

@@ -16,8 +16,10 @@ from ._batch_transforms import BatchTransform, Lambda, batch_transform_lists
 from ._cache import Cache, native_cache
 from ._dataset import Dataset
 from ._lists import Buckets, ListStep, along_specs, are_masks, buckets_spec, list_spec, mask_spec
+from ._plan import describe
 from ._standardize import Standardize
 from ._transforms import Transform, transform_list
+from ._warm import warm
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -488,8 +490,6 @@ class Loader:
 
     def plan(self) -> str:
         """What is decoded, cached and computed each epoch, in words and numbers, for ``print``."""
-        from ._plan import describe
-
         return describe(self)
 
     def warm(self, progress: bool | None = None) -> int:
@@ -498,9 +498,11 @@ class Loader:
         Without it the first epoch does the same in passing. Images that cannot be decoded are left out. ``progress``
         shows a bar; by default if stderr is a terminal.
         """
-        from ._cache import warm
-
         return warm(self, progress)
+
+    def _plain_like(self, dataset: Dataset, spec: dict[str, Any]) -> Loader:
+        """A loader of other rows or options, without functions."""
+        return Loader._of(dataset, spec, ())
 
     def _warn(self) -> None:
         if self._options["cache"] is not None:

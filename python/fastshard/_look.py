@@ -12,10 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ._fastshard import crc32c
+from ._crc import masked_crc
 from ._table_names import table_kind
 
-__all__ = ["MAX_INDEX", "Look", "file_kind", "is_tar_header", "masked_crc"]
+__all__ = ["MAX_INDEX", "Look", "file_kind", "is_tar_header"]
 
 # Bytes of an index that lists the files of a folder.
 MAX_INDEX = 256 << 20
@@ -115,12 +115,6 @@ def is_tar_header(block: bytes) -> bool:
     except ValueError:
         return False
     return declared == sum(block[:148]) + sum(block[156:]) + 256
-
-
-def masked_crc(data: bytes, start: int, end: int) -> int:
-    """The CRC32C of a part of some bytes as TFRecord files store it, rotated and shifted."""
-    crc = crc32c(data, start, end)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _kind_of_name(path: str) -> str | None:

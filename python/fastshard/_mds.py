@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from ._fastshard import SourceError
 from ._input import Input, open_input
 from ._look import MAX_INDEX
-from ._pack_options import SourceOptions, check_inside
 from ._pictures import png
 from ._rows import RowSource
 from ._samples import chained, file_kind, rows_of, text_of
 from ._source import MAX_ITEM, Encoded
+from ._source_options import SourceOptions, check_inside
 
 __all__ = ["mds_source"]
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _fastshard
-from ._dataset import Dataset, _make
 from ._opened import Opened
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["from_arrays"]
+__all__ = ["open_arrays"]
 
 _DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("u", "") for bits in (8, 16, 32, 64)))
 _STORABLE = (*_DTYPES, "float16", "float32", "float64")
@@ -65,7 +64,7 @@ class InMemory(Opened):
         raise ValueError(f"{what}: the dataset is arrays in memory; fastshard.pack them first")
 
 
-def from_arrays(arrays: Mapping[str, ArrayLike]) -> Dataset:
+def open_arrays(arrays: Mapping[str, ArrayLike]) -> Opened:
     """See ``fastshard.from_arrays``."""
     if not len(arrays):
         raise ValueError("arrays={}: expected at least one array by name")
@@ -74,8 +73,7 @@ def from_arrays(arrays: Mapping[str, ArrayLike]) -> Dataset:
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name}: {length:,}" for name, length in lengths.items())
         raise ValueError(f"arrays of different lengths ({listed}): expected a row for each sample in all of them")
-    opened = InMemory(taken)
-    return _make(opened, range(opened.native.num_rows), None, None)
+    return InMemory(taken)
 
 
 def _array(name: str, values: ArrayLike) -> NDArray[Any]:

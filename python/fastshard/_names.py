@@ -42,3 +42,8 @@ class Names:
         self._next[name] = number + 1
         self._next[numbered] = 2
         return numbered
+
+
+def counted(number: int, what: str) -> str:
+    """How many there are: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {what}{'s' * (number != 1)}"

@@ -9,8 +9,10 @@ from typing import Any
 
 from . import _check
 from ._dataset import Dataset
-from ._pack_options import Size, SourceOptions, check_target, image_spec, seekable_spec
-from ._report import PackReport, SkippedRow
+from ._pack_options import Size, check_target, image_spec, seekable_spec
+from ._records import SkippedRow
+from ._report import PackReport
+from ._source_options import SourceOptions
 from ._transforms import MAX_PIXELS
 
 __all__ = ["PackReport", "SkippedRow", "pack"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import _fastshard
 from ._progress import Update, progress_bar
-from ._report import PackReport, SkippedRow
+from ._records import SkippedRow
+from ._report import PackReport
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ._dataset import Dataset
+from ._arrow import read_table
 from ._fastshard import CorruptionError, SourceError
 from ._source import StreamSource, ipc_stream
 from ._statistics import Statistics
+from ._verify import verify
+from ._view import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +38,7 @@ class DatasetSource(StreamSource):
     and SourceError if the fields differ in more than the names of classes.
     """
 
-    def __init__(self, datasets: Sequence[Dataset], shard_size: int, progress: bool | None) -> None:
+    def __init__(self, datasets: Sequence[View], shard_size: int, progress: bool | None) -> None:
         self._datasets = datasets
         self._shard_size = shard_size
         self._found = Statistics()
@@ -44,7 +46,9 @@ class DatasetSource(StreamSource):
         self.provenance = parts[0] if len(parts) == 1 else {"kind": "datasets", "parts": parts}
         self.fields = _united([_described(dataset) for dataset in datasets], datasets)
         for dataset in {id(dataset._opened): dataset for dataset in datasets}.values():
-            problems = dataset.verify(progress=progress) if dataset.paths else []  # arrays in memory have no checksums
+            problems = (
+                verify(dataset, None, progress, decode=False) if dataset.paths else []
+            )  # arrays in memory have no checksums
             if problems:
                 found = f"{problems[0]}; {len(problems):,} in all: nothing is packed from it"
                 raise CorruptionError(f"{dataset._opened.name}: {found}")
@@ -57,7 +61,7 @@ class DatasetSource(StreamSource):
         names = [field["name"] for field in self.fields]
         for dataset in self._datasets:
             codes = self._codes(dataset)
-            for block in dataset.to_arrow().select(names).to_batches():
+            for block in read_table(dataset).select(names).to_batches():
                 parts = -(-block.nbytes // self._shard_size)
                 rows = max(1, block.num_rows // max(1, parts))
                 if not dataset.paths:
@@ -74,7 +78,7 @@ class DatasetSource(StreamSource):
                 values = flat.to_numpy(zero_copy_only=False)
                 self._found.add(field["name"], values.reshape(block.num_rows, *field.get("shape", ())))
 
-    def _codes(self, dataset: Dataset) -> dict[str, NDArray[np.int64]]:
+    def _codes(self, dataset: View) -> dict[str, NDArray[np.int64]]:
         """The new number of each class, for fields where they change."""
         changed = {}
         for field in self.fields:
@@ -90,7 +94,7 @@ class DatasetSource(StreamSource):
         return self._found.described()
 
 
-def _provenance(source: Dataset) -> dict[str, Any]:
+def _provenance(source: View) -> dict[str, Any]:
     paths = [str(path) for path in source.paths]
     return {
         "kind": "dataset",
@@ -100,12 +104,12 @@ def _provenance(source: Dataset) -> dict[str, Any]:
     }
 
 
-def _described(dataset: Dataset) -> list[dict[str, Any]]:
+def _described(dataset: View) -> list[dict[str, Any]]:
     described = {field["name"]: field for field in dataset.manifest["fields"]}
     return [described[field.name] for field in dataset.fields]
 
 
-def _united(described: Sequence[list[dict[str, Any]]], datasets: Sequence[Dataset]) -> list[dict[str, Any]]:
+def _united(described: Sequence[list[dict[str, Any]]], datasets: Sequence[View]) -> list[dict[str, Any]]:
     """The fields of all, with every class that one of them has, in the order in which they first come."""
     united = [dict(field) for field in described[0]]
     for fields, dataset in zip(described[1:], datasets[1:], strict=True):
@@ -122,7 +126,7 @@ def _but_for_classes(field: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in field.items() if name != "class_names" or field["type"] != "class"}
 
 
-def _renumbered(batch: pa.RecordBatch, codes: Mapping[str, NDArray[np.int64]], dataset: Dataset) -> pa.RecordBatch:
+def _renumbered(batch: pa.RecordBatch, codes: Mapping[str, NDArray[np.int64]], dataset: View) -> pa.RecordBatch:
     for name, numbers in codes.items():
         at = batch.schema.get_field_index(name)
         old = batch.column(at).to_numpy(zero_copy_only=False)

@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ._escape import printable
+from ._names import counted
+from ._records import SkippedRow
 
-__all__ = ["PackReport", "SkippedRow", "counted"]
-
-
-def counted(number: int, what: str) -> str:
-    """How many there are: ``1 row``, ``2,000 rows``."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
-
-
-class SkippedRow(NamedTuple):
-    """A row that ``on_error="skip"`` left out: its number in the source (from 0), its path, and why."""
-
-    row: int
-    path: str
-    error: str
+__all__ = ["PackReport"]
 
 
 @dataclass(frozen=True)

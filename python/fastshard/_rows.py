@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from ._fastshard import SourceError
-from ._report import SkippedRow
+from ._records import SkippedRow
 from ._row_columns import column_of
 from ._source import Sample, StreamSource, ipc_stream
 

@@ -13,10 +13,10 @@ from . import _fastshard
 from ._ahead import in_order
 from ._fastshard import SourceError
 from ._input import is_compressed
-from ._pack_options import SourceOptions
-from ._report import SkippedRow
+from ._records import SkippedRow
 from ._rows import RowSource
 from ._source import Encoded, Sample
+from ._source_options import SourceOptions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ._fastshard import SourceError
-from ._report import SkippedRow
+from ._records import SkippedRow
 
 __all__ = [
     "MAX_ITEM",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _check
 
 if TYPE_CHECKING:
-    from ._dataset import Dataset
+    from ._view import View
 
 __all__ = ["Standardize"]
 
@@ -34,7 +34,7 @@ class Standardize:
         if self.std is not None and min(_listed("std", self.std)) < 0:
             raise ValueError(f"Standardize(std={self.std!r}): expected numbers of at least 0")
 
-    def _spec(self, dataset: Dataset, name: str) -> dict[str, Any]:
+    def _spec(self, dataset: View, name: str) -> dict[str, Any]:
         known = dataset.statistics.get(name, {})
         if self.mean is None and "mean" not in known:
             wanted = "pack the table again, or give mean and std"

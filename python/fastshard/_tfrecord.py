@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._crc import masked_crc
 from ._fastshard import SourceError
 from ._input import Input, open_input
-from ._look import masked_crc
-from ._pack_options import SourceOptions
 from ._protobuf import Feature, read_example
 from ._rows import RowSource
 from ._samples import chained, file_kind, rows_of, text_of
 from ._source import MAX_ITEM, Encoded
+from ._source_options import SourceOptions
 
 __all__ = ["tfrecord_source"]
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import _check, _fastshard
-from ._dataset import Dataset, Problem
 from ._opened import Opened
 from ._progress import Update, progress_bar
+from ._view import Problem, View
 
 __all__ = ["verify"]
 
 
-def verify(dataset: Dataset, num_threads: int | None, progress: bool | None, decode: bool) -> list[Problem]:
+def verify(dataset: View, num_threads: int | None, progress: bool | None, decode: bool) -> list[Problem]:
     """See ``Dataset.verify``."""
     threads = 0 if num_threads is None else _check.integer("num_threads", num_threads, 1)
     parts = dataset._opened.parts

@@ -1,12 +1,11 @@
-"""Views: random parts, chosen rows, weights and concatenations. A view is row numbers; no data is ever copied."""
+"""What views are made by: random parts, chosen rows, weights and concatenations. Only row numbers are computed."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 
 from . import _check, _fastshard
-from ._dataset import Dataset, Problem, _make
+from ._arrow import read_column, read_schema
 from ._groups import parts_of_groups
 from ._opened import Opened
+from ._view import Problem, View
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "balanced",
     "concat",
-    "fingerprint",
     "keep",
     "kfold",
     "mix",
@@ -37,42 +36,27 @@ __all__ = [
     "without",
 ]
 
+V = TypeVar("V", bound=View)
 # Permutations of the same rows and seed for different ends must differ, and from those of epochs, which count from 0.
 _SPLIT, _KFOLD, _SUBSET = (2**64 - 1 - number for number in range(3))
 _MAX_SEED = 2**64 - 1
 _NUMBER = "_fastshard_row"
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """A hash of the data, the rows of the view in their order, and what they weigh."""
-    digest = hashlib.blake2b(digest_size=16)
-    for _, part in dataset._opened.sources:
-        digest.update(part.encode())
-    digest.update(dataset._row_numbers().astype("<i8").tobytes())
-    weights = dataset._native_weights()
-    if weights is not None:
-        digest.update(b"weights")
-        digest.update(weights[0])
-        digest.update(str(weights[1]).encode())
-    return digest.hexdigest()
-
-
 def split(
-    dataset: Dataset,
+    dataset: V,
     parts: Sequence[float] | Mapping[str, float],
     stratify: str | None,
     seed: int,
     group: str | None = None,
-) -> tuple[Dataset, ...] | dict[str, Dataset]:
+) -> tuple[V, ...] | dict[str, V]:
     """See ``Dataset.split``."""
     if isinstance(parts, Mapping):
         return dict(zip(parts, _split(dataset, tuple(parts.values()), stratify, seed, group), strict=True))
     return _split(dataset, tuple(parts), stratify, seed, group)
 
 
-def _split(
-    dataset: Dataset, parts: Sequence[float], stratify: str | None, seed: int, group: str | None
-) -> tuple[Dataset, ...]:
+def _split(dataset: V, parts: Sequence[float], stratify: str | None, seed: int, group: str | None) -> tuple[V, ...]:
     sizes = _sizes(parts, len(dataset))
     order = _permutation(len(dataset), seed, _SPLIT)
     if group is not None:
@@ -109,16 +93,16 @@ def _permutation(count: int, seed: int, purpose: int) -> Integers:
     return np.frombuffer(_fastshard.permutation(count, seed, purpose, 0, count), "<i8").astype(np.int64, copy=False)
 
 
-def _codes(dataset: Dataset, field: str) -> Integers:
+def _codes(dataset: View, field: str) -> Integers:
     """The values of a field as numbers from 0, in the order in which the values first appear."""
-    values = dataset.column(dataset.field(field).name)
+    values = read_column(dataset, dataset.field(field).name)
     if values.ndim != 1:
         raise ValueError(f"field {field!r}: expected one value a row, these have shape {values.shape[1:]}")
     _, first, codes = np.unique(values, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[codes]
 
 
-def _grouped(dataset: Dataset, group: str, stratify: str | None, shares: Sequence[float], order: Integers) -> Integers:
+def _grouped(dataset: View, group: str, stratify: str | None, shares: Sequence[float], order: Integers) -> Integers:
     """The part of each row, where parts share no value of the field ``group``."""
     groups = _codes(dataset, group)
     counts = _counts(dataset, stratify, groups)
@@ -128,12 +112,12 @@ def _grouped(dataset: Dataset, group: str, stratify: str | None, shares: Sequenc
         raise ValueError(f"group={group!r}: {error}") from None
 
 
-def _counts(dataset: Dataset, field: str | None, groups: Integers) -> NDArray[np.float64]:
+def _counts(dataset: View, field: str | None, groups: Integers) -> NDArray[np.float64]:
     """How much of each class each group holds, ``[groups, classes]``; of a multi-hot field also how many rows."""
     rows = np.bincount(groups).astype(np.float64)
     if field is None:
         return rows[:, None]
-    values = dataset.column(dataset.field(field).name)
+    values = read_column(dataset, dataset.field(field).name)
     if dataset.field(field).type == "tensor" and values.ndim == 2:
         if not (np.isfinite(values) & (values >= 0)).all():
             raise ValueError(f"stratify={field!r}: expected how much a row is of each class, numbers of at least 0")
@@ -178,9 +162,7 @@ def _apportion(counts: Integers, size: int, chance: Integers) -> Integers:
     return shares
 
 
-def kfold(
-    dataset: Dataset, k: int, stratify: str | None, seed: int, group: str | None = None
-) -> list[tuple[Dataset, Dataset]]:
+def kfold(dataset: V, k: int, stratify: str | None, seed: int, group: str | None = None) -> list[tuple[V, V]]:
     """See ``Dataset.kfold``."""
     _check.integer("k", k, 2, max(2, len(dataset)))
     order = _permutation(len(dataset), seed, _KFOLD)
@@ -194,12 +176,12 @@ def kfold(
     return _folds(dataset, fold, k)
 
 
-def _folds(dataset: Dataset, fold: Integers, k: int) -> list[tuple[Dataset, Dataset]]:
+def _folds(dataset: V, fold: Integers, k: int) -> list[tuple[V, V]]:
     pairs = ((np.flatnonzero(fold != at), np.flatnonzero(fold == at)) for at in range(k))
     return [(dataset._take(train), dataset._take(validation)) for train, validation in pairs]
 
 
-def subset(dataset: Dataset, size: float, stratify: str | None, seed: int) -> Dataset:
+def subset(dataset: V, size: float, stratify: str | None, seed: int) -> V:
     """See ``Dataset.subset``."""
     count = _count(size, len(dataset))
     order = _permutation(len(dataset), seed, _SUBSET)
@@ -229,7 +211,7 @@ def _spread(codes: Integers, order: Integers) -> Integers:
     return ranked[np.lexsort((chance[ranked], (nth + 0.5) / counts[of]))]
 
 
-def keep(dataset: Dataset, condition: pc.Expression | ArrayLike) -> Dataset:
+def keep(dataset: V, condition: pc.Expression | ArrayLike) -> V:
     """See ``Dataset.filter``."""
     if isinstance(condition, pc.Expression):
         matching = _matching(dataset, condition)
@@ -243,11 +225,11 @@ def keep(dataset: Dataset, condition: pc.Expression | ArrayLike) -> Dataset:
     return dataset._take(np.flatnonzero(mask))
 
 
-def _matching(dataset: Dataset, condition: pc.Expression) -> NDArray[np.bool_]:
+def _matching(dataset: View, condition: pc.Expression) -> NDArray[np.bool_]:
     """A mask of all rows of the dataset, read shard by shard."""
-    masks = [np.empty(0, np.bool_)]
+    masks, schema = [np.empty(0, np.bool_)], read_schema(dataset)
     # One column of fastshard's own at least, since a table without columns has no rows.
-    for table in dataset._opened.tables([*_named(dataset.schema, condition), dataset.schema.names[-1]]):
+    for table in dataset._opened.tables([*_named(schema, condition), schema.names[-1]]):
         mask = np.zeros(len(table), np.bool_)
         numbered = table.append_column(_NUMBER, pa.array(np.arange(len(table))))
         # The scanner reads the columns that the expression names, and no image.
@@ -275,16 +257,16 @@ def _named(schema: pa.Schema, condition: pc.Expression) -> list[str]:
     return [name for name in schema.names[:-1] if is_named(name)]
 
 
-def where(dataset: Dataset, values: Mapping[str, Any]) -> Dataset:
+def where(dataset: V, values: Mapping[str, Any]) -> V:
     """See ``Dataset.where``."""
     mask = np.ones(len(dataset), np.bool_)
     for name, wanted in values.items():
         listed = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset, np.ndarray)) else [wanted]
-        mask &= np.isin(dataset.column(dataset.field(name).name), _numbers(dataset, name, listed))
+        mask &= np.isin(read_column(dataset, dataset.field(name).name), _numbers(dataset, name, listed))
     return dataset._take(np.flatnonzero(mask))
 
 
-def _numbers(dataset: Dataset, field: str, values: Sequence[Any]) -> Sequence[Any]:
+def _numbers(dataset: View, field: str, values: Sequence[Any]) -> Sequence[Any]:
     """Class names as their numbers; other values as they are."""
     names = dataset.field(field).class_names
     if names is None:
@@ -298,7 +280,7 @@ def _numbers(dataset: Dataset, field: str, values: Sequence[Any]) -> Sequence[An
     return [names.index(value) if isinstance(value, str) else value for value in values]
 
 
-def without(dataset: Dataset, problems: Any) -> Dataset:
+def without(dataset: V, problems: Any) -> V:
     """See ``Dataset.without``."""
     if isinstance(problems, (Problem, str)):
         raise TypeError(f"problems={problems!r}: expected a list, such as what verify returns")
@@ -310,7 +292,7 @@ def without(dataset: Dataset, problems: Any) -> Dataset:
     return view
 
 
-def _bad_row(dataset: Dataset, problem: Any) -> int:
+def _bad_row(dataset: View, problem: Any) -> int:
     row = problem.row if isinstance(problem, Problem) else problem
     if row is None:
         raise ValueError(
@@ -325,7 +307,7 @@ def _bad_row(dataset: Dataset, problem: Any) -> int:
     return int(row)
 
 
-def _rows_of_shard(dataset: Dataset, name: str) -> range:
+def _rows_of_shard(dataset: View, name: str) -> range:
     """Numbers of the rows in a shard, which ``verify`` names with its folder where there are several."""
     parts, first = dataset._opened.parts, 0
     for part in parts:
@@ -337,7 +319,7 @@ def _rows_of_shard(dataset: Dataset, name: str) -> range:
     raise ValueError(f"problems: {name!r} is no shard of {dataset._opened.name}")
 
 
-def weighted(dataset: Dataset, weights: ArrayLike, num_samples: int | None) -> Dataset:
+def weighted(dataset: V, weights: ArrayLike, num_samples: int | None) -> V:
     """See ``Dataset.weighted``."""
     try:
         values = np.array(weights, np.float64)
@@ -357,7 +339,7 @@ def weighted(dataset: Dataset, weights: ArrayLike, num_samples: int | None) -> D
     return dataset._view(dataset._rows, values, samples)
 
 
-def balanced(dataset: Dataset, field: str | None, num_samples: int | None) -> Dataset:
+def balanced(dataset: V, field: str | None, num_samples: int | None) -> V:
     """See ``Dataset.balanced``."""
     codes = _codes(dataset, _class_field(dataset) if field is None else field)
     order = np.argsort(codes, kind="stable")
@@ -365,17 +347,17 @@ def balanced(dataset: Dataset, field: str | None, num_samples: int | None) -> Da
     return weighted(dataset._take(order), weights, num_samples)
 
 
-def _class_field(dataset: Dataset) -> str:
+def _class_field(dataset: View) -> str:
     named = [field.name for field in dataset.fields if field.type == "class"]
     if len(named) != 1:
         raise ValueError(f"field=None: expected one field with classes, there are {', '.join(named) or 'none'}")
     return named[0]
 
 
-def concat(datasets: Iterable[Dataset]) -> Dataset:
+def concat(datasets: Iterable[V]) -> V:
     """See ``fastshard.concat``."""
     views = list(datasets)
-    if not views or not all(isinstance(view, Dataset) for view in views):
+    if not views or not all(isinstance(view, View) for view in views):
         raise TypeError(f"datasets={views!r}: expected at least one fastshard.Dataset")
     leaves: dict[tuple[str, str], Opened] = {}
     for view in views:
@@ -388,9 +370,9 @@ def concat(datasets: Iterable[Dataset]) -> Dataset:
     starts = dict(zip(leaves, [0, *ends.tolist()], strict=False))
     rows = _as_range(np.concatenate([_moved(view, starts) for view in views]))
     if all(view._weights is None for view in views):
-        return _make(opened, rows, None, None)
+        return views[0]._of(opened, rows)
     weights = np.concatenate([_weights(view) for view in views])
-    return _make(opened, rows, weights, None)
+    return views[0]._of(opened, rows, weights)
 
 
 def _check_classes(leaves: Sequence[Opened]) -> None:
@@ -409,7 +391,7 @@ def _check_classes(leaves: Sequence[Opened]) -> None:
             )
 
 
-def _moved(view: Dataset, starts: Mapping[tuple[str, str], int]) -> Integers:
+def _moved(view: View, starts: Mapping[tuple[str, str], int]) -> Integers:
     """The rows of a view when its folders start elsewhere."""
     parts = view._opened.parts
     sizes = np.array([leaf.native.num_rows for leaf in parts])
@@ -427,11 +409,11 @@ def _as_range(rows: Integers) -> range | Integers:
     return plain if np.array_equal(rows, np.arange(plain.start, plain.stop)) else rows
 
 
-def _weights(view: Dataset) -> NDArray[np.float64]:
+def _weights(view: View) -> NDArray[np.float64]:
     return np.ones(len(view)) if view._weights is None else view._weights
 
 
-def mix(datasets: Sequence[Dataset], weights: Sequence[float], num_samples: int | None) -> Dataset:
+def mix(datasets: Sequence[V], weights: Sequence[float], num_samples: int | None) -> V:
     """See ``fastshard.mix``."""
     shares = _check.numbers("weights", weights)
     if len(shares) != len(datasets) or min(shares) < 0 or sum(shares) == 0:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from ._fastshard import SourceError
 from ._input import open_input
-from ._pack_options import SourceOptions
 from ._rows import RowSource
 from ._samples import PICKLES, chained, in_archive, parse_npy, rows_of, text_of
 from ._source import Encoded
+from ._source_options import SourceOptions
 from ._tar import tar_members
 from ._walk import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 

@@ -12,10 +12,10 @@ from typing import IO, Any, NamedTuple
 
 from ._fastshard import SourceError, permutation
 from ._folder import classes, files_of
-from ._pack_options import SourceOptions
 from ._rows import RowSource
 from ._samples import rows_of
 from ._source import Encoded
+from ._source_options import SourceOptions
 from ._tar import check_name
 from ._walk import Found, kind_of_name
 
