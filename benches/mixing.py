@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastshard as fs
-from fastshard import _rows
+from fastshard._sources import rows as _rows
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS, BLOCK = 256_000, 256

@@ -18,7 +18,7 @@ import soundfile
 from PIL import Image
 
 import fastshard as fs
-from fastshard._transforms import to_json
+from fastshard._transforms.image import to_json
 
 CHAINS = (
     [

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fastshard._ahead import in_order
+from fastshard._base.parallel import in_order
 
 
 def ours():

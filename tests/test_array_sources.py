@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import fastshard as fs
-from fastshard._array_source import array_files
+from fastshard._sources.tables.arrays import array_files
 
 
 @pytest.fixture(scope="module")

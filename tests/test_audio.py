@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _cli
+from fastshard._cli import app as _cli
 from sounds import FORMATS, decode, encode, signal
 
 # Decoders of lossy formats round differently.

@@ -129,7 +129,7 @@ class TestFolders:
         assert not (world / "open/ds").exists()
 
     def test_a_file_that_goes_away_meanwhile(self, src, dst, monkeypatch):
-        from fastshard import _folder
+        from fastshard._sources.folders import folder as _folder
 
         walk = _folder.walk
 

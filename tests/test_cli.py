@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_images
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _cli
+from fastshard._cli import app as _cli
 
 
 def run(*args):

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 import fastshard as fs
-from fastshard._transforms import to_json
+from fastshard._transforms.image import to_json
 
 ODD = (117, 203)  # height and width that no block size divides
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import fastshard as fs
-from fastshard._crc import masked_crc
+from fastshard._base.crc import masked_crc
 
 SIZE = 300 << 20
 ZEROS = bytes(1 << 20)

@@ -135,7 +135,7 @@ def test_verifying_shows_one_bar_for_all(pets, packed, tmp_path, monkeypatch):
         def __exit__(self, *_):
             pass
 
-    monkeypatch.setattr("fastshard._verify.progress_bar", lambda *_, **__: Bar())
+    monkeypatch.setattr("fastshard._rows.verify.progress_bar", lambda *_, **__: Bar())
     whole = fs.concat([pets, fs.open(tmp_path / "copy")])
     assert whole.verify() == []
     total = sum(shard["bytes"] for shard in whole.manifest["shards"])

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import fastshard as fs
-from fastshard import _protobuf
-from fastshard._crc import masked_crc
-from fastshard._kinds import recognise
-from fastshard._protobuf import read_example
-from fastshard._source_options import SourceOptions
+from fastshard._base.crc import masked_crc
+from fastshard._sources.archives import protobuf as _protobuf
+from fastshard._sources.archives.protobuf import read_example
+from fastshard._sources.kinds import recognise
+from fastshard._sources.options import SourceOptions
 
 DATA = Path(__file__).parent / "data"
 

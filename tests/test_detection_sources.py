@@ -18,11 +18,11 @@ from torchvision.transforms.v2 import functional
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _cli
-from fastshard._kinds import recognise
-from fastshard._layouts import detect
-from fastshard._source_options import SourceOptions
-from fastshard._yolo_names import read_names, read_plain_yaml
+from fastshard._cli import app as _cli
+from fastshard._sources.folders.layouts import detect
+from fastshard._sources.folders.yolo_names import read_names, read_plain_yaml
+from fastshard._sources.kinds import recognise
+from fastshard._sources.options import SourceOptions
 
 
 def source(root, source=None, **options):

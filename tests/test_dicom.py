@@ -18,7 +18,7 @@ from pydicom.pixels.utils import pixel_array
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard._cli import app
+from fastshard._cli.app import app
 
 GRAY = ["693_J2KI.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "dicomdirtests/77654033/CR1/6154"]
 

@@ -12,8 +12,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F  # noqa: N812 - as everybody calls it
 
 import fastshard as fs
-from fastshard._parse import parse_transform
-from fastshard._transforms import to_json, transform_list
+from fastshard._transforms.image import to_json, transform_list
+from fastshard._transforms.parse import parse_transform
 
 
 def views(photos):

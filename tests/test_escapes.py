@@ -10,8 +10,10 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _cli, _cli_words, _escape
-from fastshard._progress import progress_bar
+from fastshard._base import escape as _escape
+from fastshard._base.progress import progress_bar
+from fastshard._cli import app as _cli
+from fastshard._cli import words as _cli_words
 
 HOSTILE = [
     "\x1b]0;owned\x07\x1b[2Jcat",

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard._cli import app
+from fastshard._cli.app import app
 
 # pycocotools hands NumPy an array in a way that is out of date.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -25,9 +25,12 @@ from torchvision.ops import box_convert
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _export_tfrecord, _export_webdataset, _fastshard, _png
-from fastshard._cli import app
-from fastshard._names import Names, safe_name
+from fastshard import _fastshard
+from fastshard._base import png as _png
+from fastshard._base.names import Names, safe_name
+from fastshard._cli.app import app
+from fastshard._export import tfrecord as _export_tfrecord
+from fastshard._export import webdataset as _export_webdataset
 from open_files import OPEN_FILES
 
 FORMATS = ("folder", "webdataset", "parquet", "tfrecord")
@@ -783,16 +786,16 @@ def test_fields_that_do_not_fit_are_refused(photo_folder, tmp_path):
 INTERRUPTED = """
 import sys, threading, _thread, time
 import fastshard as fs
-from fastshard import _export_rows
+from fastshard._export import rows
 
-real = _export_rows.blocks
+real = rows.blocks
 def slow(*args, **kwargs):
     for block in real(*args, **kwargs):
         yield block
         print("block", flush=True)
         time.sleep(30)
 
-_export_rows.blocks = slow
+rows.blocks = slow
 fs.export(sys.argv[1], sys.argv[2], to=sys.argv[3])
 """
 

@@ -15,8 +15,8 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F  # noqa: N812 - as everybody calls it
 
 import fastshard as fs
-from fastshard._parse import parse_transform
-from fastshard._transforms import to_json
+from fastshard._transforms.image import to_json
+from fastshard._transforms.parse import parse_transform
 
 MODES = {"nearest": InterpolationMode.NEAREST, "bilinear": InterpolationMode.BILINEAR}
 COLOR = (7, 99, 200)

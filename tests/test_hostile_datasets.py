@@ -162,7 +162,7 @@ class TestManifests:
         np.testing.assert_allclose(batch["a"].mean(), 0, atol=1e-6)
 
     def test_provenance_that_no_reader_takes_is_not_packed(self, tmp_path, monkeypatch):
-        from fastshard import _rows
+        from fastshard._sources import rows as _rows
 
         made = _rows.RowSource.__init__
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastshard as fs
-from fastshard._arrow_file import arrow_batches, arrow_schema
-from fastshard._table_rows import plain, rows_within
+from fastshard._sources.tables.arrow_file import arrow_batches, arrow_schema
+from fastshard._sources.tables.table_rows import plain, rows_within
 
 TABLE = pa.table(
     {

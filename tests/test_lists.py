@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _cli
+from fastshard._cli import app as _cli
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 import fastshard as fs
-from fastshard import _fastshard, _rows
+from fastshard import _fastshard
+from fastshard._sources import rows as _rows
 
 ROWS = 50
 

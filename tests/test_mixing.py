@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastshard as fs
-from fastshard import _rows
+from fastshard._sources import rows as _rows
 
 BLOCK, BLOCKS, WINDOW, EPOCHS = 128, 128, 16, 4
 ROWS = BLOCK * BLOCKS

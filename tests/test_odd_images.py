@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 import fastshard as fs
 import jpegs
-from fastshard._transforms import to_json
+from fastshard._transforms.image import to_json
 
 SIZE = (93, 123)  # height and width
 FILM = b"\0\0\0\x18ftypmp42" + bytes(range(1, 255)) * 20

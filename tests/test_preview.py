@@ -9,8 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _cli
-from fastshard._preview import _COLOURS, preview
+from fastshard._cli import app as _cli
+from fastshard._cli.preview import _COLOURS, preview
 
 SIDE = 224
 

@@ -132,13 +132,13 @@ RAY = """
     path, out = sys.argv[1:]
 
     def work(config):
-        from fastshard import _ranks
+        from fastshard._load import ranks
 
         loader = fs.Loader(config["path"], 4, shuffle=True, seed=5, num_threads=1)
         dataset = fs.torch.ShardDataset(loader)
         seen = [[n for batch in dataset for n in batch["n"].tolist()] for _ in range(2)]
         # Ray says the same by itself, for what trains without torch.distributed.
-        found = {"seen": seen, "ray": _ranks._ray(), "loader": [loader._spec["rank"], loader._spec["world_size"]]}
+        found = {"seen": seen, "ray": ranks._ray(), "loader": [loader._spec["rank"], loader._spec["world_size"]]}
         Path(config["out"], f"{ray.train.get_context().get_world_rank()}.json").write_text(json.dumps(found))
 
     driver = fs.Loader(path, 4)._spec

@@ -16,11 +16,11 @@ import torch
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _cli
-from fastshard._crc import masked_crc
+from fastshard._base.crc import masked_crc
+from fastshard._cli import app as _cli
 from fastshard._fastshard import crc32c
-from fastshard._kinds import KINDS, recognise
-from fastshard._look import is_tar_header
+from fastshard._sources.kinds import KINDS, recognise
+from fastshard._sources.sniff import is_tar_header
 
 
 def tar():

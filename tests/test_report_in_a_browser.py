@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import fastshard as fs
-from fastshard import _escape
+from fastshard._base import escape as _escape
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 OWNED = "document.title='owned';document.documentElement.dataset.owned=1"

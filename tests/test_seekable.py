@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _cli
+from fastshard._cli import app as _cli
 from jpegs import EXACT, SIZE, decode, largest, markers, save, scan_start, segments, tiles, variants
 from mutations.layout import read_layout, refit
 

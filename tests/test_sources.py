@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 import fastshard as fs
-from fastshard._folder import folder_source
-from fastshard._rows import RowSource
-from fastshard._table import TableOptions, table_source
-from fastshard._walk import walk
+from fastshard._sources.folders.csv_folder import TableOptions, table_source
+from fastshard._sources.folders.folder import folder_source
+from fastshard._sources.rows import RowSource
+from fastshard._sources.walk import walk
 
 NIH = """Image Index,Finding Labels,Follow-up #,Patient Age,Patient Gender,Width,
 00000001_000.png,Cardiomegaly,0,57,M,2682,

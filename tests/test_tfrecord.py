@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 import fastshard as fs
-from fastshard._crc import masked_crc
+from fastshard._base.crc import masked_crc
 from fastshard._fastshard import crc32c
-from fastshard._protobuf import read_example
+from fastshard._sources.archives.protobuf import read_example
 
 
 def feature(values):

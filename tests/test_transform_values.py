@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F  # noqa: N812 - as everybody calls it
 
 import fastshard as fs
-from fastshard._transforms import to_json
+from fastshard._transforms.image import to_json
 
 MODES = {"nearest": "NEAREST_EXACT", "bilinear": "BILINEAR", "bicubic": "BICUBIC", "lanczos": "LANCZOS"}
 SIZES = [64, 224, 400, (100, 333), (32, 500), (77, 91), (1, 1), 1]

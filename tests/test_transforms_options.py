@@ -8,8 +8,8 @@ import pickle
 import pytest
 
 import fastshard as fs
-from fastshard._parse import parse_transform
-from fastshard._transforms import to_json, transform_list
+from fastshard._transforms.image import to_json, transform_list
+from fastshard._transforms.parse import parse_transform
 
 # The arguments of torchvision v2's transforms of the same name, which ours must take with the same defaults.
 SAME_AS_TORCHVISION = [

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _cli
+from fastshard._cli import app as _cli
 from fastshard.tune import _log, _page
 
 tune = fs.tune

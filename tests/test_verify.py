@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import fastshard as fs
-from fastshard import _cli
+from fastshard._cli import app as _cli
 
 
 def names(folder):

@@ -10,7 +10,7 @@ import pytest
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 import fastshard as fs
-from fastshard._groups import parts_of_groups
+from fastshard._rows.groups import parts_of_groups
 
 ROWS = 1000
 

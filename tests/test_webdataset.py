@@ -14,9 +14,9 @@ import webdataset
 from PIL import Image
 
 import fastshard as fs
-from fastshard._input import open_input
-from fastshard._rows import RowSource
-from fastshard._tar import tar_members
+from fastshard._sources.archives.tar import tar_members
+from fastshard._sources.rows import RowSource
+from fastshard._sources.stream import open_input
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import fastshard as fs
 import sounds
-from fastshard import _cli, _fastshard
+from fastshard import _fastshard
+from fastshard._cli import app as _cli
 
 BAD = [3, 8, 17]
 

@@ -19,8 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from . import callbacks as callbacks
 from . import presets as presets
-from ._audio import AudioDecode, AudioTransform, CenterWindow, LogMel, Mono, RandomWindow, Resample, Window
-from ._augment import (
+from ._dataset import Dataset, Field, Problem, concat, from_arrays, mix, open
+from ._export.report import ExportReport
+from ._export.run import export
+from ._fastshard import CorruptionError, DecodeError, FastshardError, FormatError, SourceError, __version__, build_info
+from ._load.cache import Cache, CacheEntry
+from ._load.loader import Batches, BatchField, Loader
+from ._pack.pack import PackReport, SkippedRow, pack
+from ._sources.archives.dicom import DicomFiles
+from ._transforms.audio import AudioDecode, AudioTransform, CenterWindow, LogMel, Mono, RandomWindow, Resample, Window
+from ._transforms.augment import (
     AutoAugment,
     ColorJitter,
     GaussianBlur,
@@ -36,28 +44,9 @@ from ._augment import (
     RandomSolarize,
     TrivialAugmentWide,
 )
-from ._augment_geometry import Mosaic, RandomAffine, RandomPerspective, RandomRotation
-from ._batch_transforms import BatchTransform, CutMix, Lambda, MixUp
-from ._boxes import ConvertBoundingBoxFormat, InstanceMasks, SanitizeBoundingBoxes, unmap_boxes
-from ._cache import Cache, CacheEntry
-from ._dataset import Dataset, Field, Problem, concat, from_arrays, mix, open
-from ._dicom import DicomFiles
-from ._export import export
-from ._export_report import ExportReport
-from ._fastshard import (
-    CorruptionError,
-    DecodeError,
-    FastshardError,
-    FormatError,
-    SourceError,
-    __version__,
-    build_info,
-)
-from ._lists import Buckets, PadSequence, Truncate
-from ._loader import Batches, BatchField, Loader
-from ._pack import PackReport, SkippedRow, pack
-from ._standardize import Standardize
-from ._transforms import (
+from ._transforms.batch import BatchTransform, CutMix, Lambda, MixUp
+from ._transforms.boxes import ConvertBoundingBoxFormat, InstanceMasks, SanitizeBoundingBoxes, unmap_boxes
+from ._transforms.image import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     CenterCrop,
@@ -76,6 +65,9 @@ from ._transforms import (
     ToDtype,
     Transform,
 )
+from ._transforms.lists import Buckets, PadSequence, Truncate
+from ._transforms.table import Standardize
+from ._transforms.warp import Mosaic, RandomAffine, RandomPerspective, RandomRotation
 
 if TYPE_CHECKING:
     from . import keras as keras

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from ._opened import Field, Opened
-from ._view import Problem, View
+from ._rows.opened import Field, Opened
+from ._rows.view import Problem, View
 
 if TYPE_CHECKING:
     import datasets
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow.compute as pc
     from numpy.typing import ArrayLike, NDArray
 
-    from ._export_report import ExportReport
+    from ._export.report import ExportReport
 
     Rows = range | NDArray[np.int64]
 
@@ -35,9 +35,9 @@ class Dataset(View):
     @functools.cached_property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the shards, fastshard's own columns (with a leading underscore) included."""
-        from . import _arrow
+        from ._rows import arrow
 
-        return _arrow.read_schema(self)
+        return arrow.read_schema(self)
 
     @overload
     def split(
@@ -66,9 +66,9 @@ class Dataset(View):
         scikit-learn's ``StratifiedGroupKFold``). ``stratify`` may then be a multi-hot field as well. Every part gets a
         group; ValueError if there are fewer groups than parts.
         """
-        from . import _views
+        from ._rows import views
 
-        return _views.split(self, parts, stratify, seed, group)
+        return views.split(self, parts, stratify, seed, group)
 
     def kfold(
         self, k: int, stratify: str | None = None, seed: int = 0, group: str | None = None
@@ -78,36 +78,36 @@ class Dataset(View):
         With ``stratify``, parts get as many of each value as scikit-learn's ``StratifiedKFold`` gives them; with
         ``group``, no value of that field is on both sides, see ``split``.
         """
-        from . import _views
+        from ._rows import views
 
-        return _views.kfold(self, k, stratify, seed, group)
+        return views.kfold(self, k, stratify, seed, group)
 
     def subset(self, size: float, stratify: str | None = None, seed: int = 0) -> Dataset:
         """A random part: a fraction (a float up to 1.0) or a number of rows (an int). Rows keep their order.
 
         Nested: with the same seed and ``stratify``, a smaller subset lies inside every larger one.
         """
-        from . import _views
+        from ._rows import views
 
-        return _views.subset(self, size, stratify, seed)
+        return views.subset(self, size, stratify, seed)
 
     def filter(self, condition: pc.Expression | ArrayLike) -> Dataset:
         """The rows for which a pyarrow expression (``pc.field("label") == 3``) or a mask is true.
 
         Only the columns that the expression names are read.
         """
-        from . import _views
+        from ._rows import views
 
-        return _views.keep(self, condition)
+        return views.keep(self, condition)
 
     def where(self, **values: Any) -> Dataset:
         """The rows that hold these values: ``ds.where(label="cat")``, ``ds.where(label=["cat", "dog"], source=3)``.
 
         Classes go by name or number. ValueError for a class that does not exist.
         """
-        from . import _views
+        from ._rows import views
 
-        return _views.where(self, values)
+        return views.where(self, values)
 
     def without(self, problems: Iterable[Problem | int]) -> Dataset:
         """All rows but those that ``verify`` complains of: ``ds = ds.without(ds.verify(decode=True))``.
@@ -119,9 +119,9 @@ class Dataset(View):
         Raises ValueError for a problem that names no row, such as a damaged block, and says which rows its shard has;
         IndexError for a row that the dataset doesn't have.
         """
-        from . import _views
+        from ._rows import views
 
-        return _views.without(self, problems)
+        return views.without(self, problems)
 
     def weighted(self, weights: ArrayLike, num_samples: int | None = None) -> Dataset:
         """A view whose rows a ``Loader`` draws in proportion to ``weights``, one for each row, anew every epoch.
@@ -130,36 +130,36 @@ class Dataset(View):
         comes as often as its weight says, give or take one, and its augmentation differs each time. With shuffle=False
         they come in the order of the rows. Views of this view keep the weights.
         """
-        from . import _views
+        from ._rows import views
 
-        return _views.weighted(self, weights, num_samples)
+        return views.weighted(self, weights, num_samples)
 
     def balanced(self, field: str | None = None, num_samples: int | None = None) -> Dataset:
         """A view of which a ``Loader`` draws every class equally often: see ``weighted``. Its rows are sorted by class.
 
         ``field``: by default the one with classes.
         """
-        from . import _views
+        from ._rows import views
 
-        return _views.balanced(self, field, num_samples)
+        return views.balanced(self, field, num_samples)
 
     def concat(self, *others: Dataset) -> Dataset:
         """This dataset or view, and others of the same fields behind it; see ``fastshard.concat``."""
-        from . import _views
+        from ._rows import views
 
-        return _views.concat([self, *others])
+        return views.concat([self, *others])
 
     def column(self, name: str) -> NDArray[Any]:
         """All values of a column that holds no files, as an array of shape ``[rows, ...]``: to count classes, say."""
-        from . import _arrow
+        from ._rows import arrow
 
-        return _arrow.read_column(self, name)
+        return arrow.read_column(self, name)
 
     def to_arrow(self) -> pa.Table:
         """A table over the memory-mapped shards. Nothing is copied for whole datasets and plain slices."""
-        from . import _arrow
+        from ._rows import arrow
 
-        return _arrow.read_table(self)
+        return arrow.read_table(self)
 
     def to_hf(self) -> datasets.Dataset:
         """A ``datasets.Dataset`` over the same memory.
@@ -167,16 +167,16 @@ class Dataset(View):
         Images become Image, audio Audio, classes ClassLabel, tensors List or ArrayND. Leaves out fastshard's own
         columns. Needs the package ``datasets``.
         """
-        from . import _hf
+        from ._rows import hf
 
-        return _hf.to_hf(self)
+        return hf.to_hf(self)
 
     def export(self, out: str | os.PathLike[str], *, to: str, **options: Any) -> ExportReport:
         """Writes the rows as files that other programs read: ``"folder"``, ``"webdataset"``, ``"parquet"`` ...
 
         ``options`` are those of ``fastshard.export``, which says what each format holds.
         """
-        from ._export import export
+        from ._export.run import export
 
         return export(self, out, to=to, **options)
 
@@ -192,10 +192,11 @@ class Dataset(View):
         were damaged before they were packed: a problem names shard, row, field, source path and reason. ``without``
         leaves these rows out.
         """
-        from . import _check, _verify
+        from ._base import check
+        from ._rows import verify as _verify
 
         self._opened.need_files("verify")
-        return _verify.verify(self, num_threads, progress, _check.boolean("decode", decode))
+        return _verify.verify(self, num_threads, progress, check.boolean("decode", decode))
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._opened.need_files("pickle")
@@ -246,9 +247,9 @@ def from_arrays(arrays: Mapping[str, ArrayLike]) -> Dataset:
 
     Raises ValueError for arrays of different lengths or of types that cannot be stored, with the name.
     """
-    from . import _memory
+    from ._rows import memory
 
-    return Dataset._of(_memory.open_arrays(arrays))
+    return Dataset._of(memory.open_arrays(arrays))
 
 
 def concat(datasets: Iterable[Dataset]) -> Dataset:
@@ -257,9 +258,9 @@ def concat(datasets: Iterable[Dataset]) -> Dataset:
     Parts of one dataset become one view of it. Raises ValueError if the fields, or the names of their classes, differ:
     ``fastshard.pack([a, b], dst)`` makes a dataset of both, with the classes of each.
     """
-    from . import _views
+    from ._rows import views
 
-    return _views.concat(datasets)
+    return views.concat(datasets)
 
 
 def mix(datasets: Sequence[Dataset], weights: Sequence[float], num_samples: int | None = None) -> Dataset:
@@ -268,6 +269,6 @@ def mix(datasets: Sequence[Dataset], weights: Sequence[float], num_samples: int 
     ``mix([photos, renderings], [0.8, 0.2])``: of an epoch's ``num_samples`` (by default as many as there are rows in
     all), 80 % are photos. Within a dataset, rows are drawn equally often, or as its own weights say.
     """
-    from . import _views
+    from ._rows import views
 
-    return _views.mix(datasets, weights, num_samples)
+    return views.mix(datasets, weights, num_samples)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from . import _check, _write
-from ._loader import Batches, Loader, _Begin
-from ._logs import Logs
+from ._base import check, write
+from ._load.loader import Batches, Loader, _Begin
+from ._load.logs import Logs
 
 __all__ = ["LoaderState", "LoaderStats", "PyDataset"]
 
@@ -60,10 +60,10 @@ class PyDataset(keras.utils.PyDataset):
         if loader.skips:
             raise ValueError("on_error='skip': batches that are left out have no number; expected on_error='raise'")
         self.loader = loader
-        self._x = _check.one_of("x", x, tuple(spec))
-        self._y = None if y is None else _check.one_of("y", y, tuple(spec))
+        self._x = check.one_of("x", x, tuple(spec))
+        self._y = None if y is None else check.one_of("y", y, tuple(spec))
         self._classes = _classes(loader, self._y, one_hot)
-        self._scale = None if scale is None else np.float32(_check.number("scale", scale, -math.inf, math.inf))
+        self._scale = None if scale is None else np.float32(check.number("scale", scale, -math.inf, math.inf))
         self._begin = loader._next
         self._within = self._complete = False
         self._told = len(loader)  # how long Keras takes an epoch to be
@@ -81,7 +81,7 @@ class PyDataset(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         """Batch ``index`` of the epoch."""
-        batch = self._batch(_check.integer("index", index, 0, len(self.loader) - 1))
+        batch = self._batch(check.integer("index", index, 0, len(self.loader) - 1))
         x = batch[self._x]
         if self._scale is not None:
             x = x.astype(np.float32) * self._scale
@@ -149,7 +149,7 @@ def _classes(loader: Loader, y: str | None, one_hot: bool | int) -> int | None:
     if y is None:
         raise ValueError(f"one_hot={one_hot!r}: expected a field y")
     if one_hot is not True:
-        return _check.integer("one_hot", one_hot, 2)
+        return check.integer("one_hot", one_hot, 2)
     names = loader.dataset.field(y).class_names
     if names is None:
         raise ValueError(f"one_hot=True: field {y!r} has no class names; expected one_hot=number of classes")
@@ -199,7 +199,7 @@ class LoaderState(keras.callbacks.Callback):
         super().__init__()
         self._loader = loader
         self._path = Path(path)
-        self._every = None if save_freq == "epoch" else _check.integer("save_freq", save_freq, 1)
+        self._every = None if save_freq == "epoch" else check.integer("save_freq", save_freq, 1)
         if self._path.exists():
             loader.load_state_dict(json.loads(self._path.read_text()))
         self._begin = loader._next
@@ -228,4 +228,4 @@ class LoaderState(keras.callbacks.Callback):
 
     def _save(self) -> None:
         state = self._loader._state_of(self._loader._ahead(self._begin, self._trained))
-        _write.write_file(self._path, json.dumps(state))
+        write.write_file(self._path, json.dumps(state))

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._loader import Loader, _Begin
-from ._logs import Logs
+from ._load.loader import Loader, _Begin
+from ._load.logs import Logs
 from .torch import ShardDataset, take_left_state
 
 if TYPE_CHECKING or "pytorch_lightning" not in sys.modules or "lightning" in sys.modules:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from . import _check
-from ._augment import ColorJitter
-from ._augment_geometry import RandomAffine
-from ._transforms import RandomHorizontalFlip, RandomVerticalFlip, Transform
+from ._base import check
+from ._transforms.augment import ColorJitter
+from ._transforms.image import RandomHorizontalFlip, RandomVerticalFlip, Transform
+from ._transforms.warp import RandomAffine
 
 __all__ = ["image_data_generator", "keras_augment"]
 
@@ -45,12 +45,12 @@ def keras_augment(
     keep the middle in place, and their angle is what is uniform.
     """
     turns, zooms = _around(0.0, "rotation", rotation), _around(1.0, "zoom", zoom)
-    steps = _flips("horizontal" in (_check.one_of("flip", flip, _FLIPS) or ""), "vertical" in (flip or ""))
+    steps = _flips("horizontal" in (check.one_of("flip", flip, _FLIPS) or ""), "vertical" in (flip or ""))
     # Keras turns the other way.
     degrees = (-360 * turns[1], -360 * turns[0])
-    angle = math.degrees(math.atan(_check.number("shear", shear, 0.0, 1.0)))
+    angle = math.degrees(math.atan(check.number("shear", shear, 0.0, 1.0)))
     steps += _affine(degrees, zooms, fill_mode, fill_value, shear=(-angle, angle, -angle, angle) if angle else 0.0)
-    if _check.number("contrast", contrast, 0.0, 1.0):
+    if check.number("contrast", contrast, 0.0, 1.0):
         steps.append(ColorJitter(contrast=contrast))
     return steps
 
@@ -76,14 +76,14 @@ def image_data_generator(
     come first.
     """
     zooms = _around(1.0, "zoom_range", zoom_range) if _is_number(zoom_range) else _pair("zoom_range", zoom_range)
-    flips = _flips(_check.boolean("horizontal_flip", horizontal_flip), _check.boolean("vertical_flip", vertical_flip))
+    flips = _flips(check.boolean("horizontal_flip", horizontal_flip), check.boolean("vertical_flip", vertical_flip))
     shift = (
-        _check.number("width_shift_range", width_shift_range, 0.0, 1.0),
-        _check.number("height_shift_range", height_shift_range, 0.0, 1.0),
+        check.number("width_shift_range", width_shift_range, 0.0, 1.0),
+        check.number("height_shift_range", height_shift_range, 0.0, 1.0),
     )
     degrees, shear = (
-        _check.number("rotation_range", rotation_range, 0.0, 360.0),
-        _check.number("shear_range", shear_range, 0.0, 89.0),
+        check.number("rotation_range", rotation_range, 0.0, 360.0),
+        check.number("shear_range", shear_range, 0.0, 89.0),
     )
     return flips + _affine((-degrees, degrees), zooms, fill_mode, cval, shift, shear)
 
@@ -93,7 +93,7 @@ def _is_number(value: object) -> bool:
 
 
 def _pair(name: str, value: object) -> tuple[float, float]:
-    ends = _check.numbers(name, value)
+    ends = check.numbers(name, value)
     if len(ends) != 2 or ends[0] > ends[1]:
         raise ValueError(f"{name}={value!r}: expected a number or (low, high)")
     return ends[0], ends[1]
@@ -104,7 +104,7 @@ def _around(middle: float, name: str, value: Range) -> tuple[float, float]:
     if not _is_number(value):
         low, high = _pair(name, value)
     else:
-        high = _check.number(name, value, 0.0, 1.0)
+        high = check.number(name, value, 0.0, 1.0)
         low = -high
     return middle + low, middle + high
 
@@ -123,7 +123,7 @@ def _affine(
     shear: Range = 0.0,
 ) -> list[Transform]:
     """One transform for all; zooms are factors on the way from the result to the image, so 2 makes it half as large."""
-    padding_mode = _FILL_MODES[_check.one_of("fill_mode", fill_mode, tuple(_FILL_MODES))]
+    padding_mode = _FILL_MODES[check.one_of("fill_mode", fill_mode, tuple(_FILL_MODES))]
     if zooms[0] <= 0:
         raise ValueError(f"zoom from {zooms[0]:g} to {zooms[1]:g} of the size: expected more than 0")
     if not any(degrees) and zooms == (1.0, 1.0) and not any(shift) and not shear:

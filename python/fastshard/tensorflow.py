@@ -7,9 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from . import _piles
-from ._batch_transforms import check_batch
-from ._loader import BatchField, Loader
+from ._load import piles as _piles
+from ._load.loader import BatchField, Loader
+from ._transforms.batch import check_batch
 
 __all__ = ["dataset"]
 

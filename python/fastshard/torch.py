@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ._dataset import Dataset, from_arrays
-from ._loader import Batches, Loader, TransformsOption, _Begin
+from ._load.loader import Batches, Loader, TransformsOption, _Begin
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

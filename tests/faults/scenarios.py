@@ -18,7 +18,7 @@ from PIL import Image
 
 import fastshard as fs
 import fastshard.tune
-from fastshard import _write
+from fastshard._base import write as _write
 from fastshard.tune import _optuna, _page, _worker
 
 for _module in Path(fs.__file__).parent.glob("_*.py"):

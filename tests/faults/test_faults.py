@@ -32,8 +32,8 @@ def test_damage_is_noticed(tmp_path):
         f"sys.path.insert(0, {str(RUN.parent)!r})",
         "import run",
         "if 'FASTSHARD_FAULTS' in os.environ:",
-        "    from fastshard import _write",
-        "    _write.write_file = lambda path, data: path.open('w').write(data)",
+        "    from fastshard._base import write",
+        "    write.write_file = lambda path, data: path.open('w').write(data)",
         "run.main()",
     ]
     script.write_text("\n".join(lines))

@@ -229,7 +229,7 @@ def repack(at: Place) -> Iterator[Any]:
 def inspect(at: Place) -> Iterator[Any]:
     from rich.console import Console
 
-    from fastshard._inspect import show, summarize
+    from fastshard._cli.inspect import show, summarize
 
     summary = summarize(at.ds) | {"path": ""}
     show(summary, Console(file=io.StringIO()))

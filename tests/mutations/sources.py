@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 import fastshard as fs
-from fastshard._crc import masked_crc
+from fastshard._base.crc import masked_crc
 
 from . import judge
 from .bases import DATA, make_audio, make_lists, make_photos, picture

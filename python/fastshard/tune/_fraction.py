@@ -6,7 +6,7 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastshard import _check
+from fastshard._base import check
 
 __all__ = ["FractionSchedule", "fraction_at", "with_rungs"]
 
@@ -30,7 +30,7 @@ class FractionSchedule:
     epochs: tuple[int, ...] | None = None
 
     def __init__(self, fractions: Sequence[float], epochs: Sequence[int] | None = None) -> None:
-        parts = _check.numbers("fractions", fractions)
+        parts = check.numbers("fractions", fractions)
         for part, before in zip(parts, (0.0, *parts), strict=False):
             if not 0 < part <= 1 or part < before:
                 raise ValueError(f"fractions={fractions!r}: expected numbers from more than 0 to 1 that do not shrink")
@@ -50,7 +50,7 @@ class FractionSchedule:
 
 
 def _epochs(epochs: Sequence[int], parts: Sequence[float]) -> tuple[int, ...]:
-    found = tuple(_check.integer("epochs", epoch, 1) for epoch in epochs)
+    found = tuple(check.integer("epochs", epoch, 1) for epoch in epochs)
     if len(found) != len(parts) - 1 or list(found) != sorted(set(found)):
         raise ValueError(
             f"epochs={epochs!r}: expected {len(parts) - 1} growing numbers, one for each part but the first"

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastshard import _write
-from fastshard._escape import printable
+from fastshard._base import write
+from fastshard._base.escape import printable
 
 __all__ = [
     "FAILED",
@@ -53,14 +53,14 @@ class TrialLog:
         number = max((number for number, _ in trial_logs(folder)), default=-1) + 1
         path = cls(folder, number).path
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write.create_empty(path)
+        write.create_empty(path)
         return number
 
     def add(self, event: str, **values: Any) -> None:
         """Adds a line."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"event": event, "time": time.time(), **_plain(values)}, allow_nan=False)
-        _write.append_lines(self.path, f"{line}\n")
+        write.append_lines(self.path, f"{line}\n")
 
     def end(self, state: str, error: str | None = None, fatal: bool = False, **values: Any) -> None:
         """Says how the trial ended, unless that is said already; ``fatal`` if the others can't do better."""
@@ -138,7 +138,7 @@ def trial_logs(folder: Path) -> list[tuple[int, Path]]:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a file as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write.write_file(path, json.dumps(_plain(values), indent=2, allow_nan=False) + "\n")
+    write.write_file(path, json.dumps(_plain(values), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastshard._escape import printable
-from fastshard._progress import progress_bar
+from fastshard._base.escape import printable
+from fastshard._base.progress import progress_bar
 
 from ._log import TrialLog
 from ._results import Results, TrialResult, read_trial

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fastshard import _check
+from fastshard._base import check
 
 from . import _fraction
 from ._fraction import FractionSchedule
@@ -63,14 +63,14 @@ class Options:
     def __post_init__(self) -> None:
         if not (self.metric and type(self.metric) is str):
             raise TypeError(f"metric={self.metric!r}: expected the name of what trials report, such as 'val_accuracy'")
-        _check.one_of("mode", self.mode, ("max", "min"))
-        _check.one_of("engine", self.engine, ENGINES)
+        check.one_of("mode", self.mode, ("max", "min"))
+        check.one_of("engine", self.engine, ENGINES)
         for name in ("max_trials", "max_concurrent", "epochs", "cpus"):
             value = getattr(self, name)
             if value is not None:
-                _check.integer(name, value, 1)
-        _check.integer("seed", self.seed, 0, 2**31 - 1)
-        _check.boolean("resume", self.resume)
+                check.integer(name, value, 1)
+        check.integer("seed", self.seed, 0, 2**31 - 1)
+        check.boolean("resume", self.resume)
         if isinstance(self.first, Mapping) or not all(isinstance(config, Mapping) for config in self.first):
             raise TypeError(f"first={self.first!r}: expected a list of dicts")
         self._check_numbers()
@@ -80,13 +80,13 @@ class Options:
             raise ValueError(f"storage={self.storage!r}: only engine='optuna' keeps trials in a database")
 
     def _check_numbers(self) -> None:
-        _check.number("gpus", self.gpus, 0, math.inf)
+        check.number("gpus", self.gpus, 0, math.inf)
         if self.time_limit is not None:
-            _check.number("time_limit", self.time_limit, math.ulp(0), math.inf)
+            check.number("time_limit", self.time_limit, math.ulp(0), math.inf)
         if self.target is not None:
-            _check.number("target", self.target, -math.inf, math.inf)
+            check.number("target", self.target, -math.inf, math.inf)
         if not isinstance(self.data_fraction, FractionSchedule):
-            _check.number("data_fraction", self.data_fraction, math.ulp(0), 1)
+            check.number("data_fraction", self.data_fraction, math.ulp(0), 1)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:

@@ -25,7 +25,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from fastshard import _write
+from fastshard._base import write
 
 from . import _log, _space
 from ._monitor import Monitor, monitor
@@ -93,7 +93,7 @@ class _Journal(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Called by Optuna."""
-        _write.append_lines(self._path, "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs))
+        write.append_lines(self._path, "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs))
 
 
 class _Pool:
@@ -115,7 +115,7 @@ class _Pool:
     def __exit__(self, *_: object) -> None:
         for worker in [*self._idle, *(worker for worker, _ in self._running.values())]:
             worker.end()
-        _write.clear_unfinished(self._search.folder / "checkpoints")
+        write.clear_unfinished(self._search.folder / "checkpoints")
 
     def _unfinished(self) -> list[optuna.Trial]:
         """Trials that a search that was stopped left behind."""

@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from fastshard._escape import html
+from fastshard._base.escape import html
 
 from ._results import Results, TrialResult
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastshard import _check
+from fastshard._base import check
 
 from . import _search
 from ._options import Method, Options
@@ -49,7 +49,7 @@ def bayes(train: Train, space: Space, *, initial_points: int = 10, **options: An
     (``max_concurrent``), the less each of them knows. With ``engine="ray"`` Ray Tune runs the trials and Optuna
     suggests. The rest is as for ``random``.
     """
-    points = _check.integer("initial_points", initial_points, 1)
+    points = check.integer("initial_points", initial_points, 1)
     return _search.run(train, space, Options.of(options), Method("bayes", initial_points=points))
 
 
@@ -63,9 +63,9 @@ def hyperband(
     With ``data_fraction=FractionSchedule([0.1, 0.3, 1.0])`` those that go on see more data from there on. The rest is
     as for ``random``. The source: Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020.
     """
-    low = _check.integer("min_epochs", min_epochs, 1)
-    high = _check.integer("max_epochs", max_epochs, low)
-    factor = _check.integer("reduction_factor", reduction_factor, 2)
+    low = check.integer("min_epochs", min_epochs, 1)
+    high = check.integer("max_epochs", max_epochs, low)
+    factor = check.integer("reduction_factor", reduction_factor, 2)
     count = math.ceil(math.log(high / low, factor) - 1e-9)
     rungs = tuple(low * factor**rung for rung in range(max(0, count)))
     if options.setdefault("epochs", high) != high:
@@ -100,9 +100,9 @@ def evolution(
     (``engine="ray"``). Between rounds Ray starts members one after another, each in a process, so a round should last
     longer than starting one. The source: Jaderberg et al., Population Based Training of Neural Networks, 2017.
     """
-    members = _check.integer("population", population, 2)
-    interval = _check.integer("perturbation_interval", perturbation_interval, 1)
-    epochs = _check.integer("rounds", rounds, 1) * interval
+    members = check.integer("population", population, 2)
+    interval = check.integer("perturbation_interval", perturbation_interval, 1)
+    epochs = check.integer("rounds", rounds, 1) * interval
     if options.setdefault("epochs", epochs) != epochs:
         raise ValueError(f"epochs={options['epochs']!r}: expected rounds * perturbation_interval, {epochs}, or nothing")
     if options.get("engine", "ray") != "ray":
@@ -113,8 +113,8 @@ def evolution(
         "evolution",
         population=members,
         perturbation_interval=interval,
-        exchange_ratio=_check.number("exchange_ratio", exchange_ratio, 0, 0.5),
-        resample_probability=_check.number("resample_probability", resample_probability, 0, 1),
-        loader_state=_check.one_of("loader_state", loader_state, ("continue", "restart")),
+        exchange_ratio=check.number("exchange_ratio", exchange_ratio, 0, 0.5),
+        resample_probability=check.number("resample_probability", resample_probability, 0, 1),
+        loader_state=check.one_of("loader_state", loader_state, ("continue", "restart")),
     )
     return _search.run(train, space, Options.of(options), method)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastshard import _write
-from fastshard._escape import csv_value
+from fastshard._base import write
+from fastshard._base.escape import csv_value
 
 from ._results import Results
 
@@ -40,7 +40,7 @@ def report(results: Given | Iterable[Given] | Mapping[str, Given], path: str | o
     _write_csv(folder / "trials.csv", trials)
     _write_csv(folder / "searches.csv", [{"search": name} | found.summary() for name, found in searches.items()])
     page = folder / "report.html"
-    _write.write_file(page, html)
+    write.write_file(page, html)
     return page
 
 
@@ -82,4 +82,4 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, names)
     writer.writeheader()
     writer.writerows(rows)
-    _write.write_file(path, text.getvalue())
+    write.write_file(path, text.getvalue())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastshard._escape import printable
+from fastshard._base.escape import printable
 
 from . import _log
 

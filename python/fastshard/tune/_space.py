@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastshard import _check
+from fastshard._base import check
 
 __all__ = ["Choice", "Float", "Int", "Space", "checked", "constants", "suggest"]
 
@@ -25,11 +25,11 @@ class Float:
     step: float | None = None
 
     def __post_init__(self) -> None:
-        _check.number("low", self.low, -math.inf, math.inf)
-        _check.number("high", self.high, self.low, math.inf)
+        check.number("low", self.low, -math.inf, math.inf)
+        check.number("high", self.high, self.low, math.inf)
         _check_log(self)
         if self.step is not None:
-            _check.number("step", self.step, math.ulp(0), max(self.high - self.low, math.ulp(0)))
+            check.number("step", self.step, math.ulp(0), max(self.high - self.low, math.ulp(0)))
 
     def to_optuna(self, name: str, trial: Any) -> Any:
         """What an ``optuna.Trial`` suggests."""
@@ -77,9 +77,9 @@ class Int:
     step: int = 1
 
     def __post_init__(self) -> None:
-        low = _check.integer("low", self.low, -(2**53), 2**53)
-        _check.integer("high", self.high, low, 2**53)
-        _check.integer("step", self.step, 1, max(1, self.high - low))
+        low = check.integer("low", self.low, -(2**53), 2**53)
+        check.integer("high", self.high, low, 2**53)
+        check.integer("step", self.step, 1, max(1, self.high - low))
         _check_log(self)
 
     def to_optuna(self, name: str, trial: Any) -> Any:
@@ -123,7 +123,7 @@ class Choice:
     values: tuple[str | int | float | bool, ...]
 
     def __init__(self, values: Sequence[str | int | float | bool]) -> None:
-        values = _check.items(values)
+        values = check.items(values)
         if not values:
             raise ValueError("values=(): expected at least one to choose from")
         for value in values:
@@ -161,7 +161,7 @@ Space = Mapping[str, Any]
 
 
 def _check_log(domain: Float | Int) -> None:
-    _check.boolean("log", domain.log)
+    check.boolean("log", domain.log)
     if domain.log and domain.low <= 0:
         raise ValueError(f"low={domain.low!r} with log=True: expected more than 0")
     if domain.log and domain.step not in (None, 1):

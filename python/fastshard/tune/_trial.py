@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastshard import _check
+from fastshard._base import check
 
 from . import _fraction, _log
 from ._fraction import FractionSchedule
 
 if TYPE_CHECKING:
-    from fastshard._loader import Loader
+    from fastshard._load.loader import Loader
 
 __all__ = ["Rules", "Saver", "Trial", "TrialStoppedError", "current_trial", "error_text", "is_complete", "run_trial"]
 
@@ -95,7 +95,7 @@ class Trial:
 
         Report once in each, and a trial that goes on from a checkpoint begins where that was.
         """
-        total = self._rules.epochs if count is None else _check.integer("count", count, 1)
+        total = self._rules.epochs if count is None else check.integer("count", count, 1)
         if total is None:
             raise OptionError("epochs: expected trial.epochs(n), or epochs=n of the search")
         yield from range(self.epoch, total)

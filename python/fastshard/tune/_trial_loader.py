@@ -7,15 +7,15 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from fastshard import _check
+from fastshard._base import check
 from fastshard._dataset import Dataset
-from fastshard._loader import Loader, NoBatchError, _Begin
+from fastshard._load.loader import Loader, NoBatchError, _Begin
 
 from ._fraction import FractionSchedule, fraction_at
 from ._trial import Trial, current_trial
 
 if TYPE_CHECKING:
-    from fastshard._cache import Cache
+    from fastshard._load.cache import Cache
 
 __all__ = ["trial_loader"]
 
@@ -99,12 +99,12 @@ def _part(
         if not len(found):
             raise ValueError(f"split={split!r}: no row of {dataset._opened.name} has that in its field 'split'")
         return found
-    _check.one_of("split", split, list(parts))
+    check.one_of("split", split, list(parts))
     return dataset.split(dict(parts), stratify=stratify, seed=seed)[split]
 
 
 def _subset(dataset: Dataset, fraction: float, stratify: str | None) -> Dataset:
-    _check.number("data_fraction", fraction, 0, 1)
+    check.number("data_fraction", fraction, 0, 1)
     found = dataset if fraction == 1 else dataset.subset(float(fraction), stratify=stratify)
     if not len(found):
         raise ValueError(f"data_fraction={fraction!r}: nothing is left of {len(dataset):,} rows")

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from fastshard import _write
+from fastshard._base import write
 
 from . import _log
 from ._trial import OptionError, Saver, Trial, TrialStoppedError, error_text, run_trial
@@ -56,11 +56,11 @@ def _train(search: Any, job: dict[str, Any], connection: Connection) -> dict[str
 
 def _recover(kept: Path) -> None:
     """Brings back a checkpoint whose process was killed while the next one took its place."""
-    _write.finish_replacing(kept)
+    write.finish_replacing(kept)
     if not kept.exists():
         # As earlier versions called it.
         for old in sorted(kept.parent.glob(f".{kept.name}-*.old"))[-1:]:
-            _write.rename(old, kept.name)
+            write.rename(old, kept.name)
 
 
 class _Reports:
@@ -82,7 +82,7 @@ class _Reports:
 
     def _keep(self, save: Saver) -> None:
         """Puts a checkpoint in the place of the last one, when it is complete."""
-        with _write.replacing_folder(self._kept) as unfinished:
+        with write.replacing_folder(self._kept) as unfinished:
             save(unfinished)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from fastshard import _check
+from fastshard._base import check
 from fastshard.keras import PyDataset
 
 from . import _log, _trial
@@ -67,8 +67,8 @@ class TunerMixin:
         super().__init__(*args, **options)
         self._data = data
         self._rules = _rules(self.oracle.objective, data_fraction)  # type: ignore[attr-defined]
-        self._target = None if target is None else _check.numbers("target", target)[0]
-        self._limit = None if time_limit is None else _check.number("time_limit", time_limit, 0, float("inf"))
+        self._target = None if target is None else check.numbers("target", target)[0]
+        self._limit = None if time_limit is None else check.number("time_limit", time_limit, 0, float("inf"))
         self._deadline = float("inf")
         self._numbers: dict[str, int] = {}
         self._folder = Path(self.project_dir) / "fastshard"  # type: ignore[attr-defined]
@@ -190,7 +190,7 @@ def _check_tensorboard() -> None:
 
 def _rules(objective: Any, data_fraction: float | FractionSchedule) -> Rules:
     if not isinstance(data_fraction, FractionSchedule):
-        _check.number("data_fraction", data_fraction, math.ulp(0), 1)
+        check.number("data_fraction", data_fraction, math.ulp(0), 1)
     elif data_fraction.epochs is None:
         raise ValueError(f"data_fraction={data_fraction!r}: expected epochs=..., since Keras Tuner sets the rungs")
     return Rules(objective.name, objective.direction, data_fraction, keep_loader_state=False)

@@ -55,7 +55,7 @@ pub(crate) fn source_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     Ok(class.bind(py))
 }
 
-/// One line that a terminal only shows, as `_escape.py` makes it: names in messages are strangers', and Python prints
+/// One line that a terminal only shows, as `_base/escape.py` makes it: names in messages are strangers', and Python prints
 /// messages as they are.
 fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

@@ -1,0 +1,1 @@
+"""Exports: the rows of a dataset as files that other programs read."""

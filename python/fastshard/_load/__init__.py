@@ -1,0 +1,1 @@
+"""Loaders: passes over a dataset, ranks, the cache of decoded pixels."""

@@ -1,0 +1,1 @@
+"""Packing: options, the native job, its report."""

@@ -1,0 +1,1 @@
+"""Rows of datasets that are packed: opening folders, views, Arrow tables, verifying."""

@@ -1,0 +1,1 @@
+"""Archives of samples: tar, TFRecord, MDS, ZIP; and files of DICOM."""

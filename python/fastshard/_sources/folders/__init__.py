@@ -1,0 +1,1 @@
+"""Folders of files, with their labels and annotations beside them."""

@@ -1,0 +1,1 @@
+"""Tables and arrays: CSV, Parquet, Arrow, data frames, NumPy."""
