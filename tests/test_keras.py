@@ -248,3 +248,19 @@ def test_says_that_keras_would_cut_epochs_short(run, tmp_path):
     """)
     assert [len(one) for one in said] == [1, 0, 0]
     assert "steps_per_epoch=len(loader)" in said[0][0]
+
+
+def test_one_hot_of_many_classes(run):
+    """ImageNet-21k: a batch of labels takes what its encoding needs, and no square of the classes."""
+    equal, peak = run("""
+        import tracemalloc
+        import numpy as np
+        from fastshard.keras import _one_hot
+        labels = np.random.default_rng(0).integers(0, 7, (5, 3))
+        equal = bool((_one_hot(labels, 7) == np.eye(7, dtype=np.float32)[labels]).all())
+        tracemalloc.start()
+        _one_hot(np.arange(256), 21_841)
+        print(json.dumps([equal, tracemalloc.get_traced_memory()[1]]))
+    """)
+    assert equal
+    assert peak < 2 * 256 * 21_841 * 4

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 import fastshard as fs
+from fastshard._base.records import SkippedRow
+from fastshard._pack.job import _numbering
 
 NIH = """Image Index,Finding Labels,Follow-up #,Patient Age,Patient Gender,View Position
 a.png,Cardiomegaly,0,57,M,PA
@@ -393,6 +395,14 @@ class TestSkipping:
         report = fs.pack([{"image": data, "n": n} for n, data in enumerate((good, b"", good))], dst, on_error="skip")
         assert [(row.row, row.path) for row in report.skipped] == [(1, "")]
         assert fs.open(dst).column("n").tolist() == [0, 2]
+
+    def test_numbers_of_rows_behind_skipped_ones(self):
+        """Every set of gaps among a few rows, against counting them off."""
+        for count in range(7):
+            for gaps in itertools.chain.from_iterable(itertools.combinations(range(count), n) for n in range(count)):
+                number = _numbering([SkippedRow(row, "", "") for row in reversed(gaps)])
+                pushed = [row for row in range(count) if row not in gaps]
+                assert [number(row) for row in range(len(pushed))] == pushed
 
     def test_nothing_left(self, tmp_path, dst):
         (tmp_path / "src").mkdir()

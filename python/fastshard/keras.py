@@ -160,7 +160,9 @@ def _one_hot(labels: Any, classes: int) -> Any:
     outside = (labels < 0) | (labels >= classes)
     if outside.any():
         raise ValueError(f"label {labels[outside][0]}: expected a class from 0 to {classes - 1}")
-    return np.eye(classes, dtype=np.float32)[labels]
+    encoded = np.zeros((*labels.shape, classes), np.float32)
+    np.put_along_axis(encoded, labels[..., None], 1, axis=-1)
+    return encoded
 
 
 class LoaderStats(keras.callbacks.Callback):

@@ -29,7 +29,6 @@ __all__ = ["TFRecordWriter"]
 
 _SUFFIX = ".tfrecord"
 _FEATURES = "features.json"
-_RAW = ("float64", "uint8")
 # Field numbers of the messages Feature and Example, with wire type 2, "length-delimited", in their lowest bits.
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = (number << 3 | 2 for number in (1, 2, 3))
 _FIRST = 1 << 3 | 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import time
 import warnings
@@ -127,14 +128,11 @@ def _skipped(item: dict[str, Any], row: int) -> SkippedRow:
 
 def _numbering(skipped: Sequence[SkippedRow]) -> Callable[[int], int]:
     """From the number of a row that was pushed to its number in the source, some rows of which were not."""
-    gaps = sorted(row.row for row in skipped)
+    # How many rows were pushed before each one that was not: the n-th gap moves on what comes from there on.
+    before = [row - n for n, row in enumerate(sorted(row.row for row in skipped))]
 
     def number(row: int) -> int:
-        for gap in gaps:
-            if gap > row:
-                break
-            row += 1
-        return row
+        return row + bisect.bisect_right(before, row)
 
     return number
 
