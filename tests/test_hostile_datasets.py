@@ -43,19 +43,27 @@ def copy(packed, tmp_path):
     return Path(shutil.copytree(packed, tmp_path / "ds"))
 
 
+def refusal(dataset):
+    try:
+        fs.open(dataset)
+    except (fs.CorruptionError, fs.FormatError) as error:
+        return str(error)
+    return ""
+
+
 def changed(dataset, change):
-    """The manifest with a change; its fingerprint fits if nothing else is wrong with it."""
+    """The manifest with a change; its checksums fit if nothing else is wrong with it."""
     path = dataset / "manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
     path.write_text(json.dumps(manifest))
-    try:
-        fs.open(dataset)
-    except fs.CorruptionError as error:
-        manifest["fingerprint"] = re.search(r"content gives (\w+)", str(error))[1]
-        path.write_text(json.dumps(manifest))
-    except fs.FormatError:
-        pass
+    for key, pattern in {
+        "fingerprint": r"its content gives (\w+)",
+        "provenance_crc32c": r"its provenance gives (\d+)",
+    }.items():
+        if found := re.search(pattern, refusal(dataset)):
+            manifest[key] = type(manifest[key])(found[1])
+            path.write_text(json.dumps(manifest))
     return dataset
 
 

@@ -1,5 +1,6 @@
 """Every reader notices damage: loaders, columns, views, exports. No file that changes ends the process."""
 
+import json
 import shutil
 import struct
 import subprocess
@@ -158,6 +159,24 @@ def test_labels_beside_cached_pixels(boxed, copy, tmp_path):
     with pytest.raises(fs.CorruptionError, match=r"row 2 "):
         labels()
     assert labels(on_error="skip") == right[:2] + right[3:]
+
+
+def test_the_provenance_is_covered(packed, tmp_path):
+    """It holds the categories that an export to COCO writes."""
+    path = Path(shutil.copytree(packed, tmp_path / "ds")) / "manifest.json"
+    text = path.read_text()
+    manifest = json.loads(text)
+    for damaged in (
+        text.replace('"kind": "folder"', '"kind": "folden"'),
+        json.dumps(manifest | {"provenance": {}}),
+        json.dumps({key: value for key, value in manifest.items() if key != "provenance_crc32c"}),
+    ):
+        assert damaged != text
+        path.write_text(damaged)
+        with pytest.raises(fs.CorruptionError, match=r"manifest.json: altered: its provenance_crc32c is"):
+            fs.open(path.parent)
+    path.write_text(json.dumps(manifest, indent=None))
+    assert fs.open(path.parent).manifest["provenance"] == manifest["provenance"]
 
 
 def test_footers_are_for_others(tmp_path):

@@ -133,14 +133,19 @@ def refit(
 
 
 def refit_manifest(manifest: dict) -> bytes:
-    """The text of a manifest whose fingerprint fits its content."""
+    """The text of a manifest whose fingerprint and checksum of the provenance fit its content."""
     keys = ("version", "rows", "fields", "source_paths", "image_sizes", "shards")
     content = [manifest.get(key) for key in keys]
     content += [manifest[key] for key in ("audio_ranges", "statistics") if manifest.get(key)]
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return json.dumps(
-        manifest | {"fingerprint": blake3(text.encode(errors="surrogatepass"))}, ensure_ascii=False
-    ).encode(errors="surrogatepass")
+    fitting = {"fingerprint": blake3(_compact(content))}
+    if "provenance_crc32c" in manifest:
+        fitting["provenance_crc32c"] = crc32c(_compact(manifest.get("provenance")))
+    return json.dumps(manifest | fitting, ensure_ascii=False).encode(errors="surrogatepass")
+
+
+def _compact(value: object) -> bytes:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="surrogatepass")
 
 
 def _block_checksums(data: bytearray, block: dict, columns: dict, version: int) -> dict[str, int]:
