@@ -143,6 +143,16 @@ def test_a_file_that_is_cut_short_while_it_is_read(tmp_path):
         reader.read(500)
 
 
+@pytest.mark.parametrize(
+    "text", ["{'descr': '<f4', (", "'" * 3, "{1: 2}", "{'shape': 3}", "[" * 99, "L" * 99, "\0", "", "{}L"]
+)
+def test_headers_that_are_no_literals(text, tmp_path):
+    header = text.encode() + b" " * (117 - len(text)) + b"\n"
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(fs.SourceError, match=r"x\.npy: not an \.npy file: "):
+        fs.pack(tmp_path / "x.npy", tmp_path / "ds")
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize("shape", [(1, 2**62, 4), (-1, 4), (2**40,), (2**33, 2**33), (1, 2**31)])
 def test_headers_that_declare_more_than_there_is(suffix, shape, tmp_path):

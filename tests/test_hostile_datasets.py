@@ -121,6 +121,7 @@ class TestManifests:
             *((lambda m, f=f: m["shards"][0].update(file=f), "plain file name") for f in ("a\0b", "a\n\x1b[31m", "..")),
             (lambda m: field(m, "label").update(class_names=["a"] * 3), "class .*a.* twice"),
             (lambda m: field(m, "label").update(class_names=[1]), "not a manifest"),
+            (lambda m: field(m, "ids").update(class_names=["a"], dtype="float64"), "expected integers"),
             (lambda m: field(m, "x").update(name="a\0b"), "zero characters"),
             (lambda m: field(m, "x").update(name="t"), "two fields"),
             (lambda m: field(m, "t").update(shape=[1] * 65), "65 dimensions"),

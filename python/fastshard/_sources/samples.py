@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -160,10 +159,10 @@ def npy_header(what: str, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, columns_first, dtype = read(stream, max_header_size=_MAX_NPY_HEADER)
-    except (ValueError, OSError, SyntaxError, RecursionError, MemoryError, EOFError, zlib.error) as error:
-        raise SourceError(f"{what}: not an .npy file: {error}") from None
     except zipfile.BadZipFile as error:
         raise SourceError(f"{what}: {error}") from None
+    except Exception as error:  # noqa: BLE001 - NumPy parses a header as Python: ValueError, TokenError, TypeError ...
+        raise SourceError(f"{what}: not an .npy file: {error}") from None
     return shape, bool(columns_first), dtype
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ def read_trial(number: int, path: Path, results: Results) -> TrialResult | None:
     runs = _runs(path)
     if not runs:
         return None
-    reports = [report for run in runs for report in run.reports]
+    reports = _kept_reports(runs, number)
     sign = 1 if results.mode == "max" else -1
     valued = [(value, report) for report in reports if (value := report.metrics.get(results.metric)) is not None]
     value, best = max(valued, key=lambda pair: sign * pair[0], default=(None, None))
@@ -213,6 +213,19 @@ def read_trial(number: int, path: Path, results: Results) -> TrialResult | None:
         copied_from=[run.origin for run in runs if run.reports and run.origin not in (None, number)],
         fatal=bool(last.end.get("fatal")),
     )
+
+
+def _kept_reports(runs: Iterable[_Run], number: int) -> list[Report]:
+    """The reports of all runs, without those of epochs that a later run made again.
+
+    A trial that was killed after a report and before its checkpoint goes on from the checkpoint before.
+    """
+    kept: list[Report] = []
+    for run in runs:
+        if run.reports and run.origin in (None, number):
+            kept = [report for report in kept if report.epoch < run.reports[0].epoch]
+        kept += run.reports
+    return kept
 
 
 def _checkpoint(folder: Path, number: int) -> Path | None:

@@ -28,6 +28,16 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// Whether it counts: signed or not, but no truth value.
+    #[must_use]
+    pub fn is_integer(self) -> bool {
+        use Dtype::{Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64};
+        matches!(
+            self,
+            Uint8 | Uint16 | Uint32 | Uint64 | Int8 | Int16 | Int32 | Int64
+        )
+    }
+
     /// Bytes an element.
     #[must_use]
     pub fn size(self) -> usize {
@@ -275,6 +285,14 @@ impl Field {
                 "field {:?} has {} classes, and values of shape {shape:?}",
                 self.name,
                 names.len()
+            )),
+            Kind::List {
+                dtype,
+                class_names: Some(_),
+                ..
+            } if !dtype.is_integer() => Err(format!(
+                "field {:?} has classes, and elements of {dtype:?}; expected integers",
+                self.name
             )),
             _ => Ok(()),
         }
