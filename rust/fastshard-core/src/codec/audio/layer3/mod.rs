@@ -15,6 +15,7 @@
 mod bands;
 mod bits;
 mod codes;
+mod head;
 mod huffman;
 mod hybrid;
 mod lanes;
@@ -27,12 +28,11 @@ mod tests;
 
 use bands::Bands;
 use bits::Bits;
+pub(super) use head::{HEADER, Head};
 use hybrid::{LENGTH, SUBBANDS, Samples};
 use scale::Factors;
 use side::{Block, Side};
 use synthesis::{Bank, MOST, Rows, SILENCE};
-
-use super::mpeg::Head;
 
 /// The longest frame's data and what those before it may leave, rounded up.
 const CAPACITY: usize = 2048;
