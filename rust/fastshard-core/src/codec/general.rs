@@ -191,9 +191,10 @@ pub(super) fn encode_png(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Decoder;
     use super::super::Request;
-    use super::super::{Decoder, MAX_PIXELS};
     use super::*;
+    use crate::pixels::MAX_PIXELS;
 
     fn round_trip(pixels: &[u8], stored: PixelFormat, wanted: PixelFormat) -> Vec<u8> {
         let bytes = encode_png(pixels, 2, 1, stored).unwrap();

@@ -473,8 +473,9 @@ fn reduced(area: Rect, reduce: u32) -> Rect {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Decoder, MAX_PIXELS, encode_jpeg};
+    use super::super::{Decoder, encode_jpeg};
     use super::*;
+    use crate::pixels::MAX_PIXELS;
 
     fn photo(width: u32, height: u32, channels: usize) -> Vec<u8> {
         let mut state = 1u64;

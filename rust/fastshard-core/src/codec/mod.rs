@@ -31,9 +31,6 @@ pub(crate) use palette::without_palette;
 pub use request::{Decoded, Encoded, Header, Request};
 pub use seekable::Transcoding;
 
-/// PIL's default limit, a quarter of a gibibyte of RGB.
-pub const MAX_PIXELS: u64 = 89_478_485;
-
 /// Decodes and encodes for one thread.
 #[derive(Debug)]
 pub struct Decoder {

@@ -124,9 +124,9 @@ fn recode(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Decoded, Decoder, Encoded, MAX_PIXELS, Request, encode_jpeg};
+    use super::super::{Decoded, Decoder, Encoded, Request, encode_jpeg};
     use super::*;
-    use crate::pixels::{Depth, PixelFormat, Rect, Scratch};
+    use crate::pixels::{Depth, MAX_PIXELS, PixelFormat, Rect, Scratch};
     use crate::random::{Draws, Key, mix};
 
     const RGB: PixelFormat = PixelFormat {

@@ -5,10 +5,10 @@ use super::boxes::Moves;
 use super::mosaic::check_mosaic;
 use super::open::Pose;
 use crate::cache::Entry;
-use crate::codec::{Header, MAX_PIXELS};
+use crate::codec::Header;
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
-use crate::pixels::{Depth, PixelFormat, Rect};
+use crate::pixels::{Depth, MAX_PIXELS, PixelFormat, Rect};
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};
 use crate::transform::{

@@ -6,7 +6,7 @@
     reason = "bodies that are compiled twice, once for wider vectors"
 )]
 
-use super::Layout;
+use super::layout::Layout;
 
 /// What becomes of a channel's values.
 #[derive(Clone, Copy, Debug, PartialEq)]

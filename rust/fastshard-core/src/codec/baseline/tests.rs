@@ -2,12 +2,12 @@ use turbojpeg_sys as tj;
 
 use super::super::jpeg::Decompressor;
 use super::super::jpeg_encode::encode_sampled;
-use super::super::{MAX_PIXELS, Transcoding, seekable_jpeg};
+use super::super::{Transcoding, seekable_jpeg};
 use super::huffman::{Bits, Codes, Kind, PADDING};
 use super::zigzag::Block;
 use super::*;
 use crate::error::Result;
-use crate::pixels::{Depth, PixelFormat, Rect};
+use crate::pixels::{Depth, MAX_PIXELS, PixelFormat, Rect};
 use crate::random::{Draws, Key, mix};
 
 const ANY: Transcoding = Transcoding {
