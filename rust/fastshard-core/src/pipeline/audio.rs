@@ -10,12 +10,12 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::sequence::{ListSpec, Sequence};
-use super::stats::Times;
-use super::worker::{not_as_planned, values_of};
+use super::worker::values_of;
 use crate::codec::{AudioFile, AudioHeader, AudioLimits, Waves};
-use crate::dataset::{Dataset, Place};
+use crate::dataset::{Dataset, Place, not_as_planned};
 use crate::error::{Error, Result};
 use crate::format::{AudioRanges, Column};
+use crate::imaging::Times;
 use crate::memory;
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};

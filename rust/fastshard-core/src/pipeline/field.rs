@@ -3,7 +3,6 @@
 use super::audio::AudioPlan;
 use super::boxes;
 use super::follow;
-use super::image::{ImagePlan, pixel_tensor};
 use super::label::Shares;
 use super::sequence::Sequence;
 use super::spec::Spec;
@@ -11,6 +10,7 @@ use super::standardize::Scale;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::format::ALIGNMENT;
+use crate::imaging::{ImagePlan, pixel_tensor};
 use crate::memory;
 use crate::schema::{Dtype, Field, Kind};
 

@@ -1,10 +1,10 @@
 //! Images that go where another field's image goes: masks, and pairs of input and target.
 
-use super::image::ImagePlan;
 use super::plan::Plan;
 use super::spec::Spec;
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
+use crate::imaging::ImagePlan;
 use crate::schema::Field;
 use crate::transform::{Mask, Operation};
 

@@ -5,12 +5,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::image::ImagePlan;
-use super::open::Pose;
 use crate::cache::{Folder, Sizes, Wanted};
 use crate::codec::LIBJPEG_TURBO;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, not_as_planned};
 use crate::error::{Error, Result};
+use crate::imaging::{ImagePlan, Pose};
 use crate::memory;
 use crate::pixels::Depth;
 use crate::schema::Field;
@@ -193,12 +192,8 @@ fn sizes(
     let mut each = memory::room(dataset.rows() as usize)?;
     for row in 0..dataset.rows() {
         let place = dataset.locate(row)?;
-        let pose = Pose::of_row(&place, index, options).ok_or_else(|| {
-            Error::decode(format!(
-                "field {:?} is not stored as the manifest says",
-                field.name
-            ))
-        })?;
+        let pose =
+            Pose::of_row(&place, index, options).ok_or_else(|| not_as_planned(&field.name))?;
         let (width, height) = pose.size();
         // What can't be resized as asked is an error when it is loaded, and has no place here.
         let size = plan

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::available_threads;
 use super::field::{Output, PlannedField, Work, plan_fields};
 use super::iterator::Batches;
 use super::keep::{Keeping, keep};
@@ -16,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::order::{Buckets, Cut, Share, Shuffle, View};
 use crate::slot::SlotPool;
+use crate::threads::available_threads;
 
 /// Sixteen bytes each, for each of a few windows.
 const MAX_SORTED: usize = 1 << 26;

@@ -9,24 +9,13 @@ use super::batch_transform::{BatchOperation, Mix};
 use super::keep::CacheSpec;
 use super::sequence::ListSpec;
 use super::standardize::Standardize;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnError, Result};
 use crate::transform::{Layout, Operation};
 
 const MAX_PREFETCH: usize = 1024;
 const MAX_THREADS: usize = 1024;
 /// Far more than there are machines, and no overflow.
 const MAX_WORLD: u64 = 1 << 20;
-
-/// What becomes of a sample that can't be decoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnError {
-    /// The iterator raises the error in place of the sample's batch.
-    #[default]
-    Raise,
-    /// The sample is left out and counted; its batch is shorter.
-    Skip,
-}
 
 /// How a loader mixes its samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

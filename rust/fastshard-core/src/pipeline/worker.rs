@@ -8,14 +8,12 @@ use super::batch::OpenBatch;
 use super::field::{PlannedField, Work};
 use super::follow;
 use super::gather::Gather;
-use super::image_worker::ImageWorker;
-use super::mosaic::Piece;
 use super::plan::Plan;
-use super::stats::Times;
 use crate::caught::caught;
-use crate::dataset::Place;
+use crate::dataset::{Place, not_as_planned};
 use crate::error::{Error, Result};
 use crate::format::Column;
+use crate::imaging::{ImageWorker, Piece, Times};
 use crate::memory;
 use crate::order::{Drawn, Order};
 use crate::pixels::Scratch;
@@ -316,13 +314,6 @@ pub(super) fn values_of(shape: &[usize]) -> usize {
     shape
         .iter()
         .fold(1, |count, &size| count.saturating_mul(size))
-}
-
-/// The error of a column of another kind than its field's.
-pub(super) fn not_as_planned(field: &str) -> Error {
-    Error::decode(format!(
-        "field {field:?} is not stored as the manifest says"
-    ))
 }
 
 fn expect_shape(expected: &[usize], found: &[usize]) -> Result<()> {

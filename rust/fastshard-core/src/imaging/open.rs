@@ -9,9 +9,9 @@ use crate::transform::{DecodeOptions, Mode, Move, Recipe, Source};
 
 /// An image as it is stored, and how it is turned when it is decoded.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pose {
+pub(crate) struct Pose {
     /// Width and height, as stored.
-    pub(super) stored: (u32, u32),
+    pub(crate) stored: (u32, u32),
     /// The EXIF orientation that decoding undoes; 1 where there is nothing to be done.
     turn: u8,
 }
@@ -32,7 +32,7 @@ impl Pose {
     }
 
     /// Of a row of a field, if that holds encoded images.
-    pub(super) fn of_row(place: &Place<'_>, index: usize, options: &DecodeOptions) -> Option<Self> {
+    pub(crate) fn of_row(place: &Place<'_>, index: usize, options: &DecodeOptions) -> Option<Self> {
         let Column::Image {
             width,
             height,
@@ -53,7 +53,7 @@ impl Pose {
     }
 
     /// Width and height as decoded.
-    pub(super) fn size(&self) -> (u32, u32) {
+    pub(crate) fn size(&self) -> (u32, u32) {
         Move::upright(self.turn, self.stored).size
     }
 

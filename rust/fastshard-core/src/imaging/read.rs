@@ -1,7 +1,7 @@
 //! One image of a dataset, for looking.
 
 use super::image::ImagePlan;
-use super::image_worker::ImageWorker;
+use super::worker::ImageWorker;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::memory;

@@ -1,8 +1,9 @@
 //! One image field: what is done to its images, decided and checked before the first batch.
 
-use super::arrange::{Arranged, before_values, check_erasing, only_erases};
-use super::boxes::Moves;
-use super::mosaic::check_mosaic;
+use super::arrange::{Arranged, check_erasing};
+use super::checks::{check_effects, check_fill, check_mosaic, check_order};
+use super::job::Job;
+use super::moves::Moves;
 use super::open::Pose;
 use crate::cache::Entry;
 use crate::codec::Header;
@@ -11,9 +12,7 @@ use crate::error::{Error, Result};
 use crate::pixels::{Depth, MAX_PIXELS, PixelFormat, Rect};
 use crate::random::{Draws, Key};
 use crate::schema::{Dtype, Field, Kind};
-use crate::transform::{
-    DecodeOptions, Finish, Layout, Mask, Mosaic, Move, Operation, Recipe, Tile,
-};
+use crate::transform::{DecodeOptions, Finish, Layout, Mask, Mosaic, Move, Operation, Recipe};
 
 /// For what draws nothing.
 const NOBODY: Key = Key {
@@ -25,38 +24,6 @@ const NOBODY: Key = Key {
 
 /// Twice as much and a border is still a `u32`.
 const MAX_STORED_SIDE: u32 = 1 << 30;
-
-/// Bits of a key's field that fields take: the number of a mosaic's image lies above them.
-const FIELD_BITS: u32 = 24;
-
-/// What is wanted of an image: whose random numbers are drawn for it, and which part of a mosaic it becomes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Job {
-    pub(super) key: Key,
-    /// Without: all of the list is done to it.
-    pub(super) tile: Option<Tile>,
-    /// The part of the tile that is wanted.
-    pub(super) window: Option<Rect>,
-}
-
-impl From<Key> for Job {
-    fn from(key: Key) -> Self {
-        Self {
-            key,
-            tile: None,
-            window: None,
-        }
-    }
-}
-
-impl Job {
-    /// For what comes before a mosaic: each of its images draws numbers of its own.
-    fn own_key(&self) -> Key {
-        let number = self.tile.map_or(0, Tile::number);
-        let field = self.key.field | u64::from(number) << FIELD_BITS;
-        Key { field, ..self.key }
-    }
-}
 
 /// Where pixels come from.
 #[derive(Clone, Copy, Debug)]
@@ -71,27 +38,27 @@ pub(crate) struct ImagePlan {
     pub(super) name: String,
     pub(super) index: usize,
     pub(super) origin: Origin,
-    pub(super) format: PixelFormat,
+    pub(crate) format: PixelFormat,
     /// The operations of a sample's recipe, with their places in the user's list (which key the random draws).
-    pub(super) steps: Vec<(usize, Operation)>,
+    pub(crate) steps: Vec<(usize, Operation)>,
     /// How many of them come before anything random, and so are the same each time.
-    pub(super) prefix: usize,
+    pub(crate) prefix: usize,
     /// Whether one of these resizes.
-    pub(super) prefix_resizes: bool,
+    pub(crate) prefix_resizes: bool,
     /// Where the pixels behind those are kept.
-    pub(super) kept: Option<Entry>,
-    pub(super) finish: Finish,
+    pub(crate) kept: Option<Entry>,
+    pub(crate) finish: Finish,
     /// Leaves pixels as they are: for the cache, and the images of a mosaic.
     pub(super) as_they_are: Finish,
     /// (height, width) of every output, where that is known beforehand.
     size: Option<[u32; 2]>,
     /// The field from whose random numbers it draws: its own, or one that it follows.
-    pub(super) draws_as: usize,
+    pub(crate) draws_as: usize,
     /// How it is sampled instead, if it is a mask.
     mask: Option<Mask>,
 }
 
-pub(super) fn pixel_tensor(field: &Field) -> Option<(PixelFormat, [u32; 2])> {
+pub(crate) fn pixel_tensor(field: &Field) -> Option<(PixelFormat, [u32; 2])> {
     let Kind::Tensor { dtype, shape, .. } = &field.kind else {
         return None;
     };
@@ -105,65 +72,6 @@ pub(super) fn pixel_tensor(field: &Field) -> Option<(PixelFormat, [u32; 2])> {
     };
     let size = [u32::try_from(height).ok()?, u32::try_from(width).ok()?];
     Some((PixelFormat { channels, depth }, size))
-}
-
-fn check_order(operations: &[Operation]) -> Result<()> {
-    let mut values_changed = false;
-    for (at, operation) in operations.iter().enumerate() {
-        operation.check()?;
-        if at > 0 && matches!(operation, Operation::Decode(_)) {
-            return Err(Error::option(
-                "Decode must come first in a field's transforms",
-            ));
-        }
-        let changes = matches!(
-            operation,
-            Operation::ToDtype { .. } | Operation::Normalize { .. }
-        );
-        let pixels_stay = match operation {
-            Operation::Decode(_) | Operation::Grayscale { .. } => true,
-            _ => changes || only_erases(operation),
-        };
-        if values_changed && !pixels_stay {
-            return Err(Error::option(format!(
-                "transform {at} moves or changes pixels after ToDtype or Normalize; put it before them"
-            )));
-        }
-        values_changed |= changes;
-    }
-    Ok(())
-}
-
-fn check_fill(operations: &[Operation], format: PixelFormat) -> Result<()> {
-    let most = if format.depth == Depth::Eight {
-        u16::from(u8::MAX)
-    } else {
-        u16::MAX
-    };
-    for operation in operations.iter().flat_map(Operation::parts) {
-        if let Some(fill) = operation.fill()
-            && ((fill.len() != 1 && fill.len() != format.channels)
-                || fill.iter().any(|&value| value > most))
-        {
-            return Err(Error::option(format!(
-                "fill is {fill:?}, expected one value or {}, each at most {most}",
-                format.channels
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn check_effects(operations: &[Operation], format: PixelFormat) -> Result<()> {
-    match before_values(operations)
-        .iter()
-        .position(Operation::is_effect)
-    {
-        Some(at) if format.depth != Depth::Eight => Err(Error::option(format!(
-            "transform {at} changes pixel values, which must have 8 bits; these have 16"
-        ))),
-        _ => Ok(()),
-    }
 }
 
 impl ImagePlan {
@@ -271,7 +179,7 @@ impl ImagePlan {
     }
 
     /// Draws the random numbers of another field. `shift`: by how many places its list begins earlier than this one.
-    pub(super) fn follow(&mut self, field: usize, mask: Option<Mask>, shift: isize) -> Result<()> {
+    pub(crate) fn follow(&mut self, field: usize, mask: Option<Mask>, shift: isize) -> Result<()> {
         if let Some(mask) = &mask {
             let fill = [Operation::Pad {
                 padding: [0; 4],
@@ -299,7 +207,7 @@ impl ImagePlan {
     }
 
     /// How it is sampled instead of as its operations say.
-    pub(super) fn mask(&self) -> Option<&Mask> {
+    pub(crate) fn mask(&self) -> Option<&Mask> {
         self.mask.as_ref()
     }
 
@@ -345,7 +253,7 @@ impl ImagePlan {
     }
 
     /// The mosaic in its list, and where it stands among the steps.
-    pub(super) fn mosaic(&self) -> Option<(usize, &Mosaic)> {
+    pub(crate) fn mosaic(&self) -> Option<(usize, &Mosaic)> {
         let mut steps = self.steps.iter().enumerate();
         steps.find_map(|(at, (_, step))| match step {
             Operation::Mosaic(mosaic) => Some((at, mosaic)),
@@ -376,7 +284,7 @@ impl ImagePlan {
     }
 
     /// How a row's image lies before anything is done to it, as it is loaded or, if it isn't, by default.
-    pub(super) fn pose(
+    pub(crate) fn pose(
         loaded: Option<&Self>,
         field: &Field,
         place: &Place<'_>,
@@ -402,7 +310,7 @@ impl ImagePlan {
     }
 
     /// Where geometry takes the places of an image of this width and height.
-    pub(super) fn moves(&self, (width, height): (u32, u32), job: &Job) -> Result<Vec<Move>> {
+    pub(crate) fn moves(&self, (width, height): (u32, u32), job: &Job) -> Result<Vec<Move>> {
         check_size((width, height), self.max_pixels())?;
         let mut recipe = self.seen(Recipe::tracked(width, height));
         apply(&self.steps[..self.prefix], &mut recipe, NOBODY)?;
@@ -415,7 +323,7 @@ impl ImagePlan {
     }
 
     /// The same from the stored image on, as its boxes lie in that.
-    pub(super) fn moves_from(&self, pose: &Pose, job: &Job) -> Result<Moves> {
+    pub(crate) fn moves_from(&self, pose: &Pose, job: &Job) -> Result<Moves> {
         let turned = pose.step().into_iter();
         let steps = turned.chain(self.moves(pose.size(), job)?).collect();
         Ok(Moves {
@@ -436,7 +344,7 @@ impl ImagePlan {
     }
 
     /// The recipe of the prefix alone.
-    pub(super) fn start(&self, width: u32, height: u32) -> Result<Recipe> {
+    pub(crate) fn start(&self, width: u32, height: u32) -> Result<Recipe> {
         check_size((width, height), self.max_pixels())?;
         let mut recipe = self.blank(width, height);
         apply(&self.steps[..self.prefix], &mut recipe, NOBODY)?;
@@ -486,7 +394,7 @@ impl ImagePlan {
     }
 
     /// Whether the pixels of a row need not be decoded.
-    pub(super) fn is_kept(&self, row: u64) -> bool {
+    pub(crate) fn is_kept(&self, row: u64) -> bool {
         self.kept.as_ref().is_some_and(|kept| kept.holds(row))
     }
 }

@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use super::image::{ImagePlan, Job, Origin};
+use super::image::{ImagePlan, Origin};
+use super::job::Job;
 use super::open::Opener;
 use super::render::Renderer;
-use super::stats::Times;
+use super::times::Times;
 use crate::cache::{Entry, Lines};
 use crate::codec::{Decoder, Encoded, Header};
-use crate::dataset::Place;
-use crate::error::{Error, Result};
+use crate::dataset::{Place, not_as_planned};
+use crate::error::Result;
 use crate::format::Column;
 use crate::pixels::{Depth, Rect, Scratch};
 use crate::transform::{DecodeOptions, Recipe, Source};
@@ -42,7 +43,7 @@ impl ImageWorker {
     }
 
     /// Where the time went since the last call.
-    pub(super) fn take_times(&mut self) -> Times {
+    pub(crate) fn take_times(&mut self) -> Times {
         std::mem::take(&mut self.times)
     }
 
@@ -90,10 +91,7 @@ impl ImageWorker {
                 self.times.resample += started.elapsed();
                 result
             }
-            _ => Err(Error::decode(format!(
-                "field {:?} is not stored as the manifest says",
-                plan.name
-            ))),
+            _ => Err(not_as_planned(&plan.name)),
         }
     }
 
