@@ -8,18 +8,31 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::ahead::ReadAhead;
-use super::batch::{Batch, OpenBatch};
-use super::field::{PlannedField, SMALLER_BATCHES};
-use super::gather::Gather;
-use super::plan::{Pass, Plan};
+use super::plan::{Plan, PlannedField, SMALLER_BATCHES};
 use super::spec::Shuffling;
-use super::worker::{Claim, Worker, claim_rows};
+use super::values::Batch;
+use super::work::{Claim, Gather, OpenBatch, Worker, claim_rows};
 use crate::caught::caught;
 use crate::error::{Error, OnError, Result};
 use crate::memory::{self, Denied};
 use crate::order::Order;
 use crate::slot::SlotPool;
 use crate::threads::{PATIENCE, join_within};
+
+/// Which batches of an epoch an iterator goes through.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// The epoch.
+    pub epoch: u64,
+    /// Samples of the epoch that were taken before, by all ranks together.
+    pub start: u64,
+    /// The first batch behind `start`.
+    pub first: u64,
+    /// The distance to the next.
+    pub step: u64,
+    /// Show runs of rows that lie in one piece where they are; else every batch is memory of its own.
+    pub views: bool,
+}
 
 /// What a wait came to.
 #[derive(Debug)]

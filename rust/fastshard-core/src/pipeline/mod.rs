@@ -4,47 +4,34 @@
 //! claim (batch, rows) -> order -> locate -> decode what the transform needs -> resample -> finish -> place in the slot
 //! ```
 //!
+//! `spec` and `values` stand at the bottom: options, and batches as they are handed over. `plan` builds on the options, `work`
+//! on the plan, and the iterator on both.
+//!
 //! Each iterator has threads of its own, which end with it. They claim small runs of rows from at most `prefetch` open
 //! batches; there is no barrier between batches, and no thread ever waits for a slower one while there is work. Memory
 //! is bounded by `prefetch` slots, what the consumer holds, and each thread's scratch.
 
 mod ahead;
-mod audio;
-mod batch;
-mod batch_transform;
-mod boxes;
-mod field;
-mod follow;
-mod gather;
 mod iterator;
-mod keep;
-mod label;
-mod masks;
-mod mix;
-mod mosaic;
+mod loader;
 mod plan;
-mod relate;
 mod row_decoder;
-mod sequence;
 mod spec;
-mod standardize;
 mod stats;
-mod worker;
+mod values;
+mod work;
 
 #[cfg(test)]
 mod panic_tests;
 
-pub use audio::{AudioSpec, Position, Sound, Span, WindowSpec, read_audio};
-pub use batch::{Batch, BatchField, Memory, Values};
-pub use batch_transform::{BatchOperation, Mix};
-pub use boxes::BoxSpec;
-pub use field::{Output, Rows};
-pub use iterator::{Batches, FORKED, Poll, Stopper};
-pub use keep::{CacheSpec, Keeping};
-pub use masks::MaskSpec;
-pub use plan::{Loader, Pass};
+pub use iterator::{Batches, FORKED, Pass, Poll, Stopper};
+pub use loader::Loader;
+pub use plan::{Keeping, Output, Rows};
 pub(crate) use row_decoder::RowDecoder;
-pub use sequence::{End, ListSpec, PadSequence, Truncate};
-pub use spec::{BucketSpec, Shuffling, Spec};
-pub use standardize::Standardize;
+pub use spec::{
+    AudioSpec, BatchOperation, BoxSpec, BucketSpec, CacheSpec, End, ListSpec, MaskSpec, Mix,
+    PadSequence, Position, Shuffling, Span, Spec, Standardize, Truncate, WindowSpec,
+};
 pub use stats::Stats;
+pub use values::{Batch, BatchField, Memory, Values};
+pub use work::{Sound, read_audio};

@@ -1,6 +1,8 @@
 //! Decodes the images and sounds of rows to see whether they can be, and keeps nothing.
 
-use super::audio::{AudioPlan, AudioSpec, AudioWorker};
+use super::plan::AudioPlan;
+use super::spec::AudioSpec;
+use super::work::AudioWorker;
 use crate::caught::caught;
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};

@@ -1,101 +1,37 @@
-//! Batches: while they are filled by many threads, and when they are handed over.
+//! Batches while they are filled by many threads, up to the moment when they are handed over.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_buffer::Buffer;
 
-use super::batch_transform::{self, Filled};
-use super::boxes;
-use super::field::{PlannedField, Work};
-use super::plan::Plan;
+use super::assemble::{Made, build_sequences};
+use super::mixing::{self, Filled};
 use crate::caught::caught;
 use crate::error::{Error, Result};
 use crate::format::{Column, text_of};
-use crate::mapping::Access;
 use crate::order::{Drawn, Order};
+use crate::pipeline::plan::{Plan, PlannedField, Work};
+use crate::pipeline::values::{Batch, BatchField, Memory, Values};
 use crate::pixels::Scratch;
-use crate::schema::Dtype;
 use crate::slot::Lease;
 
-/// What a batch's array lies in.
-#[derive(Clone, Debug)]
-pub enum Memory {
-    /// A slot that goes back to the pool with the last holder. Writable.
-    Slot(Arc<Lease>),
-    /// The data itself: a mapped file, or arrays that somebody else made; and what may be done to it.
-    Data(Buffer, Access),
-    /// Memory of its own.
-    Owned(Arc<Vec<u8>>),
-}
-
-/// The values of a field.
-#[derive(Clone, Debug)]
-pub enum Values {
-    /// An array.
-    Array {
-        /// Keeps the memory alive.
-        memory: Memory,
-        /// First byte.
-        address: *const u8,
-        /// Element type.
-        dtype: Dtype,
-        /// Shape, rows first.
-        shape: Vec<usize>,
-    },
-    /// Texts.
-    Text(Vec<String>),
-    /// Byte strings.
-    Bytes(Vec<Vec<u8>>),
-}
-
-// SAFETY: the address points into `memory`, which travels with it and may be held by any thread.
-#[expect(unsafe_code, reason = "a pointer with its owner")]
-unsafe impl Send for Values {}
-// SAFETY: reading through a shared reference needs no coordination; writers are kept apart by the slot's contract.
-#[expect(unsafe_code, reason = "a pointer with its owner")]
-unsafe impl Sync for Values {}
-
-/// One field of a batch.
-#[derive(Clone, Debug)]
-pub struct BatchField {
-    /// Its name.
-    pub name: String,
-    /// Its values.
-    pub values: Values,
-}
-
-/// A batch as the consumer gets it.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// Samples.
-    pub rows: usize,
-    /// Fields in the order of the loader.
-    pub fields: Vec<BatchField>,
-}
-
-impl Batch {
-    /// Bytes of its values.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let bytes = self.fields.iter().map(|field| match &field.values {
-            Values::Array { dtype, shape, .. } => dtype.size() * shape.iter().product::<usize>(),
-            Values::Text(texts) => texts.iter().map(String::len).sum(),
-            Values::Bytes(values) => values.iter().map(Vec::len).sum(),
-        });
-        bytes.sum()
-    }
+/// Rows of an open batch that one thread fills.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Claim {
+    pub(in crate::pipeline) batch: Arc<OpenBatch>,
+    pub(in crate::pipeline) start: usize,
+    pub(in crate::pipeline) count: usize,
 }
 
 /// A batch that is being filled.
 #[derive(Debug)]
-pub(super) struct OpenBatch {
+pub(in crate::pipeline) struct OpenBatch {
     /// The order's index of the first sample.
-    pub(super) first: u64,
+    pub(in crate::pipeline) first: u64,
     /// Its position in the epoch.
     position: u64,
-    pub(super) rows: usize,
+    pub(in crate::pipeline) rows: usize,
     pub(super) lease: Arc<Lease>,
     /// Whether its rows follow each other in the dataset, and may be shown where they lie.
     run: bool,
@@ -132,7 +68,7 @@ fn view(plan: &Plan, field: &PlannedField, first: u64, count: usize) -> Result<O
 }
 
 impl OpenBatch {
-    pub(super) fn new(
+    pub(in crate::pipeline) fn new(
         plan: &Plan,
         order: &Order<'_>,
         first: u64,
@@ -163,7 +99,7 @@ impl OpenBatch {
     }
 
     /// Whether nothing needs to be computed or copied.
-    pub(super) fn is_all_views(&self, plan: &Plan) -> bool {
+    pub(in crate::pipeline) fn is_all_views(&self, plan: &Plan) -> bool {
         plan.fields
             .iter()
             .zip(&self.views)
@@ -193,18 +129,18 @@ impl OpenBatch {
     }
 
     /// Counts rows as done; true when these were the last.
-    pub(super) fn finish_rows(&self, count: usize) -> bool {
+    pub(in crate::pipeline) fn finish_rows(&self, count: usize) -> bool {
         // Release what this thread wrote, acquire what the others wrote, for batch transforms and for whoever hands the
         // batch over.
         self.unfinished.fetch_sub(count, Ordering::AcqRel) == count
     }
 
     /// For the thread that finished the last rows, once it has run the batch transforms.
-    pub(super) fn set_ready(&self) {
+    pub(in crate::pipeline) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_ready(&self) -> bool {
+    pub(in crate::pipeline) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
@@ -299,7 +235,7 @@ impl OpenBatch {
             epoch,
             position: self.position,
         };
-        let mixed = batch_transform::run(&spec.batch_transforms, &filled, saved, |field| {
+        let mixed = mixing::run(&spec.batch_transforms, &filled, saved, |field| {
             self.values(field)
         });
         if let Err(error) = mixed {
@@ -324,7 +260,7 @@ impl OpenBatch {
     }
 
     /// What went wrong, by row.
-    pub(super) fn take_failures(&self) -> Vec<(usize, Error)> {
+    pub(in crate::pipeline) fn take_failures(&self) -> Vec<(usize, Error)> {
         let mut failures =
             std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner));
         failures.sort_by_key(|(row, _)| *row);
@@ -332,7 +268,7 @@ impl OpenBatch {
     }
 
     /// The batch without the rows in `left_out` (ascending).
-    pub(super) fn hand_over(
+    pub(in crate::pipeline) fn hand_over(
         &self,
         plan: &Plan,
         order: &Order<'_>,
@@ -399,48 +335,6 @@ impl OpenBatch {
                 None => {}
             }
         }
-    }
-}
-
-/// The lists of a batch, boxes and what runs along with them after their images' geometry.
-fn build_sequences(
-    plan: &Plan,
-    rows: &[Drawn],
-    made: &Made<'_>,
-    run: bool,
-    epoch: u64,
-) -> Result<Vec<BatchField>> {
-    let moved = boxes::of_rows(plan, rows, epoch)?;
-    let mut built = Vec::new();
-    for (at, field) in plan.fields.iter().enumerate() {
-        if let Some((field, sequence)) = field.sequence() {
-            let role = sequence.role.as_ref();
-            let of = role.and_then(|role| moved[role.told_of().unwrap_or(at)].as_deref());
-            built.extend(match field.work {
-                Work::Audio(_) => sequence.of_made(&field.name, &made.lists(at))?,
-                _ => sequence.build(&plan.dataset, field, rows, run, of)?,
-            });
-        } else if field.matrices {
-            built.extend(boxes::matrices(plan, field, rows, epoch)?);
-        }
-    }
-    Ok(built)
-}
-
-/// What was made for the rows of a batch that are kept, of fields whose samples differ in length.
-struct Made<'a> {
-    kept: &'a [usize],
-    values: &'a [(usize, usize, Vec<f32>)],
-}
-
-impl Made<'_> {
-    /// What was made for a field, in the order of its rows.
-    fn lists(&self, field: usize) -> Vec<&[u8]> {
-        let own = self.values.iter().filter(|(other, ..)| *other == field);
-        let by_row: HashMap<usize, &[f32]> = own.map(|(_, row, made)| (*row, &made[..])).collect();
-        let of_row = |row| by_row.get(row).copied().unwrap_or_default();
-        let rows = self.kept.iter();
-        rows.map(|row| bytemuck::cast_slice(of_row(row))).collect()
     }
 }
 

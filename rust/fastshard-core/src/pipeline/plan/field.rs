@@ -1,17 +1,17 @@
 //! The fields of a batch: how each gets there, and which arrays it adds.
 
 use super::audio::AudioPlan;
-use super::boxes;
 use super::follow;
 use super::label::Shares;
-use super::sequence::Sequence;
-use super::spec::Spec;
+use super::lists::Sequence;
+use super::output::{Output, Rows};
 use super::standardize::Scale;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::format::ALIGNMENT;
 use crate::imaging::{ImagePlan, pixel_tensor};
 use crate::memory;
+use crate::pipeline::spec::Spec;
 use crate::schema::{Dtype, Field, Kind};
 
 /// A batch beyond this is a mistake in a number, not a wish.
@@ -19,37 +19,12 @@ pub(super) const MAX_BATCH_BYTES: usize = 1 << 36;
 
 /// What is kept at least for each sample of a batch with lists or texts.
 const LISTED_ROW_BYTES: usize = 32;
-pub(super) const SMALLER_BATCHES: &str = "use a smaller batch_size, or make the samples smaller";
-
-/// What the first dimension of an array in a batch counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// Samples.
-    Samples,
-    /// Elements of all samples' lists.
-    Elements,
-    /// Where those of each sample start, and those of the last one end.
-    Bounds,
-}
-
-/// An array in a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// Its name: that of the field, or one made from it.
-    pub name: String,
-    /// Its element type; `None` for text and bytes.
-    pub dtype: Option<Dtype>,
-    /// What its first dimension counts.
-    pub rows: Rows,
-    /// The dimensions behind it; `None` for those that differ between batches.
-    pub shape: Vec<Option<usize>>,
-    /// Whether it is text (else, without a dtype, bytes).
-    pub text: bool,
-}
+pub(in crate::pipeline) const SMALLER_BATCHES: &str =
+    "use a smaller batch_size, or make the samples smaller";
 
 /// How a field gets into the batch.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(in crate::pipeline) enum Work {
     /// Decoded or resampled.
     Image(Box<ImagePlan>),
     /// Decoded; put together like lists where lengths differ.
@@ -65,36 +40,36 @@ pub(super) enum Work {
 }
 
 #[derive(Debug)]
-pub(super) struct PlannedField {
-    pub(super) index: usize,
-    pub(super) name: String,
+pub(in crate::pipeline) struct PlannedField {
+    pub(in crate::pipeline) index: usize,
+    pub(in crate::pipeline) name: String,
     /// Its element type; `None` where rows don't lie in the slot.
-    pub(super) dtype: Option<Dtype>,
+    pub(in crate::pipeline) dtype: Option<Dtype>,
     /// Shape of one sample.
-    pub(super) shape: Vec<usize>,
+    pub(in crate::pipeline) shape: Vec<usize>,
     /// Whether it is text.
-    pub(super) text: bool,
-    pub(super) work: Work,
+    pub(in crate::pipeline) text: bool,
+    pub(in crate::pipeline) work: Work,
     /// Whether a batch transform changes it, so that it can't be shown where it lies.
-    pub(super) mixed: bool,
+    pub(in crate::pipeline) mixed: bool,
     /// What its rows are brought to after they were copied.
-    pub(super) scale: Option<Scale>,
+    pub(in crate::pipeline) scale: Option<Scale>,
     /// Where the field starts in a slot.
-    pub(super) offset: usize,
+    pub(in crate::pipeline) offset: usize,
     /// Bytes a row; 0 for lists.
-    pub(super) row_bytes: usize,
+    pub(in crate::pipeline) row_bytes: usize,
     /// Whether batches say where its pixels come from.
-    pub(super) matrices: bool,
+    pub(in crate::pipeline) matrices: bool,
 }
 
 impl PlannedField {
     /// Whether its samples are decoded or resampled, which takes far longer than copying.
-    pub(super) fn is_decoded(&self) -> bool {
+    pub(in crate::pipeline) fn is_decoded(&self) -> bool {
         matches!(self.work, Work::Image(_) | Work::Audio(_))
     }
 
     /// With what puts its lists together, where it holds some.
-    pub(super) fn sequence(&self) -> Option<(&Self, &Sequence)> {
+    pub(in crate::pipeline) fn sequence(&self) -> Option<(&Self, &Sequence)> {
         match &self.work {
             Work::Sequence(sequence) => Some((self, sequence)),
             Work::Audio(audio) => audio.sequence().map(|sequence| (self, sequence)),
@@ -103,7 +78,7 @@ impl PlannedField {
     }
 
     /// What is done to its images, if anything.
-    pub(super) fn image(&self) -> Option<&ImagePlan> {
+    pub(in crate::pipeline) fn image(&self) -> Option<&ImagePlan> {
         match &self.work {
             Work::Image(image) => Some(image),
             _ => None,
@@ -111,7 +86,7 @@ impl PlannedField {
     }
 
     /// The arrays that it adds to a batch.
-    pub(super) fn outputs(&self) -> Vec<Output> {
+    pub(in crate::pipeline) fn outputs(&self) -> Vec<Output> {
         if let Some((_, sequence)) = self.sequence() {
             return sequence.outputs(&self.name);
         }
@@ -124,7 +99,7 @@ impl PlannedField {
         };
         let mut outputs = vec![output(self.name.clone(), self.dtype, &self.shape)];
         if self.matrices {
-            let [matrix, size] = boxes::matrix_names(&self.name);
+            let [matrix, size] = matrix_names(&self.name);
             outputs.push(output(matrix, Some(Dtype::Float32), &[3, 3]));
             outputs.push(output(size, Some(Dtype::Int64), &[2]));
         }
@@ -132,8 +107,13 @@ impl PlannedField {
     }
 }
 
+/// What the arrays are called that say where an image's pixels come from, and how large it was.
+pub(in crate::pipeline) fn matrix_names(image: &str) -> [String; 2] {
+    [format!("{image}_matrix"), format!("{image}_size")]
+}
+
 /// Lays the fields of a batch of at most `rows` samples out; gives them and the bytes that they take.
-pub(super) fn plan_fields(
+pub(in crate::pipeline) fn plan_fields(
     dataset: &Dataset,
     spec: &Spec,
     rows: usize,

@@ -1,22 +1,12 @@
 //! Columns of a table brought to mean 0 and deviation 1, right where they were gathered to.
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
+use crate::pipeline::spec::Standardize;
 use crate::schema::{Dtype, Field};
 
-/// Mean and deviation of each element of a field; one of each stands for all elements.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Standardize {
-    /// What is taken off.
-    pub mean: Vec<f64>,
-    /// What the rest is divided by; 0, of columns that never change, divides by nothing.
-    pub std: Vec<f64>,
-}
-
-/// The same as rows of float32 want it.
+/// Means and factors of the elements of a row.
 #[derive(Clone, Debug)]
-pub(super) struct Scale {
+pub(in crate::pipeline) struct Scale {
     mean: Vec<f32>,
     factor: Vec<f32>,
 }
@@ -48,7 +38,7 @@ impl Scale {
     }
 
     /// For whole rows, as they lie in a batch.
-    pub(super) fn apply(&self, rows: &mut [u8]) {
+    pub(in crate::pipeline) fn apply(&self, rows: &mut [u8]) {
         for row in bytemuck::cast_slice_mut::<u8, f32>(rows).chunks_exact_mut(self.mean.len()) {
             for ((value, mean), factor) in row.iter_mut().zip(&self.mean).zip(&self.factor) {
                 *value = (*value - mean) * factor;

@@ -1,37 +1,26 @@
 //! What each thread does: claim rows, fill them in.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::audio::{AudioPlan, AudioWorker};
-use super::batch::OpenBatch;
-use super::field::{PlannedField, Work};
-use super::follow;
+use super::audio::{AudioWorker, values_of};
+use super::batch::{Claim, OpenBatch};
 use super::gather::Gather;
-use super::plan::Plan;
 use crate::caught::caught;
 use crate::dataset::{Place, not_as_planned};
 use crate::error::{Error, Result};
 use crate::format::Column;
-use crate::imaging::{ImageWorker, Piece, Times};
+use crate::imaging::{ImagePlan, ImageWorker, Piece, Times};
 use crate::memory;
 use crate::order::{Drawn, Order};
+use crate::pipeline::plan::{AudioPlan, Plan, PlannedField, Work};
 use crate::pixels::Scratch;
 use crate::random::Key;
 
 /// Rows that one claim takes: enough bytes to make the claim itself negligible, few enough to keep all threads busy.
 const CLAIM_BYTES: usize = 128 << 10;
 
-/// Rows of an open batch that one thread fills.
-#[derive(Debug)]
-pub(super) struct Claim {
-    pub(super) batch: Arc<OpenBatch>,
-    pub(super) start: usize,
-    pub(super) count: usize,
-}
-
 /// How many rows to claim at once.
-pub(super) fn claim_rows(plan: &Plan) -> usize {
+pub(in crate::pipeline) fn claim_rows(plan: &Plan) -> usize {
     if plan.fields.iter().any(PlannedField::is_decoded) {
         return 1;
     }
@@ -40,7 +29,7 @@ pub(super) fn claim_rows(plan: &Plan) -> usize {
 }
 
 /// One thread's tools.
-pub(super) struct Worker<'a> {
+pub(in crate::pipeline) struct Worker<'a> {
     plan: &'a Plan,
     order: &'a Order<'a>,
     epoch: u64,
@@ -56,7 +45,7 @@ pub(super) struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     /// With a `gather` of the same plan's, if there is one.
-    pub(super) fn new(
+    pub(in crate::pipeline) fn new(
         plan: &'a Plan,
         order: &'a Order<'a>,
         epoch: u64,
@@ -78,7 +67,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Fills the claimed rows; what fails is noted in the batch.
-    pub(super) fn run(&mut self, claim: &Claim) {
+    pub(in crate::pipeline) fn run(&mut self, claim: &Claim) {
         let started = Instant::now();
         if !self.gather(claim) {
             self.rows(claim);
@@ -94,7 +83,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Gives back what it was made with.
-    pub(super) fn into_gather(self) -> Option<Gather> {
+    pub(in crate::pipeline) fn into_gather(self) -> Option<Gather> {
         self.gather
     }
 
@@ -120,7 +109,7 @@ impl<'a> Worker<'a> {
     }
 
     /// What is done to the batch as a whole; for the worker that filled its last row.
-    pub(super) fn complete(&mut self, batch: &OpenBatch) {
+    pub(in crate::pipeline) fn complete(&mut self, batch: &OpenBatch) {
         batch.complete(self.plan, self.order, self.epoch, &mut self.saved);
     }
 
@@ -269,7 +258,7 @@ impl<'a> Worker<'a> {
                     if image.draws_as == field.index {
                         return Ok(());
                     }
-                    follow::check_sizes(plan, field.index, image, place)
+                    check_sizes(plan, field.index, image, place)
                 };
                 let out = |found| expect_size(image.size(), found).map(|()| out);
                 let pieces = plan.pieces(Some(image), drawn, key);
@@ -309,13 +298,6 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// How many values an array of this shape has.
-pub(super) fn values_of(shape: &[usize]) -> usize {
-    shape
-        .iter()
-        .fold(1, |count, &size| count.saturating_mul(size))
-}
-
 fn expect_shape(expected: &[usize], found: &[usize]) -> Result<()> {
     if expected == found {
         return Ok(());
@@ -334,5 +316,22 @@ fn expect_size(expected: Option<[u32; 2]>, found: [u32; 2]) -> Result<()> {
     Err(Error::decode(format!(
         "comes out as {} (height x width), but batches hold {wanted}",
         sides(found)
+    )))
+}
+
+/// Refuses a row whose two images have different sizes, since they would not go the same way.
+fn check_sizes(plan: &Plan, index: usize, image: &ImagePlan, place: &Place<'_>) -> Result<()> {
+    let fields = plan.dataset.fields();
+    let followed = image.draws_as;
+    let loaded = plan.fields.iter().find(|field| field.index == followed);
+    let loaded = loaded.and_then(|field| field.image());
+    let own = ImagePlan::pose(Some(image), &fields[index], place, index)?.size();
+    let others = ImagePlan::pose(loaded, &fields[followed], place, followed)?.size();
+    if own == others {
+        return Ok(());
+    }
+    Err(Error::decode(format!(
+        "{:?} is {} x {} (width x height), and {:?}, which it follows, {} x {}",
+        fields[index].name, own.0, own.1, fields[followed].name, others.0, others.1
     )))
 }

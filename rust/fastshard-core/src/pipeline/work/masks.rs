@@ -3,78 +3,17 @@
 //! Polygons move by their corners and are painted once, sharp, in the finished image. Run-length encodings are looked up
 //! from there, pixel by pixel, in the one that was stored.
 
-use serde::{Deserialize, Serialize};
-
-use super::boxes::{Moved, Part};
-use super::field::PlannedField;
+use super::moved::{Moved, Part};
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::format::{Column, text_of};
-use crate::imaging::{ImagePlan, Moves, Tools, Way, pixel_tensor};
+use crate::imaging::{Moves, Tools, Way};
 use crate::mask::{Segmentation, parse};
 use crate::memory;
-use crate::schema::{Field, Kind};
+use crate::pipeline::plan::Masks;
 use crate::transform::moved_outline;
 
-/// A text field that becomes masks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MaskSpec {
-    /// The field of the boxes that they belong to, one each.
-    pub boxes: String,
-    /// Whether polygons are in shares of width and height; by default if boxes are.
-    #[serde(default)]
-    pub normalized: Option<bool>,
-}
-
-/// The same, checked against its dataset.
-#[derive(Debug)]
-pub(super) struct Masks {
-    /// The boxes, among the fields that are loaded.
-    pub(super) boxes: usize,
-    normalized: bool,
-    /// (height, width) of the finished image.
-    pub(super) size: [usize; 2],
-}
-
 impl Masks {
-    pub(super) fn new(
-        dataset: &Dataset,
-        field: &Field,
-        spec: &MaskSpec,
-        fields: &[PlannedField],
-    ) -> Result<Self> {
-        let bad = |what: String| Error::option(format!("field {:?}: {what}", field.name));
-        if field.kind != Kind::Text {
-            return Err(bad("it holds no text, and so no segmentations".into()));
-        }
-        let loaded = |name: &str| {
-            let place = fields.iter().position(|field| field.name == name);
-            place.ok_or_else(|| {
-                bad(format!(
-                    "instance masks need field {name:?}, which is not loaded"
-                ))
-            })
-        };
-        let boxes = loaded(&spec.boxes)?;
-        let kind = &dataset.fields()[fields[boxes].index].kind;
-        let Kind::Boxes {
-            image, normalized, ..
-        } = kind
-        else {
-            return Err(bad(format!("field {:?} holds no boxes", spec.boxes)));
-        };
-        let image = &fields[loaded(image)?];
-        let stored = pixel_tensor(&dataset.fields()[image.index]).map(|(_, size)| size);
-        let size = image.image().map_or(stored, ImagePlan::size);
-        let size = size.ok_or_else(|| bad("its image has no size that is known".into()))?;
-        Ok(Self {
-            boxes,
-            normalized: spec.normalized.unwrap_or(*normalized),
-            size: size.map(|side| side as usize),
-        })
-    }
-
     /// Those of the boxes of a sample that are left, as far as they are in `wanted`: a byte a pixel, one after the other.
     pub(super) fn of_sample(
         &self,

@@ -1,12 +1,13 @@
-//! What a loader will do, decided and checked before the first batch.
+//! Loaders: options become a plan, and any number of passes follow it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::field::{Output, PlannedField, Work, plan_fields};
-use super::iterator::Batches;
-use super::keep::{Keeping, keep};
-use super::relate::{check_matrices, check_mixes, check_names, relate_boxes};
+use super::iterator::{Batches, Pass};
+use super::plan::{
+    Keeping, Output, Plan, PlannedField, Skipped, Work, check_matrices, check_mixes, check_names,
+    keep, plan_fields, relate_boxes,
+};
 use super::spec::{BucketSpec, Shuffling, Spec, number};
 use super::stats::{Counters, Stats};
 use crate::cache::Entry;
@@ -19,74 +20,15 @@ use crate::threads::available_threads;
 
 /// Sixteen bytes each, for each of a few windows.
 const MAX_SORTED: usize = 1 << 26;
-/// How many messages about skipped samples are kept.
-const MAX_MESSAGES: usize = 1000;
+
 /// Runs that lie in memory at a time when blocks are shuffled: with blocks of 16 MiB, 256 MiB.
 const WINDOW: u64 = 16;
-
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) dataset: Arc<Dataset>,
-    pub(super) view: View,
-    pub(super) shuffle: Shuffle,
-    pub(super) buckets: Option<Buckets>,
-    pub(super) spec: Spec,
-    pub(super) fields: Vec<PlannedField>,
-    pub(super) threads: usize,
-    pub(super) skipped: Skipped,
-    pub(super) keeping: Vec<Keeping>,
-    /// Whether somebody has heard which entries of the cache could not be opened.
-    told: AtomicBool,
-    pub(super) counters: Counters,
-}
-
-/// What was left out.
-#[derive(Debug, Default)]
-pub(super) struct Skipped {
-    count: AtomicU64,
-    messages: Mutex<Vec<String>>,
-}
-
-impl Skipped {
-    pub(super) fn add(&self, error: &Error) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        if messages.len() < MAX_MESSAGES {
-            messages.push(error.to_string());
-        }
-    }
-}
 
 /// An order and a pipeline over a dataset, ready to be iterated any number of times.
 #[derive(Debug)]
 pub struct Loader {
     plan: Arc<Plan>,
     pool: Arc<SlotPool>,
-}
-
-/// Which batches of an epoch an iterator goes through.
-#[derive(Clone, Copy, Debug)]
-pub struct Pass {
-    /// The epoch.
-    pub epoch: u64,
-    /// Samples of the epoch that were taken before, by all ranks together.
-    pub start: u64,
-    /// The first batch behind `start`.
-    pub first: u64,
-    /// The distance to the next.
-    pub step: u64,
-    /// Show runs of rows that lie in one piece where they are; else every batch is memory of its own.
-    pub views: bool,
-}
-
-impl Plan {
-    pub(super) fn share(&self, start: u64) -> Share {
-        Share {
-            start,
-            rank: self.spec.rank,
-            world: self.spec.world_size,
-        }
-    }
 }
 
 fn check_view(dataset: &Dataset, view: &View) -> Result<()> {
@@ -291,18 +233,13 @@ impl Loader {
     /// Samples left out so far.
     #[must_use]
     pub fn num_skipped(&self) -> u64 {
-        self.plan.skipped.count.load(Ordering::Relaxed)
+        self.plan.skipped.count()
     }
 
     /// A message for each of the first thousand of them.
     #[must_use]
     pub fn skipped(&self) -> Vec<String> {
-        self.plan
-            .skipped
-            .messages
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.plan.skipped.messages()
     }
 }
 

@@ -1,18 +1,18 @@
 //! What the fields of a batch have to do with each other: boxes with their images, lists and masks with their boxes, labels
 //! with images that are mixed.
 
-use super::batch_transform::BatchOperation;
-use super::boxes::{Boxes, Role};
+use super::boxes::Boxes;
 use super::field::{PlannedField, Work, has_pixels, no_pixels};
-use super::masks::Masks;
-use super::sequence::Sequence;
-use super::spec::Spec;
+use super::lists::Sequence;
+use super::role::{Masks, Role};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::schema::Kind;
+use crate::imaging::{ImagePlan, pixel_tensor};
+use crate::pipeline::spec::{BatchOperation, MaskSpec, Spec};
+use crate::schema::{Field, Kind};
 
 /// Finds what lists have to do with boxes, among the fields that are loaded.
-pub(super) fn relate_boxes(
+pub(in crate::pipeline) fn relate_boxes(
     dataset: &Dataset,
     spec: &Spec,
     fields: &mut [PlannedField],
@@ -54,7 +54,7 @@ fn relate_masks(dataset: &Dataset, spec: &Spec, fields: &mut [PlannedField]) -> 
         };
         if let Some(masks) = &asked.masks {
             let field = &dataset.fields()[fields[at].index];
-            let masks = Masks::new(dataset, field, masks, fields)?;
+            let masks = masks_of(dataset, field, masks, fields)?;
             let sequence =
                 Sequence::of_masks(&field.name, masks, asked.clone(), spec.prefetch + 2)?;
             (fields[at].work, fields[at].text) = (Work::Sequence(Box::new(sequence)), false);
@@ -63,8 +63,46 @@ fn relate_masks(dataset: &Dataset, spec: &Spec, fields: &mut [PlannedField]) -> 
     Ok(())
 }
 
+/// The masks of a field of texts, with the boxes that they belong to.
+fn masks_of(
+    dataset: &Dataset,
+    field: &Field,
+    spec: &MaskSpec,
+    fields: &[PlannedField],
+) -> Result<Masks> {
+    let bad = |what: String| Error::option(format!("field {:?}: {what}", field.name));
+    if field.kind != Kind::Text {
+        return Err(bad("it holds no text, and so no segmentations".into()));
+    }
+    let loaded = |name: &str| {
+        let place = fields.iter().position(|field| field.name == name);
+        place.ok_or_else(|| {
+            bad(format!(
+                "instance masks need field {name:?}, which is not loaded"
+            ))
+        })
+    };
+    let boxes = loaded(&spec.boxes)?;
+    let kind = &dataset.fields()[fields[boxes].index].kind;
+    let Kind::Boxes {
+        image, normalized, ..
+    } = kind
+    else {
+        return Err(bad(format!("field {:?} holds no boxes", spec.boxes)));
+    };
+    let image = &fields[loaded(image)?];
+    let stored = pixel_tensor(&dataset.fields()[image.index]).map(|(_, size)| size);
+    let size = image.image().map_or(stored, ImagePlan::size);
+    let size = size.ok_or_else(|| bad("its image has no size that is known".into()))?;
+    Ok(Masks {
+        boxes,
+        normalized: spec.normalized.unwrap_or(*normalized),
+        size: size.map(|side| side as usize),
+    })
+}
+
 /// Arrays that come with lists must not be called like another field.
-pub(super) fn check_names(fields: &[PlannedField]) -> Result<()> {
+pub(in crate::pipeline) fn check_names(fields: &[PlannedField]) -> Result<()> {
     let mut names = std::collections::HashSet::new();
     for output in fields.iter().flat_map(PlannedField::outputs) {
         if !names.insert(output.name.clone()) {
@@ -78,7 +116,11 @@ pub(super) fn check_names(fields: &[PlannedField]) -> Result<()> {
 }
 
 /// Refuses batch transforms that find no fields to mix.
-pub(super) fn check_mixes(dataset: &Dataset, spec: &Spec, fields: &[PlannedField]) -> Result<()> {
+pub(in crate::pipeline) fn check_mixes(
+    dataset: &Dataset,
+    spec: &Spec,
+    fields: &[PlannedField],
+) -> Result<()> {
     spec.batch_transforms
         .iter()
         .try_for_each(BatchOperation::check)?;
@@ -113,7 +155,7 @@ pub(super) fn check_mixes(dataset: &Dataset, spec: &Spec, fields: &[PlannedField
 }
 
 /// Refuses ways back to the source's pixels where there are none.
-pub(super) fn check_matrices(spec: &Spec, fields: &[PlannedField]) -> Result<()> {
+pub(in crate::pipeline) fn check_matrices(spec: &Spec, fields: &[PlannedField]) -> Result<()> {
     if !spec.matrices {
         return Ok(());
     }

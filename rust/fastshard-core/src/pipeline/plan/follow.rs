@@ -1,10 +1,8 @@
 //! Images that go where another field's image goes: masks, and pairs of input and target.
 
-use super::plan::Plan;
-use super::spec::Spec;
-use crate::dataset::{Dataset, Place};
+use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::imaging::ImagePlan;
+use crate::pipeline::spec::Spec;
 use crate::schema::Field;
 use crate::transform::{Mask, Operation};
 
@@ -81,26 +79,4 @@ fn changes_values(operation: &Operation) -> bool {
         operation,
         Operation::ToDtype { .. } | Operation::Normalize { .. }
     )
-}
-
-/// Refuses a row whose two images have different sizes, since they would not go the same way.
-pub(super) fn check_sizes(
-    plan: &Plan,
-    index: usize,
-    image: &ImagePlan,
-    place: &Place<'_>,
-) -> Result<()> {
-    let fields = plan.dataset.fields();
-    let followed = image.draws_as;
-    let loaded = plan.fields.iter().find(|field| field.index == followed);
-    let loaded = loaded.and_then(|field| field.image());
-    let own = ImagePlan::pose(Some(image), &fields[index], place, index)?.size();
-    let others = ImagePlan::pose(loaded, &fields[followed], place, followed)?.size();
-    if own == others {
-        return Ok(());
-    }
-    Err(Error::decode(format!(
-        "{:?} is {} x {} (width x height), and {:?}, which it follows, {} x {}",
-        fields[index].name, own.0, own.1, fields[followed].name, others.0, others.1
-    )))
 }

@@ -5,15 +5,13 @@
 
 use arrow_buffer::Buffer;
 
-use super::batch::OpenBatch;
-use super::field::Work;
-use super::plan::Plan;
-use super::worker::Claim;
+use super::batch::{Claim, OpenBatch};
 use crate::dataset::not_as_planned;
 use crate::error::{Error, Result};
 use crate::format::Column;
 use crate::memory;
 use crate::order::{Drawn, Order};
+use crate::pipeline::plan::{Plan, Work};
 
 /// Rows whose addresses are worked out ahead: many more than memory requests that a core can have under way, few enough
 /// for their cache lines to stay in the nearest cache.
@@ -27,7 +25,7 @@ const ASKED_BYTES: usize = 1024;
 
 /// One thread's tools for plans that copy all of their fields.
 #[derive(Debug)]
-pub(super) struct Gather {
+pub(in crate::pipeline) struct Gather {
     /// Values of each field in each block, block after block; `None` while a block wasn't touched.
     values: Vec<Option<Buffer>>,
     /// Which blocks hold no chunk that is still to be compared with its checksum.
@@ -38,7 +36,7 @@ pub(super) struct Gather {
 
 impl Gather {
     /// `None` where anything else is to be done than copying.
-    pub(super) fn new(plan: &Plan) -> Option<Self> {
+    pub(in crate::pipeline) fn new(plan: &Plan) -> Option<Self> {
         let copies = plan
             .fields
             .iter()

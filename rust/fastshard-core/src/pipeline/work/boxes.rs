@@ -3,112 +3,21 @@
 //! The recipe of each image is drawn once more, from the same random numbers, when all rows of a batch are known: that
 //! takes a microsecond, and keeps boxes out of the way of those who decode.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::batch::{BatchField, Memory, Values};
-use super::field::{PlannedField, Work};
-use super::masks::Masks;
-use super::plan::Plan;
-use crate::dataset::{Dataset, Place};
-use crate::error::{Error, Result};
+use super::moved::{Moved, Part};
+use crate::dataset::Place;
+use crate::error::Result;
 use crate::imaging::{ImagePlan, Moves, Piece, numbers};
 use crate::order::Drawn;
+use crate::pipeline::plan::{Boxes, Plan, PlannedField, Role, Work, matrix_names};
+use crate::pipeline::spec::BoxSpec;
+use crate::pipeline::values::{BatchField, Memory, Values};
 use crate::random::Key;
-use crate::schema::{BoxFormat, Dtype, Field, Kind};
+use crate::schema::Dtype;
 use crate::transform::{Matrix, Tracked, area, way_back};
 
-/// How batches have their boxes, and which they leave out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BoxSpec {
-    /// What the four numbers are, and whether they are shares of width and height; by default as they are stored.
-    #[serde(default)]
-    pub format: Option<(BoxFormat, bool)>,
-    /// The least width and height, in pixels of the finished image.
-    #[serde(default)]
-    pub min_size: f64,
-    /// The least area.
-    #[serde(default)]
-    pub min_area: f64,
-    /// The least share of a box that cropping left.
-    #[serde(default)]
-    pub min_visible: f64,
-}
-
-/// What is done to a field of boxes.
-#[derive(Debug)]
-pub(super) struct Boxes {
-    spec: BoxSpec,
-    stored: (BoxFormat, bool),
-    /// The field of their image.
-    image: usize,
-    /// The same among those that are loaded.
-    loaded: Option<usize>,
-}
-
-/// What a list field has to do with boxes.
-#[derive(Debug)]
-pub(super) enum Role {
-    /// It holds them.
-    Boxes(Boxes),
-    /// It says something of each box of a loaded field; `points`: of their places.
-    Along { boxes: usize, points: bool },
-    /// It says what each of them covers.
-    Masks(Masks),
-}
-
-/// The boxes of a sample as they come out.
-#[derive(Debug, Default)]
-pub(super) struct Moved {
-    values: Vec<f32>,
-    /// The rows that they come from: more than one for a mosaic.
-    pub(super) parts: Vec<Part>,
-}
-
-/// The boxes of one row among those of a sample.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub(super) row: u64,
-    /// Which of the stored ones are left.
-    pub(super) kept: Vec<usize>,
-    pub(super) stored: usize,
-    pub(super) moves: Moves,
-}
-
 impl Boxes {
-    pub(super) fn new(
-        dataset: &Dataset,
-        field: &Field,
-        spec: BoxSpec,
-        loaded: Option<usize>,
-    ) -> Result<Option<Self>> {
-        let Kind::Boxes {
-            image,
-            format,
-            normalized,
-        } = &field.kind
-        else {
-            return Ok(None);
-        };
-        let limits = [spec.min_size, spec.min_area, spec.min_visible];
-        if limits.iter().any(|&limit| !(0.0..=1e9).contains(&limit)) || spec.min_visible > 1.0 {
-            return Err(Error::option(format!(
-                "field {:?}: min_size, min_area and min_visible are {limits:?}, expected numbers of at least 0, the last at \
-                 most 1",
-                field.name
-            )));
-        }
-        Ok(Some(Self {
-            spec,
-            stored: (*format, *normalized),
-            image: dataset.field(image)?,
-            loaded,
-        }))
-    }
-
     /// The rows whose boxes come together in a sample, and what is done to their images.
     pub(super) fn pieces(&self, plan: &Plan, drawn: Drawn, epoch: u64) -> Vec<Piece> {
         let image = self.loaded.and_then(|at| plan.fields[at].image());
@@ -186,82 +95,6 @@ impl Boxes {
             && area >= min_area
             && found.visible >= min_visible
     }
-}
-
-impl Role {
-    /// The loaded field of boxes that it says something of.
-    pub(super) fn told_of(&self) -> Option<usize> {
-        match self {
-            Self::Boxes(_) => None,
-            Self::Along { boxes, .. } => Some(*boxes),
-            Self::Masks(masks) => Some(masks.boxes),
-        }
-    }
-}
-
-impl Moved {
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.values.len() / 4
-    }
-
-    /// They, as they lie in a batch.
-    pub(super) fn boxes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.values)
-    }
-
-    /// What lists say of the boxes that are left: `list` gives those of a row.
-    /// `points`: of so many numbers each, which move.
-    pub(super) fn along<'a>(
-        &self,
-        list: impl Fn(u64) -> Result<&'a [u8]>,
-        item_bytes: usize,
-        points: Option<usize>,
-    ) -> Result<Cow<'a, [u8]>> {
-        if let [part] = &self.parts[..] {
-            return part.along(list(part.row)?, item_bytes, points);
-        }
-        let mut all = Vec::new();
-        for part in &self.parts {
-            all.extend_from_slice(&part.along(list(part.row)?, item_bytes, points)?);
-        }
-        Ok(all.into())
-    }
-}
-
-impl Part {
-    fn along<'a>(
-        &self,
-        list: &'a [u8],
-        item_bytes: usize,
-        points: Option<usize>,
-    ) -> Result<Cow<'a, [u8]>> {
-        if list.len() != self.stored * item_bytes {
-            let (found, expected) = (list.len() / item_bytes, self.stored);
-            return Err(Error::decode(format!(
-                "a list of {found} elements along {expected} boxes, expected as many"
-            )));
-        }
-        if self.kept.len() == self.stored && points.is_none() {
-            return Ok(list.into());
-        }
-        let kept = self
-            .kept
-            .iter()
-            .map(|&at| &list[at * item_bytes..][..item_bytes]);
-        let kept = kept.collect::<Vec<_>>().concat();
-        let Some(per_point) = points else {
-            return Ok(kept.into());
-        };
-        let mut numbers: Vec<f32> = bytemuck::pod_collect_to_vec(&kept);
-        self.moves.move_points(&mut numbers, per_point);
-        Ok(bytemuck::cast_slice(&numbers).to_vec().into())
-    }
-}
-
-/// What the arrays are called that say where an image's pixels come from, and how large it was.
-pub(super) fn matrix_names(image: &str) -> [String; 2] {
-    [format!("{image}_matrix"), format!("{image}_size")]
 }
 
 /// These arrays: for each row a matrix from places in the batch's image to those in the source, and (height, width) of

@@ -1,16 +1,19 @@
 //! A loader's options.
 
+mod audio;
+mod batch;
+mod lists;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::audio::AudioSpec;
-use super::batch_transform::{BatchOperation, Mix};
-use super::keep::CacheSpec;
-use super::sequence::ListSpec;
-use super::standardize::Standardize;
 use crate::error::{Error, OnError, Result};
 use crate::transform::{Layout, Operation};
+
+pub use audio::{AudioSpec, Position, Span, WindowSpec};
+pub use batch::{BatchOperation, Mix};
+pub use lists::{BoxSpec, End, ListSpec, MaskSpec, PadSequence, Truncate};
 
 const MAX_PREFETCH: usize = 1024;
 const MAX_THREADS: usize = 1024;
@@ -82,6 +85,32 @@ pub struct Spec {
     /// Hold rows that are decoded or gathered with variable-length fields against their checksum.
     #[serde(default = "default_verify")]
     pub verify: bool,
+}
+
+/// Where decoded pixels are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSpec {
+    /// The folder.
+    pub folder: String,
+    /// The most that all entries in it may take.
+    #[serde(default)]
+    pub max_bytes: Option<u64>,
+    /// Only where it takes a fair share of disk and memory, and do without where it can't be had.
+    #[serde(default)]
+    pub auto: bool,
+    /// Only fill it: what follows the beginning of a list is not wanted.
+    #[serde(default)]
+    pub fill: bool,
+}
+
+/// Mean and deviation of each element of a field; one of each stands for all elements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standardize {
+    /// What is taken off.
+    pub mean: Vec<f64>,
+    /// What the rest is divided by; 0, of columns that never change, divides by nothing.
+    pub std: Vec<f64>,
 }
 
 /// Batches of samples of like lengths.

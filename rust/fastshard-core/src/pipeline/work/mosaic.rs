@@ -3,11 +3,11 @@
 //! Who the others are depends on the sample's random numbers and the loader's view alone, so that whoever moves its
 //! boxes, or another field's image that follows, draws them again.
 
-use super::plan::Plan;
 use crate::dataset::Place;
 use crate::error::Result;
 use crate::imaging::{ImagePlan, Job, Piece};
 use crate::order::Drawn;
+use crate::pipeline::plan::Plan;
 use crate::random::{Draws, Key};
 use crate::transform::Tile;
 

@@ -5,7 +5,7 @@ use crate::schema::{Dtype, Field, Kind};
 
 /// How a stored label becomes `classes` floats.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shares {
+pub(in crate::pipeline) struct Shares {
     dtype: Dtype,
     /// A class number, or a number for each class already.
     one_hot: bool,
@@ -37,7 +37,7 @@ impl Shares {
     }
 
     /// Writes the shares of one label; a number that is no class is given back.
-    pub(super) fn write(self, stored: &[u8], out: &mut [f32]) -> Result<(), f64> {
+    pub(in crate::pipeline) fn write(self, stored: &[u8], out: &mut [f32]) -> Result<(), f64> {
         let mut values = stored
             .chunks_exact(self.dtype.size())
             .map(|bytes| value(self.dtype, bytes));

@@ -1,197 +1,24 @@
-//! Lists in batches: one after the other with where each starts, or filled up to one length.
+//! Builds the lists of a batch: concatenated with the offsets of each list, or padded to one length.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_buffer::Buffer;
-use serde::{Deserialize, Serialize};
 
-use super::batch::{BatchField, Memory, Values};
-use super::boxes::{BoxSpec, Boxes, Moved, Role};
-use super::field::{Output, PlannedField, Rows};
-use super::masks::{MaskSpec, Masks};
-use super::plan::Plan;
+use super::moved::Moved;
 use crate::dataset::{Dataset, not_as_planned};
 use crate::error::{Error, Result};
 use crate::format::{ALIGNMENT, Column};
 use crate::mapping::Access;
 use crate::memory::{self, Denied};
 use crate::order::Drawn;
-use crate::schema::{Dtype, Field, Kind};
-use crate::slot::{Lease, SlotPool};
-
-/// An end of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names are the ends")]
-pub enum End {
-    Left,
-    Right,
-}
-
-/// Cuts lists that are longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Truncate {
-    /// Elements that stay.
-    pub length: usize,
-    /// The end that goes.
-    pub side: End,
-}
-
-/// Fills lists up to one length.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PadSequence {
-    /// What they are filled up with.
-    pub value: serde_json::Number,
-    /// The length; by default that of a batch's longest list.
-    pub length: Option<usize>,
-    /// By default, a multiple of this.
-    pub multiple_of: usize,
-    /// The end that is filled up.
-    pub side: End,
-    /// Whether batches tell elements from what was filled up.
-    pub mask: bool,
-}
-
-/// What becomes of a list field.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names say it")]
-pub struct ListSpec {
-    pub truncate: Option<Truncate>,
-    /// Without: lists lie one after the other.
-    pub pad: Option<PadSequence>,
-    /// Of boxes.
-    #[serde(default)]
-    pub boxes: Option<BoxSpec>,
-    /// Of texts that become masks of boxes.
-    #[serde(default)]
-    pub masks: Option<MaskSpec>,
-}
-
-/// The same, checked against its field.
-#[derive(Debug)]
-pub(super) struct Sequence {
-    spec: ListSpec,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    item_bytes: usize,
-    /// One element of what is filled up with.
-    fill: Vec<u8>,
-    /// What it has to do with boxes.
-    pub(super) role: Option<Role>,
-    pool: Arc<SlotPool>,
-}
+use crate::pipeline::plan::{Boxes, Plan, PlannedField, Role, Sequence, mask_name, offsets_name};
+use crate::pipeline::spec::{End, PadSequence};
+use crate::pipeline::values::{BatchField, Memory, Values};
+use crate::schema::Dtype;
+use crate::slot::Lease;
 
 impl Sequence {
-    /// For a field of lists. `keep`: idle slots that stay.
-    pub(super) fn new(field: &Field, spec: ListSpec, keep: usize) -> Result<Option<Self>> {
-        if spec.boxes.is_some() && !matches!(field.kind, Kind::Boxes { .. }) {
-            return Err(Error::option(format!(
-                "field {:?}: it holds no boxes",
-                field.name
-            )));
-        }
-        let list = field.list();
-        list.map(|list| Self::of(&field.name, list, spec, keep))
-            .transpose()
-    }
-
-    /// For a field of texts that become masks.
-    pub(super) fn of_masks(name: &str, masks: Masks, spec: ListSpec, keep: usize) -> Result<Self> {
-        let mut this = Self::of(name, (Dtype::Uint8, &masks.size), spec, keep)?;
-        this.role = Some(Role::Masks(masks));
-        Ok(this)
-    }
-
-    /// For lists of elements of a type and shape.
-    pub(super) fn of(
-        name: &str,
-        (dtype, shape): (Dtype, &[usize]),
-        spec: ListSpec,
-        keep: usize,
-    ) -> Result<Self> {
-        let bad = |what: String| Error::option(format!("field {name:?}: {what}"));
-        let elements = shape.iter().product::<usize>();
-        let mut fill = Vec::new();
-        if let Some(pad) = &spec.pad {
-            if pad.multiple_of == 0 || pad.length == Some(0) {
-                return Err(bad("lists can't be filled up to a length of 0".into()));
-            }
-            let one = number(&pad.value, dtype).ok_or_else(|| {
-                bad(format!(
-                    "lists of {} can't be filled up with {}",
-                    dtype.name(),
-                    pad.value
-                ))
-            })?;
-            // Of an element whose bytes are all alike, one is enough.
-            let alike = one.iter().all(|byte| *byte == one[0]);
-            fill = one.repeat(if alike { 1 } else { elements });
-        }
-        if spec.truncate.is_some_and(|truncate| truncate.length == 0) {
-            return Err(bad("lists can't be cut to a length of 0".into()));
-        }
-        Ok(Self {
-            spec,
-            dtype,
-            shape: shape.to_vec(),
-            item_bytes: dtype.size() * elements,
-            fill,
-            role: None,
-            pool: SlotPool::new(0, keep),
-        })
-    }
-
-    /// What it adds to a batch, by name, with the leading dimension and the rest of the shape.
-    pub(super) fn outputs(&self, name: &str) -> Vec<Output> {
-        let output = |name: String, dtype, rows, shape| Output {
-            name,
-            dtype: Some(dtype),
-            rows,
-            shape,
-            text: false,
-        };
-        let item = self.shape.iter().map(|&size| Some(size));
-        let Some(pad) = &self.spec.pad else {
-            return vec![
-                output(name.into(), self.dtype, Rows::Elements, item.collect()),
-                output(offsets_name(name), Dtype::Int64, Rows::Bounds, Vec::new()),
-            ];
-        };
-        let padded = std::iter::once(pad.length).chain(item).collect();
-        let mut outputs = vec![output(name.into(), self.dtype, Rows::Samples, padded)];
-        if pad.mask {
-            let shape = vec![pad.length];
-            outputs.push(output(mask_name(name), Dtype::Bool, Rows::Samples, shape));
-        }
-        outputs
-    }
-
-    /// Refuses a row that is longer than it may be.
-    pub(super) fn check(&self, elements: usize) -> Result<()> {
-        let most = self.spec.pad.as_ref().and_then(|pad| pad.length);
-        let elements = self.truncated(elements);
-        match most {
-            Some(most) if elements > most => Err(Error::decode(format!(
-                "a list of {elements} elements can't be filled up to {most}; Truncate({most}) cuts it"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    fn truncated(&self, elements: usize) -> usize {
-        let most = self.spec.truncate.map(|truncate| truncate.length);
-        elements.min(most.unwrap_or(elements))
-    }
-
-    /// How batches have boxes.
-    pub(super) fn box_spec(&self) -> BoxSpec {
-        self.spec.boxes.unwrap_or_default()
-    }
-
     /// The field's values of some rows. `run`: the rows follow each other, and may be shown where they lie; `moved`: what
     /// has become of their boxes, if the field has to do with some.
     pub(super) fn build(
@@ -234,7 +61,7 @@ impl Sequence {
         self.join(&field.name, &lists, shown)
     }
 
-    /// The same of lists that were made.
+    /// The values of a field whose lists were made, and are stored nowhere.
     pub(super) fn of_made(&self, name: &str, lists: &[&[u8]]) -> Result<Vec<BatchField>> {
         let lists: Vec<&[u8]> = lists.iter().map(|list| self.cut(list)).collect();
         self.join(name, &lists, None)
@@ -307,22 +134,6 @@ impl Sequence {
             .pad
             .as_ref()
             .is_some_and(|pad| pad.length.is_some())
-    }
-
-    fn cut<'a>(&self, list: &'a [u8]) -> &'a [u8] {
-        let range = self.range(list.len() / self.item_bytes);
-        &list[range.start * self.item_bytes..range.end * self.item_bytes]
-    }
-
-    /// Which of so many elements stay.
-    fn range(&self, elements: usize) -> std::ops::Range<usize> {
-        let left = self.truncated(elements);
-        match self.spec.truncate {
-            Some(Truncate {
-                side: End::Left, ..
-            }) => elements - left..elements,
-            _ => 0..left,
-        }
     }
 
     /// All elements, and where each list starts and the last one ends. `shown`: where they lie, if in one piece.
@@ -453,14 +264,6 @@ fn shown(dataset: &Dataset, field: usize, first: u64, count: usize) -> Result<Op
     Ok(Some(piece))
 }
 
-fn offsets_name(name: &str) -> String {
-    format!("{name}_offsets")
-}
-
-fn mask_name(name: &str) -> String {
-    format!("{name}_mask")
-}
-
 /// What a lease holds before and from an offset on.
 #[expect(clippy::mut_from_ref, reason = "as the slot's own")]
 fn parts(lease: &Lease, at: usize) -> (&mut [u8], &mut [u8]) {
@@ -494,27 +297,4 @@ fn fill(out: &mut [u8], element: &[u8]) {
     for out in out.chunks_exact_mut(element.len()) {
         out.copy_from_slice(element);
     }
-}
-
-/// A number as it lies in memory, if the type has it.
-fn number(value: &serde_json::Number, dtype: Dtype) -> Option<Vec<u8>> {
-    fn whole<T: TryFrom<i128>>(value: &serde_json::Number) -> Option<T> {
-        T::try_from(value.as_i128()?).ok()
-    }
-    let float = value.as_f64();
-    Some(match dtype {
-        Dtype::Bool => vec![whole::<u8>(value).filter(|value| *value < 2)?],
-        Dtype::Uint8 => whole::<u8>(value)?.to_le_bytes().into(),
-        Dtype::Uint16 => whole::<u16>(value)?.to_le_bytes().into(),
-        Dtype::Uint32 => whole::<u32>(value)?.to_le_bytes().into(),
-        Dtype::Uint64 => whole::<u64>(value)?.to_le_bytes().into(),
-        Dtype::Int8 => whole::<i8>(value)?.to_le_bytes().into(),
-        Dtype::Int16 => whole::<i16>(value)?.to_le_bytes().into(),
-        Dtype::Int32 => whole::<i32>(value)?.to_le_bytes().into(),
-        Dtype::Int64 => whole::<i64>(value)?.to_le_bytes().into(),
-        Dtype::Float16 => half::f16::from_f64(float?).to_le_bytes().into(),
-        Dtype::Bfloat16 => half::bf16::from_f64(float?).to_le_bytes().into(),
-        Dtype::Float32 => (float? as f32).to_le_bytes().into(),
-        Dtype::Float64 => float?.to_le_bytes().into(),
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::cache::{Folder, Sizes, Wanted};
@@ -11,6 +11,7 @@ use crate::dataset::{Dataset, not_as_planned};
 use crate::error::{Error, Result};
 use crate::imaging::{ImagePlan, Pose};
 use crate::memory;
+use crate::pipeline::spec::CacheSpec;
 use crate::pixels::Depth;
 use crate::schema::Field;
 use crate::transform::{DecodeOptions, Operation};
@@ -18,23 +19,6 @@ use crate::transform::{DecodeOptions, Operation};
 /// What "auto" lets an entry take of the disk's free space, and of the machine's memory.
 const DISK_SHARE: f64 = 0.5;
 const MEMORY_SHARE: f64 = 0.5;
-
-/// Where decoded pixels are kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CacheSpec {
-    /// The folder.
-    pub folder: String,
-    /// The most that all entries in it may take.
-    #[serde(default)]
-    pub max_bytes: Option<u64>,
-    /// Only where it takes a fair share of disk and memory, and do without where it can't be had.
-    #[serde(default)]
-    pub auto: bool,
-    /// Only fill it: what follows the beginning of a list is not wanted.
-    #[serde(default)]
-    pub fill: bool,
-}
 
 /// What was decided for an image field.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -55,7 +39,7 @@ pub struct Keeping {
 }
 
 /// Decides for one field, and opens its entry.
-pub(super) fn keep(
+pub(in crate::pipeline) fn keep(
     dataset: &Dataset,
     field: &Field,
     plan: &mut ImagePlan,
