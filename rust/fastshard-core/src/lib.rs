@@ -5,6 +5,8 @@ pub mod cache;
 mod caught;
 mod checksums;
 pub mod codec;
+#[cfg(target_arch = "x86_64")]
+mod cpu;
 pub mod dataset;
 mod disk;
 pub mod error;

@@ -76,7 +76,7 @@ impl Channel for u8 {
         step: [i64; 2],
         out: &mut [[Self; N]],
     ) -> usize {
-        if N != 3 || !is_x86_feature_detected!("avx2") {
+        if N != 3 || !crate::cpu::has_avx2() {
             return 0;
         }
         let (pixels, out) = (pixels.as_flattened(), out.as_flattened_mut());

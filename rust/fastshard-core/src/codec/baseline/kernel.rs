@@ -11,10 +11,7 @@ pub(super) enum Kernel {
 impl Kernel {
     pub(super) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-        {
+        if crate::cpu::has_avx2_and_bmi() {
             return Self::Avx2;
         }
         Self::Plain

@@ -50,7 +50,7 @@ enum Kernel {
 impl Kernel {
     fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
+        if crate::cpu::has_avx2() {
             return Self::Avx2;
         }
         Self::Plain

@@ -119,10 +119,7 @@ impl Decoder {
     /// [`Self::granules`], compiled for AVX2 where the processor has it.
     fn widest(&mut self, head: &Head, side: &Side, missing: usize) -> Result<()> {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-        {
+        if crate::cpu::has_avx2_and_bmi() {
             #[expect(unsafe_code, reason = "two and a half times faster: benches/audio.py")]
             // SAFETY: the processor has all three, as was just found.
             return unsafe { self.granules_avx2(head, side, missing) };
