@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::iterator::{Batches, Pass};
+use super::iterator::Batches;
+use super::pass::Pass;
 use super::plan::{
     Keeping, Output, Plan, PlannedField, Skipped, Work, check_matrices, check_mixes, check_names,
     keep, plan_fields, relate_boxes,

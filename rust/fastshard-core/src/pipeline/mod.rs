@@ -14,6 +14,7 @@
 mod ahead;
 mod iterator;
 mod loader;
+mod pass;
 mod plan;
 mod row_decoder;
 mod spec;
@@ -24,8 +25,9 @@ mod work;
 #[cfg(test)]
 mod panic_tests;
 
-pub use iterator::{Batches, FORKED, Pass, Poll, Stopper};
+pub use iterator::{Batches, FORKED, Poll, Stopper};
 pub use loader::Loader;
+pub use pass::Pass;
 pub use plan::{Keeping, Output, Rows};
 pub(crate) use row_decoder::RowDecoder;
 pub use spec::{
