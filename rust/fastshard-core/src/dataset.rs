@@ -448,3 +448,10 @@ fn check_alike(first: &Dataset, other: &Dataset) -> Result<()> {
         path(first)
     )))
 }
+
+/// The error of a column of another kind than its field's.
+pub(crate) fn not_as_planned(field: &str) -> Error {
+    Error::decode(format!(
+        "field {field:?} is not stored as the manifest says"
+    ))
+}

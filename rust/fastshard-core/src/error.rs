@@ -2,6 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+/// What becomes of a sample that can't be decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The iterator raises the error in place of the sample's batch.
+    #[default]
+    Raise,
+    /// The sample is left out and counted; its batch is shorter.
+    Skip,
+}
+
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

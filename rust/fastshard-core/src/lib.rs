@@ -5,10 +5,13 @@ pub mod cache;
 mod caught;
 mod checksums;
 pub mod codec;
+#[cfg(target_arch = "x86_64")]
+mod cpu;
 pub mod dataset;
 mod disk;
 pub mod error;
 pub mod format;
+pub mod imaging;
 pub mod ingest;
 mod mapping;
 pub mod mask;
@@ -34,3 +37,4 @@ pub use disk::{finish_replacing, replace_folder, sync_file_system};
 pub use error::{Error, Result};
 pub use mapping::Access;
 pub use mapping::guard::keep as keep_guard;
+pub use threads::available_threads;

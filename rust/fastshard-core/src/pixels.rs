@@ -2,6 +2,9 @@
 
 use crate::memory::{self, Denied};
 
+/// PIL's default limit, a quarter of a gibibyte of RGB.
+pub const MAX_PIXELS: u64 = 89_478_485;
+
 /// Bits a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Depth {

@@ -1,7 +1,13 @@
-//! Waiting for threads to end, but never for long.
+//! How many threads there may be, and waiting for them to end, but never for long.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// The cores that this process may use: affinity and cgroup limits respected.
+#[must_use]
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
 
 /// How long to wait for threads that were told to stop: longer than a photograph takes to decode, short enough for
 /// Ctrl-C to feel immediate.

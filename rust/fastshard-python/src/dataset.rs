@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use fastshard_core::dataset::Place;
 use fastshard_core::format::{Column, text_of};
-use fastshard_core::pipeline::{read_audio, read_image};
+use fastshard_core::imaging::read_image;
+use fastshard_core::pipeline::read_audio;
 use fastshard_core::schema::Dtype;
 use fastshard_core::transform::Operation;
 use fastshard_core::{Access, Dataset, Error};

@@ -49,7 +49,7 @@ fn audio_format(data: &[u8]) -> PyResult<Option<&'static str>> {
 
 #[pyfunction]
 fn available_threads() -> usize {
-    fastshard_core::pipeline::available_threads()
+    fastshard_core::available_threads()
 }
 
 #[pyfunction]

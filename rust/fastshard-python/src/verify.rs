@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use fastshard_core::pipeline::available_threads;
+use fastshard_core::available_threads;
 use fastshard_core::verify::Verify;
 use pyo3::prelude::*;
 

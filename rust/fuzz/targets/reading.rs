@@ -8,8 +8,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fastshard_core::format::{BlockEntry, FileRanges, Manifest, ShardEntry};
+use fastshard_core::imaging::read_image;
 use fastshard_core::order::{Rows, View};
-use fastshard_core::pipeline::{Loader, Pass, Poll, Spec, read_audio, read_image};
+use fastshard_core::pipeline::{Loader, Pass, Poll, Spec, read_audio};
 use fastshard_core::schema::{Field, Kind};
 use fastshard_core::verify::Verify;
 use fastshard_core::{Access, Dataset};

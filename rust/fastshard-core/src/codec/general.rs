@@ -4,7 +4,10 @@ use std::io::Cursor;
 
 use image::{ColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
 
-use super::{Format, Header, directory, png_gray};
+use super::channels::{channels, luma, luma16};
+use super::format::Format;
+use super::request::Header;
+use super::{directory, png_gray};
 use crate::caught::caught;
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Scratch};
@@ -138,15 +141,6 @@ fn decode_by_crate(
     })
 }
 
-/// Luma as PIL computes it: ITU-R 601-2 in 16-bit fixed point, rounded.
-pub(super) fn luma([r, g, b]: [u8; 3]) -> u8 {
-    ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
-}
-
-fn luma16([r, g, b]: [u16; 3]) -> u16 {
-    ((u64::from(r) * 19595 + u64::from(g) * 38470 + u64::from(b) * 7471 + 0x8000) >> 16) as u16
-}
-
 /// Drops alpha (as PIL does), and converts color and depth: 16 bits become 8 by their high byte, 8 become 16 by
 /// `v * 257`.
 fn convert(source: &[u8], color: ColorType, format: PixelFormat, out: &mut [u8]) -> Option<()> {
@@ -175,34 +169,6 @@ fn convert(source: &[u8], color: ColorType, format: PixelFormat, out: &mut [u8])
     Some(())
 }
 
-/// The same of pixels that differ in nothing but their channels.
-pub(super) fn change_channels(source: &[u8], from: PixelFormat, to: PixelFormat, out: &mut [u8]) {
-    match to.depth {
-        Depth::Eight => channels(source, from.channels, out, to.channels, luma),
-        Depth::Sixteen => channels(
-            bytemuck::cast_slice(source),
-            from.channels,
-            bytemuck::cast_slice_mut(out),
-            to.channels,
-            luma16,
-        ),
-    }
-}
-
-fn channels<T: Copy>(source: &[T], from: usize, out: &mut [T], to: usize, luma: fn([T; 3]) -> T) {
-    if from == to {
-        out.copy_from_slice(source);
-        return;
-    }
-    for (source, out) in source.chunks_exact(from).zip(out.chunks_exact_mut(to)) {
-        match (from >= 3, to) {
-            (true, 1) => out[0] = luma([source[0], source[1], source[2]]),
-            (true, _) => out.copy_from_slice(&source[..3]),
-            (false, _) => out.fill(source[0]),
-        }
-    }
-}
-
 pub(super) fn encode_png(
     pixels: &[u8],
     width: u32,
@@ -225,9 +191,10 @@ pub(super) fn encode_png(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Decoder;
     use super::super::Request;
-    use super::super::{Decoder, MAX_PIXELS};
     use super::*;
+    use crate::pixels::MAX_PIXELS;
 
     fn round_trip(pixels: &[u8], stored: PixelFormat, wanted: PixelFormat) -> Vec<u8> {
         let bytes = encode_png(pixels, 2, 1, stored).unwrap();

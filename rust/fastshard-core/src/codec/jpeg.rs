@@ -1,5 +1,4 @@
-//! JPEG: what the decoder of our own leaves over goes through libjpeg-turbo's C interface, which keeps its `setjmp` to
-//! itself.
+//! JPEG: what the decoder of our own leaves over goes through libjpeg-turbo.
 //!
 //! A region costs less than the image. Columns outside of it are left out by libjpeg-turbo (entropy decoding aside);
 //! rows above it are skipped by it; rows below it are not even entropy-decoded: a single-scan image is handed over with
@@ -10,19 +9,19 @@
 use turbojpeg_sys as tj;
 
 use super::baseline::Baseline;
+use super::channels::{change_channels, cmyk_to, widen_in_place};
+use super::format::Format;
 use super::jpeg_frame::{Frame, ends_properly, lacks_quantisation};
-use super::seekable::Tiles;
-use super::{Decoded, Encoded, Format, Header, Request};
+use super::request::{Decoded, Encoded, Header, Request};
+use super::tiles::Tiles;
+use super::turbo::Turbo;
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Rect, Scratch};
-
-/// Progressive files may repeat scans without end; no honest encoder needs more.
-pub(super) const MAX_SCANS: i32 = 500;
 
 /// A decompressor and what it keeps between images.
 #[derive(Debug)]
 pub(super) struct Decompressor {
-    handle: tj::tjhandle,
+    turbo: Turbo,
     baseline: Baseline,
     patched: Vec<u8>,
     max_pixels: u64,
@@ -30,77 +29,15 @@ pub(super) struct Decompressor {
     warned: bool,
 }
 
-// SAFETY: a TurboJPEG instance has no ties to the thread that made it; it must only not be used by two at once, which
-// `&mut self` sees to.
-#[expect(unsafe_code, reason = "a C handle moves with its owner")]
-unsafe impl Send for Decompressor {}
-
-impl Drop for Decompressor {
-    fn drop(&mut self) {
-        self.destroy();
-    }
-}
-
-pub(super) fn last_error(handle: tj::tjhandle) -> String {
-    // SAFETY: `tj3GetErrorStr` takes any instance or null and returns a terminated string that lives until the next
-    // call on this thread; it is copied at once.
-    #[expect(unsafe_code, reason = "C interface")]
-    let text = unsafe { std::ffi::CStr::from_ptr(tj::tj3GetErrorStr(handle)) };
-    text.to_string_lossy().replace('\n', " ")
-}
-
-pub(super) fn new_handle(kind: tj::TJINIT) -> Result<tj::tjhandle> {
-    // SAFETY: no arguments to get wrong; null is checked for.
-    #[expect(unsafe_code, reason = "C interface")]
-    let handle = unsafe { tj::tj3Init(kind as i32) };
-    if handle.is_null() {
-        return Err(Error::decode(format!(
-            "libjpeg-turbo: {}",
-            last_error(handle)
-        )));
-    }
-    Ok(handle)
-}
-
-pub(super) fn set(handle: tj::tjhandle, parameter: tj::TJPARAM, value: i32) -> Result<()> {
-    // SAFETY: the handle is live; parameters and values are checked by the library.
-    #[expect(unsafe_code, reason = "C interface")]
-    let code = unsafe { tj::tj3Set(handle, parameter as i32, value) };
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(Error::decode(format!(
-            "libjpeg-turbo: {}",
-            last_error(handle)
-        )))
-    }
-}
-
 impl Decompressor {
     pub(super) fn new(max_pixels: u64) -> Result<Self> {
-        let mut this = Self {
-            handle: new_handle(tj::TJINIT_TJINIT_DECOMPRESS)?,
+        Ok(Self {
+            turbo: Turbo::decompressor(max_pixels)?,
             baseline: Baseline::default(),
             patched: Vec::new(),
             max_pixels,
             warned: false,
-        };
-        this.prepare()?;
-        Ok(this)
-    }
-
-    fn prepare(&mut self) -> Result<()> {
-        set(self.handle, tj::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS)?;
-        let limit = i32::try_from(self.max_pixels).unwrap_or(i32::MAX);
-        set(self.handle, tj::TJPARAM_TJPARAM_MAXPIXELS, limit)
-    }
-
-    fn destroy(&mut self) {
-        // SAFETY: the handle came from `tj3Init` and is not used afterwards.
-        #[expect(unsafe_code, reason = "C interface")]
-        unsafe {
-            tj::tj3Destroy(self.handle);
-        }
+        })
     }
 
     pub(super) fn shrink(&mut self, keep: usize) {
@@ -110,55 +47,25 @@ impl Decompressor {
         }
     }
 
-    fn get(&self, parameter: tj::TJPARAM) -> i32 {
-        // SAFETY: the handle is live.
-        #[expect(unsafe_code, reason = "C interface")]
-        unsafe {
-            tj::tj3Get(self.handle, parameter as i32)
-        }
-    }
-
-    /// Runs a call; a warning (which leaves an image) passes when `forgive` says so.
-    fn call(&self, forgive: bool, code: i32) -> Result<()> {
-        // SAFETY: the handle is live.
-        #[expect(unsafe_code, reason = "C interface")]
-        let warning =
-            || unsafe { tj::tj3GetErrorCode(self.handle) } == tj::TJERR_TJERR_WARNING as i32;
-        if code == 0 || (forgive && warning()) {
-            return Ok(());
-        }
-        Err(Error::decode(format!("JPEG: {}", last_error(self.handle))))
-    }
-
     fn read_header(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.try_header(bytes) == 0 {
+        if self.turbo.read_header(bytes) {
             return Ok(());
         }
         // The library calls it a warning, too, when an error follows one, and a header that breaks off leaves it in the
         // middle of that header, where the next image would go on. A new instance tells: it knows no size yet.
-        let message = last_error(self.handle);
+        let message = self.turbo.last_error();
         self.renew()?;
-        self.try_header(bytes);
-        if self.get(tj::TJPARAM_TJPARAM_JPEGWIDTH) > 0 {
+        self.turbo.read_header(bytes);
+        if self.turbo.get(tj::TJPARAM_TJPARAM_JPEGWIDTH) > 0 {
             return Ok(());
         }
         self.renew()?;
         Err(Error::decode(format!("JPEG: {message}")))
     }
 
-    fn try_header(&mut self, bytes: &[u8]) -> i32 {
-        // SAFETY: pointer and length are those of a live slice.
-        #[expect(unsafe_code, reason = "C interface")]
-        unsafe {
-            tj::tj3DecompressHeader(self.handle, bytes.as_ptr(), bytes.len() as u64)
-        }
-    }
-
     fn renew(&mut self) -> Result<()> {
-        let fresh = new_handle(tj::TJINIT_TJINIT_DECOMPRESS)?;
-        self.destroy();
-        self.handle = fresh;
-        self.prepare()
+        self.turbo = Turbo::decompressor(self.max_pixels)?;
+        Ok(())
     }
 
     /// Reads the markers only, but for the orientation; what can't be decoded for another reason shows when it is.
@@ -360,38 +267,6 @@ impl Decompressor {
         decoded
     }
 
-    fn set_crop(&self, area: Option<Rect>) -> Result<()> {
-        let region = area.map_or(
-            tj::tjregion {
-                x: 0,
-                y: 0,
-                w: 0,
-                h: 0,
-            },
-            |area| tj::tjregion {
-                x: area.x as i32,
-                y: area.y as i32,
-                w: area.width as i32,
-                h: area.height as i32,
-            },
-        );
-        // SAFETY: the handle is live; the library checks the region.
-        #[expect(unsafe_code, reason = "C interface")]
-        let code = unsafe { tj::tj3SetCroppingRegion(self.handle, region) };
-        self.call(false, code)
-    }
-
-    fn set_scale(&self, reduce: u32) -> Result<()> {
-        let factor = tj::tjscalingfactor {
-            num: 1,
-            denom: reduce as i32,
-        };
-        // SAFETY: the handle is live; the library checks the factor.
-        #[expect(unsafe_code, reason = "C interface")]
-        let code = unsafe { tj::tj3SetScalingFactor(self.handle, factor) };
-        self.call(false, code)
-    }
-
     fn decode_whole_or_part(
         &mut self,
         bytes: &[u8],
@@ -400,12 +275,12 @@ impl Decompressor {
         forgive: bool,
         out: &mut Scratch,
     ) -> Result<Decoded> {
-        self.set_crop(None)?;
+        self.turbo.set_crop(None)?;
         self.read_header(bytes)?;
-        let known = self.get(tj::TJPARAM_TJPARAM_SUBSAMP) >= 0;
-        let lossless = self.get(tj::TJPARAM_TJPARAM_LOSSLESS) == 1;
+        let known = self.turbo.get(tj::TJPARAM_TJPARAM_SUBSAMP) >= 0;
+        let lossless = self.turbo.get(tj::TJPARAM_TJPARAM_LOSSLESS) == 1;
         let reduce = if lossless { 1 } else { request.reduce };
-        self.set_scale(reduce)?;
+        self.turbo.set_scale(reduce)?;
         let whole = Rect::of_size(frame.width.div_ceil(reduce), frame.height.div_ceil(reduce));
         let area = if known && !lossless && !frame.is_smoothed(bytes) {
             reduced(widen(frame, request), reduce)
@@ -419,7 +294,7 @@ impl Decompressor {
             )));
         }
         if area != whole {
-            self.set_crop(Some(area))?;
+            self.turbo.set_crop(Some(area))?;
         }
         if lossless {
             self.decode_lossless(bytes, area, forgive, request.format, out)?;
@@ -438,7 +313,7 @@ impl Decompressor {
         format: PixelFormat,
         out: &mut Scratch,
     ) -> Result<()> {
-        let gray = self.get(tj::TJPARAM_TJPARAM_COLORSPACE) == tj::TJCS_TJCS_GRAY as i32;
+        let gray = self.turbo.get(tj::TJPARAM_TJPARAM_COLORSPACE) == tj::TJCS_TJCS_GRAY as i32;
         let own = PixelFormat {
             channels: if gray { 1 } else { 3 },
             ..format
@@ -449,7 +324,7 @@ impl Decompressor {
         let mut stored = Scratch::default();
         self.decode_area(bytes, area, forgive, own, &mut stored)?;
         let count = area.area();
-        super::general::change_channels(
+        change_channels(
             stored.bytes(count * own.bytes())?,
             own,
             format,
@@ -466,7 +341,7 @@ impl Decompressor {
         format: PixelFormat,
         out: &mut Scratch,
     ) -> Result<()> {
-        let space = self.get(tj::TJPARAM_TJPARAM_COLORSPACE);
+        let space = self.turbo.get(tj::TJPARAM_TJPARAM_COLORSPACE);
         let cmyk = space == tj::TJCS_TJCS_CMYK as i32 || space == tj::TJCS_TJCS_YCCK as i32;
         let count = area.area();
         if cmyk {
@@ -528,20 +403,11 @@ impl Decompressor {
             out.fill(0x80);
         }
         // SAFETY: `out` holds as many rows of `pitch` bytes as the cropping region (or the image, without one) has,
-        // by construction in `decode_area`; the input is a live slice.
+        // by construction in `decode_area`.
         #[expect(unsafe_code, reason = "C interface")]
-        let code = unsafe {
-            tj::tj3Decompress8(
-                self.handle,
-                bytes.as_ptr(),
-                bytes.len() as u64,
-                out.as_mut_ptr(),
-                pitch,
-                kind,
-            )
-        };
+        let code = unsafe { self.turbo.decompress(bytes, out, kind, pitch) };
         self.warned |= code != 0;
-        self.call(forgive, code)
+        self.turbo.check(forgive, code)
     }
 }
 
@@ -605,140 +471,5 @@ fn reduced(area: Rect, reduce: u32) -> Rect {
     }
 }
 
-/// Adobe's inverted inks to RGB or gray, with PIL's arithmetic.
-fn cmyk_to(inks: &[u8], channels: usize, out: &mut [u8]) {
-    let narrow = inks.len() / 4 * channels;
-    for (ink, pixel) in inks
-        .chunks_exact(4)
-        .zip(out[..narrow].chunks_exact_mut(channels))
-    {
-        let white = i32::from(ink[3]);
-        let rgb = [ink[0], ink[1], ink[2]].map(|ink| {
-            let covered = (255 - i32::from(ink)) * white + 128;
-            (white - (((covered >> 8) + covered) >> 8)).clamp(0, 255) as u8
-        });
-        if channels == 1 {
-            pixel[0] = super::general::luma(rgb);
-        } else {
-            pixel.copy_from_slice(&rgb);
-        }
-    }
-}
-
-/// Spreads the 8-bit values in the first half over the whole as 16-bit ones: `v * 257`, full scale to full scale.
-fn widen_in_place(out: &mut [u8]) {
-    for at in (0..out.len() / 2).rev() {
-        let value = out[at];
-        out[2 * at] = value;
-        out[2 * at + 1] = value;
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::{Decoder, MAX_PIXELS, encode_jpeg};
-    use super::*;
-
-    fn photo(width: u32, height: u32, channels: usize) -> Vec<u8> {
-        let mut state = 1u64;
-        (0..width as usize * height as usize * channels)
-            .map(|at| {
-                state = crate::random::mix(state);
-                ((at / channels % width as usize) as u64 / 2 + (state & 63)) as u8
-            })
-            .collect()
-    }
-
-    fn decode(bytes: &[u8], region: Rect) -> Vec<u8> {
-        let mut decoder = Decoder::new(MAX_PIXELS).unwrap();
-        let header = decoder.header(bytes).unwrap();
-        let mut out = Scratch::default();
-        let request = Request {
-            region,
-            ..Request::whole(&header, RGB)
-        };
-        let Decoded { area, .. } = decoder
-            .decode(bytes.into(), &header, &request, &mut out)
-            .unwrap();
-        let pixels = out.bytes(area.area() * 3).unwrap();
-        let mut cut = Vec::new();
-        for y in 0..region.height {
-            let start = ((region.y - area.y + y) * area.width + region.x - area.x) as usize * 3;
-            cut.extend_from_slice(&pixels[start..start + region.width as usize * 3]);
-        }
-        cut
-    }
-
-    #[test]
-    fn a_region_equals_the_same_part_of_the_whole() {
-        let (width, height) = (203, 117);
-        let bytes = encode_jpeg(&photo(width, height, 3), width, height, 3, 90).unwrap();
-        let whole = decode(&bytes, Rect::of_size(width, height));
-        for seed in 0..200 {
-            let mut draws = crate::random::Draws::new(
-                crate::random::Key {
-                    seed,
-                    epoch: 0,
-                    row: 0,
-                    field: 0,
-                },
-                0,
-            );
-            let (x, y) = (draws.below(width), draws.below(height));
-            let region = Rect {
-                x,
-                y,
-                width: 1 + draws.below(width - x),
-                height: 1 + draws.below(height - y),
-            };
-            let mut expected = Vec::new();
-            for row in region.y..region.y + region.height {
-                let start = (row * width + region.x) as usize * 3;
-                expected.extend_from_slice(&whole[start..start + region.width as usize * 3]);
-            }
-            assert!(decode(&bytes, region) == expected, "{region:?}");
-        }
-    }
-
-    #[test]
-    fn refuses_truncated_and_oversized() {
-        let bytes = encode_jpeg(&photo(64, 64, 3), 64, 64, 3, 90).unwrap();
-        let mut decoder = Decoder::new(MAX_PIXELS).unwrap();
-        let mut out = Scratch::default();
-        let header = decoder.header(&bytes).unwrap();
-        assert!(decoder.check_whole(&bytes, &header, &mut out).is_ok());
-        let cut = &bytes[..bytes.len() / 2];
-        assert!(decoder.check_whole(cut, &header, &mut out).is_err());
-        for length in 0..bytes.len().min(700) {
-            if let Ok(header) = decoder.header(&bytes[..length]) {
-                assert!(
-                    decoder
-                        .check_whole(&bytes[..length], &header, &mut out)
-                        .is_err()
-                );
-            }
-        }
-        assert!(Decoder::new(64 * 64 - 1).unwrap().header(&bytes).is_err());
-    }
-
-    #[test]
-    fn a_broken_header_harms_no_later_image() {
-        let good = encode_jpeg(&photo(64, 64, 3), 64, 64, 3, 90).unwrap();
-        let mut decompressor = Decompressor::new(MAX_PIXELS).unwrap();
-        let mut broken = 0;
-        for at in 2..Frame::of(&good).unwrap().scan_at {
-            let mut bad = good.clone();
-            bad[at] ^= 0xFF;
-            broken += usize::from(decompressor.check_header(&bad).is_err());
-            assert!(decompressor.check_header(&good).is_ok(), "byte {at}");
-        }
-        assert!(broken > 20, "{broken}");
-    }
-
-    #[test]
-    fn widening_keeps_full_scale() {
-        let mut bytes = [0, 1, 255, 0, 0, 0];
-        widen_in_place(&mut bytes);
-        assert_eq!(bytes, [0, 0, 1, 1, 255, 255]);
-    }
-}
+mod tests;

@@ -5,7 +5,9 @@
 
 mod audio;
 mod baseline;
+mod channels;
 mod directory;
+mod format;
 mod general;
 mod jpeg;
 mod jpeg_encode;
@@ -13,145 +15,21 @@ mod jpeg_frame;
 mod orient;
 mod palette;
 mod png_gray;
+mod request;
 mod seekable;
+mod tiles;
+mod turbo;
 mod upright;
-
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::pixels::{PixelFormat, Rect, Scratch};
 
 pub use audio::{AudioFile, AudioFormat, AudioHeader, AudioLimits, Waves};
+pub use format::Format;
 pub use orient::orient;
 pub(crate) use palette::without_palette;
+pub use request::{Decoded, Encoded, Header, Request};
 pub use seekable::Transcoding;
-
-/// The encodings that can be stored and decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names are the formats")]
-pub enum Format {
-    Jpeg,
-    Png,
-    Webp,
-    Bmp,
-    Gif,
-    Tiff,
-}
-
-impl Format {
-    /// Recognises a format by its first bytes.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Option<Self> {
-        match bytes {
-            [0xFF, 0xD8, 0xFF, ..] => Some(Self::Jpeg),
-            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Self::Png),
-            [
-                b'R',
-                b'I',
-                b'F',
-                b'F',
-                _,
-                _,
-                _,
-                _,
-                b'W',
-                b'E',
-                b'B',
-                b'P',
-                ..,
-            ] => Some(Self::Webp),
-            [b'B', b'M', ..] if bytes.len() >= 26 => Some(Self::Bmp),
-            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
-            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Self::Tiff),
-            _ => None,
-        }
-    }
-
-    /// Its name in lower case.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Jpeg => "jpeg",
-            Self::Png => "png",
-            Self::Webp => "webp",
-            Self::Bmp => "bmp",
-            Self::Gif => "gif",
-            Self::Tiff => "tiff",
-        }
-    }
-}
-
-/// What a file says of itself before any pixel is decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// The encoding.
-    pub format: Format,
-    /// Pixels a row, as stored.
-    pub width: u32,
-    /// Rows, as stored.
-    pub height: u32,
-    /// Channels as decoded without a wish: 1 or 3.
-    pub channels: usize,
-    /// EXIF orientation, 1 to 8.
-    pub orientation: u8,
-}
-
-/// An encoded image as it is stored.
-#[derive(Clone, Copy, Debug)]
-pub struct Encoded<'a> {
-    /// The file.
-    pub bytes: &'a [u8],
-    /// Where the tiles of a seekable JPEG start in it; empty for all others.
-    pub tiles: &'a [u32],
-    /// Its orientation, where that was stored beside it.
-    pub orientation: Option<u8>,
-}
-
-impl<'a> From<&'a [u8]> for Encoded<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            tiles: &[],
-            orientation: None,
-        }
-    }
-}
-
-/// What is wanted of an image.
-#[derive(Clone, Copy, Debug)]
-pub struct Request {
-    /// The part, in pixels of the image as stored.
-    pub region: Rect,
-    /// The pixels.
-    pub format: PixelFormat,
-    /// Decode 1, 2, 4 or 8 times smaller, where the format can.
-    pub reduce: u32,
-}
-
-impl Request {
-    /// All of an image, as it is.
-    #[must_use]
-    pub fn whole(header: &Header, format: PixelFormat) -> Self {
-        Self {
-            region: Rect::of_size(header.width, header.height),
-            format,
-            reduce: 1,
-        }
-    }
-}
-
-/// What was decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decoded {
-    /// At least the region that was asked for, in pixels of the reduced image.
-    pub area: Rect,
-    /// How many times smaller.
-    pub reduce: u32,
-}
-
-/// PIL's default limit, a quarter of a gibibyte of RGB.
-pub const MAX_PIXELS: u64 = 89_478_485;
 
 /// Decodes and encodes for one thread.
 #[derive(Debug)]

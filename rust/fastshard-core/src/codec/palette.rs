@@ -1,8 +1,9 @@
 //! The numbers in a PNG with a palette, which are the classes of a segmentation mask. Without its palette, such a file is a
 //! gray one of the same numbers; one of fewer than 8 bits a pixel has them spread from black to white.
 
+use super::format::Format;
 use super::png_gray::{Chunks, SIGNATURE};
-use super::{Format, Header};
+use super::request::Header;
 use crate::error::{Error, Result};
 
 const GRAY: u8 = 0;

@@ -9,8 +9,9 @@ use fdeflate::decompress_to_vec_bounded;
 use memchr::memmem;
 
 use super::directory::{Directory, ORIENTATION, XMP};
+use super::format::Format;
 use super::jpeg_frame::segments;
-use super::{Format, png_gray};
+use super::png_gray;
 
 const EXIF: &[u8] = b"Exif\0\0";
 /// The longest text that is unpacked, as by PIL.

@@ -3,12 +3,14 @@
 //! [`check_size`] goes through the text before it is parsed, because a few bytes of JSON become many of memory. The other
 //! checks look at the parsed manifest. They need nothing but the manifest, so `open` tells what is wrong with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::manifest::{AudioRanges, BlockEntry, ImageSizes, Manifest, ShardEntry};
-use crate::schema::{Field, Kind};
+use super::entries::{BlockEntry, ShardEntry};
+use super::manifest::Manifest;
+use super::ranges::{AudioRanges, ImageSizes};
+use crate::schema::{Field, Kind, check_fields};
 
 /// Levels of arrays and objects: the provenance of a dataset that was packed from another one holds that one's.
 const MAX_DEPTH: usize = 100;
@@ -106,8 +108,30 @@ pub(crate) fn check_provenance(provenance: &Value) -> Result<(), String> {
     check_size(text.as_bytes())
 }
 
-/// Checks the parts against each other.
+/// Checks a manifest that was parsed.
 pub(super) fn check(manifest: &Manifest) -> Result<(), String> {
+    check_fields(&manifest.fields).map_err(|error| error.to_string())?;
+    let mut names = HashSet::new();
+    let mut rows = 0u64;
+    for shard in &manifest.shards {
+        shard.check()?;
+        if !names.insert(&shard.file) {
+            return Err(format!("shard {} is listed twice", shard.file));
+        }
+        rows = rows.checked_add(shard.rows).ok_or("too many rows")?;
+    }
+    // Half of the positions a signed index can name: room for all arithmetic on them.
+    if rows != manifest.rows || rows > 1 << 62 {
+        return Err(format!(
+            "{} rows declared, {rows} in the shards",
+            manifest.rows
+        ));
+    }
+    check_parts(manifest)
+}
+
+/// Checks the parts against each other.
+fn check_parts(manifest: &Manifest) -> Result<(), String> {
     let fields: HashMap<&str, &Field> = (manifest.fields.iter())
         .map(|field| (&field.name[..], field))
         .collect();

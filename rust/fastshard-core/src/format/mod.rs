@@ -2,19 +2,22 @@
 
 mod arrow;
 mod block;
+mod entries;
 mod manifest;
 mod manifest_check;
+mod manifest_read;
 mod message;
+mod ranges;
 
 pub use arrow::arrow_schema;
 pub(crate) use arrow::{file_children, tiles_item};
 pub use block::{Block, Column, Tiles, text_of};
 pub(crate) use block::{columns, row_crc};
-pub use manifest::{
-    AudioRanges, BlockEntry, ChunkEntry, FileRanges, ImageSizes, Manifest, ShardEntry, VERSION,
-};
+pub use entries::{BlockEntry, ChunkEntry, ShardEntry};
+pub use manifest::{Manifest, VERSION};
 pub(crate) use manifest_check::check_provenance;
 pub(crate) use message::read as read_message;
+pub use ranges::{AudioRanges, FileRanges, ImageSizes};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";

@@ -12,7 +12,7 @@ use super::declared::{Told, told_by_size};
 use super::spec::{Annotated, PackSpec};
 use crate::codec::Header;
 use crate::error::{Error, Result};
-use crate::pipeline::{Moves, moved_segmentations};
+use crate::imaging::{Moves, moved_segmentations};
 use crate::schema::Kind;
 
 /// The field of text that holds the segmentations of boxes.

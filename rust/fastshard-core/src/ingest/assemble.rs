@@ -15,7 +15,7 @@ use super::file_column::{FileColumn, turned_segmentations};
 use super::image_column::{conform, tensor};
 use crate::error::{Error, Result};
 use crate::format::{CRC_COLUMN, PATH_COLUMN, columns, file_children, row_crc};
-use crate::pipeline::Moves;
+use crate::imaging::Moves;
 use crate::schema::{Field, Kind};
 
 impl Builder {

@@ -8,7 +8,7 @@ use arrow_array::types::Float32Type;
 use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch};
 
 use crate::error::{Error, Result};
-use crate::pipeline::Moves;
+use crate::imaging::Moves;
 use crate::schema::{Field, Kind};
 
 /// Refuses a row that says more or less than one thing of each of its boxes.

@@ -22,10 +22,10 @@ use crate::caught::caught;
 use crate::codec::{
     AudioFile, AudioLimits, Header, Transcoding, Waves, encode_jpeg, encode_png, seekable_jpeg,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, OnError, Result};
 use crate::format::{FileRanges, VERSION, arrow_schema};
+use crate::imaging::{ImagePlan, ImageWorker, Moves};
 use crate::memory;
-use crate::pipeline::{ImagePlan, ImageWorker, Moves, OnError};
 use crate::pixels::{Depth, PixelFormat};
 use crate::random::Key;
 use crate::regular;

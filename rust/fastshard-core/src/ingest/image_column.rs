@@ -12,7 +12,7 @@ use arrow_schema::DataType;
 use super::byte_column::ByteColumn;
 use crate::error::{Error, Result};
 use crate::format::{ImageSizes, tiles_item};
-use crate::pipeline::Moves;
+use crate::imaging::Moves;
 
 /// The largest item: offsets within a block are 32 bits wide.
 pub(super) const MAX_ITEM: u64 = i32::MAX as u64;

@@ -20,9 +20,9 @@ use super::units::{Files, Unit, join, paths};
 use crate::caught::caught;
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
-use crate::pipeline::available_threads;
 use crate::regular;
 use crate::schema::Kind;
+use crate::threads::available_threads;
 use crate::threads::join_within;
 
 /// How far a pack is.

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, OnError, Result};
 use crate::format::check_provenance;
-use crate::pipeline::{ImagePlan, OnError};
+use crate::imaging::ImagePlan;
 use crate::schema::{Dtype, Field, Kind, check_fields};
 use crate::transform::{DecodeOptions, Layout, Mode, Operation};
 

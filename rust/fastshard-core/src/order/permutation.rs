@@ -99,7 +99,7 @@ impl Permutation {
 
     fn encrypt_lanes(&self, values: &mut [u64; LANES]) {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
+        if crate::cpu::has_avx2() {
             // SAFETY: the processor has what the function asks for.
             #[expect(
                 unsafe_code,

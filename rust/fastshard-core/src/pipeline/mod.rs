@@ -4,64 +4,36 @@
 //! claim (batch, rows) -> order -> locate -> decode what the transform needs -> resample -> finish -> place in the slot
 //! ```
 //!
+//! `spec` and `values` stand at the bottom: options, and batches as they are handed over. `plan` builds on the options, `work`
+//! on the plan, and the iterator on both.
+//!
 //! Each iterator has threads of its own, which end with it. They claim small runs of rows from at most `prefetch` open
 //! batches; there is no barrier between batches, and no thread ever waits for a slower one while there is work. Memory
 //! is bounded by `prefetch` slots, what the consumer holds, and each thread's scratch.
 
 mod ahead;
-mod arrange;
-mod audio;
-mod batch;
-mod batch_transform;
-mod boxes;
-mod field;
-mod follow;
-mod gather;
-mod image;
-mod image_worker;
 mod iterator;
-mod keep;
-mod label;
-mod masks;
-mod mix;
-mod mosaic;
-mod open;
+mod loader;
+mod pass;
 mod plan;
-mod read;
-mod relate;
-mod render;
 mod row_decoder;
-mod sequence;
 mod spec;
-mod standardize;
 mod stats;
-mod worker;
+mod values;
+mod work;
 
 #[cfg(test)]
 mod panic_tests;
 
-pub use audio::{AudioSpec, Position, Sound, Span, WindowSpec, read_audio};
-pub use batch::{Batch, BatchField, Memory, Values};
-pub use batch_transform::{BatchOperation, Mix};
-pub use boxes::BoxSpec;
-pub(crate) use boxes::Moves;
-pub use field::{Output, Rows};
-pub(crate) use image::ImagePlan;
-pub(crate) use image_worker::ImageWorker;
 pub use iterator::{Batches, FORKED, Poll, Stopper};
-pub use keep::{CacheSpec, Keeping};
-pub use masks::MaskSpec;
-pub(crate) use masks::moved_segmentations;
-pub use plan::{Loader, Pass};
-pub use read::{Sample, read_image};
+pub use loader::Loader;
+pub use pass::Pass;
+pub use plan::{Keeping, Output, Rows};
 pub(crate) use row_decoder::RowDecoder;
-pub use sequence::{End, ListSpec, PadSequence, Truncate};
-pub use spec::{BucketSpec, OnError, Shuffling, Spec};
-pub use standardize::Standardize;
+pub use spec::{
+    AudioSpec, BatchOperation, BoxSpec, BucketSpec, CacheSpec, End, ListSpec, MaskSpec, Mix,
+    PadSequence, Position, Shuffling, Span, Spec, Standardize, Truncate, WindowSpec,
+};
 pub use stats::Stats;
-
-/// The cores that this process may use: affinity and cgroup limits respected.
-#[must_use]
-pub fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
+pub use values::{Batch, BatchField, Memory, Values};
+pub use work::{Sound, read_audio};

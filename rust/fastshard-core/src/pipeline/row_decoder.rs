@@ -1,11 +1,12 @@
 //! Decodes the images and sounds of rows to see whether they can be, and keeps nothing.
 
-use super::audio::{AudioPlan, AudioSpec, AudioWorker};
-use super::image::ImagePlan;
-use super::image_worker::ImageWorker;
+use super::plan::AudioPlan;
+use super::spec::AudioSpec;
+use super::work::AudioWorker;
 use crate::caught::caught;
 use crate::dataset::{Dataset, Place};
 use crate::error::{Error, Result};
+use crate::imaging::{ImagePlan, ImageWorker};
 use crate::pixels::Scratch;
 use crate::random::Key;
 use crate::schema::{Field, Kind};

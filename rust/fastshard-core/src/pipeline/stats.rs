@@ -5,12 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// Where a thread's time went since it was last asked.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Times {
-    pub(super) decode: Duration,
-    pub(super) resample: Duration,
-}
+use crate::imaging::Times;
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {

@@ -5,26 +5,14 @@
 
 use bytemuck::Pod;
 use half::{bf16, f16};
-use serde::{Deserialize, Serialize};
 
 use super::Operation;
 use super::effect::{Erase, Painted, luma, wide};
+use super::layout::Layout;
 use super::linear::{Linear, convert};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Scratch};
 use crate::schema::Dtype;
-
-/// Where the channels go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Layout {
-    /// Channels last.
-    #[default]
-    #[serde(rename = "NHWC")]
-    Nhwc,
-    /// Channels first.
-    #[serde(rename = "NCHW")]
-    Nchw,
-}
 
 /// The value chain of a field.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
     reason = "bodies that are compiled twice, once for wider vectors"
 )]
 
-use super::Layout;
+use super::layout::Layout;
 
 /// What becomes of a channel's values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +29,7 @@ const RUN: usize = 64;
 /// Converts interleaved pixels of as many channels as there are entries in `channels`.
 pub(super) fn convert(channels: &[Linear], layout: Layout, pixels: &[u8], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+    if crate::cpu::has_avx2() {
         // SAFETY: the feature was just detected.
         #[expect(unsafe_code, reason = "a call to code for a detected feature")]
         unsafe {

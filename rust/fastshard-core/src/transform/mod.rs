@@ -9,10 +9,14 @@ mod augment;
 mod boxes;
 mod color;
 mod convolve;
+mod decode;
 mod effect;
 mod erasing;
 mod finish;
 mod geometry;
+mod interpolation;
+mod layout;
+mod limits;
 mod linear;
 mod matrix;
 mod mosaic;
@@ -24,56 +28,26 @@ mod random_warp;
 mod recipe;
 mod resample;
 mod sample;
+mod source;
 mod warp;
-
-use serde::{Deserialize, Serialize};
 
 pub use augment::{AutoAugment, Look, Policy, RandAugment, TrivialAugmentWide};
 pub use color::{ColorJitter, GaussianBlur};
+pub use decode::{DecodeOptions, Mode};
 pub use effect::{Effect, Erase, Paint};
 pub use erasing::{RandomErasing, Value};
-pub use finish::{Finish, Layout};
+pub use finish::Finish;
 pub use geometry::{Canvas, Mask, Stage, View};
+pub use interpolation::{Filter, Interpolation};
+pub use layout::Layout;
 pub use matrix::{Affine, Matrix};
 pub use mosaic::{Mosaic, Tile};
 pub use moves::{Corners, Move, Tracked, area, way_back};
 pub use nested::{RandomApply, RandomChoice};
-pub use operation::{DecodeOptions, Follow, Mode, Operation};
+pub use operation::{Follow, Operation};
 pub use outline::moved_outline;
 pub use random_warp::{RandomAffine, RandomPerspective, RandomRotation};
 pub use recipe::Recipe;
-pub use resample::{Resampler, Source, fill};
+pub use resample::{Resampler, fill};
+pub use source::Source;
 pub use warp::{Padding, Sampling, Warp};
-
-/// How pixels between pixels are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names are the filters")]
-pub enum Interpolation {
-    Nearest,
-    Bilinear,
-    Bicubic,
-    Lanczos,
-}
-
-impl Interpolation {
-    /// Pixels the filter reaches to either side, at scale 1.
-    #[must_use]
-    pub fn support(self) -> f64 {
-        match self {
-            Self::Nearest => 0.5,
-            Self::Bilinear => 1.0,
-            Self::Bicubic => 2.0,
-            Self::Lanczos => 3.0,
-        }
-    }
-}
-
-/// A filter and whether it widens when shrinking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Filter {
-    /// The filter.
-    pub interpolation: Interpolation,
-    /// Widen it by the scale when shrinking, so that every source pixel counts.
-    pub antialias: bool,
-}

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::boxes::fitted;
 use super::geometry::Canvas;
-use super::operation::{MAX_SIDE, check};
+use super::limits::{MAX_SIDE, check};
 use super::{Filter, Interpolation};
-use crate::codec::MAX_PIXELS;
 use crate::error::Result;
+use crate::pixels::MAX_PIXELS;
 use crate::random::Draws;
 
 /// Joins each image with three others of the dataset.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Operation;
-use super::operation::check;
+use super::limits::check;
 use super::recipe::Recipe;
 use crate::error::Result;
 use crate::random::Draws;

@@ -1,27 +1,24 @@
 //! The operations as a user lists them, and what each does to one sample.
 
+mod arguments;
+
 use serde::{Deserialize, Serialize};
 
 use super::augment::{AutoAugment, RandAugment, TrivialAugmentWide};
 use super::boxes::{center_crop, letterbox, random_box, shorter_side};
-use super::color::{ColorJitter, GaussianBlur, check_effect};
+use super::color::{ColorJitter, GaussianBlur};
+use super::decode::DecodeOptions;
 use super::effect::Effect;
 use super::erasing::RandomErasing;
+use super::limits::{MAX_CANVAS, check, check_sides};
 use super::mosaic::Mosaic;
 use super::nested::{RandomApply, RandomChoice};
 use super::random_warp::{RandomAffine, RandomPerspective, RandomRotation};
 use super::recipe::Recipe;
 use super::{Filter, Interpolation, Mask};
-use crate::codec::MAX_PIXELS;
-use crate::error::{Error, Result};
-use crate::pixels::{Depth, PixelFormat};
+use crate::error::Result;
 use crate::random::Draws;
 use crate::schema::Dtype;
-
-/// The largest side of an output; far beyond any model's input, well below what overflows.
-pub(super) const MAX_SIDE: u32 = 1 << 15;
-/// Of what earlier operations made: whatever is added to it fits in 32 bits.
-const MAX_CANVAS: u32 = 1 << 28;
 
 /// Going where another field's image goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,195 +126,7 @@ pub enum Operation {
     },
 }
 
-/// How encoded images become pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DecodeOptions {
-    /// RGB or gray.
-    pub mode: Mode,
-    /// `uint8` or `uint16`.
-    pub dtype: Dtype,
-    /// Turn the image as its EXIF data says.
-    pub exif_orientation: bool,
-    /// Refuse larger images from their header.
-    pub max_pixels: u64,
-    /// Decode JPEGs 2, 4 or 8 times smaller where they are to be made at least that much smaller.
-    pub scaled: bool,
-}
-
-/// Channels of a decoded image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Three channels.
-    Rgb,
-    /// One.
-    Gray,
-    /// One: numbers in a palette.
-    Palette,
-}
-
-impl Default for DecodeOptions {
-    fn default() -> Self {
-        Self {
-            mode: Mode::Rgb,
-            dtype: Dtype::Uint8,
-            exif_orientation: false,
-            max_pixels: MAX_PIXELS,
-            scaled: true,
-        }
-    }
-}
-
-impl DecodeOptions {
-    fn check(&self) -> Result<()> {
-        let wide = self.dtype == Dtype::Uint16 && self.mode != Mode::Palette;
-        check(self.dtype == Dtype::Uint8 || wide, || {
-            format!(
-                "Decode: dtype {}, expected uint8, or uint16 where it isn't numbers in a palette",
-                self.dtype.name()
-            )
-        })
-    }
-
-    /// The pixels that come out.
-    #[must_use]
-    pub fn format(&self) -> PixelFormat {
-        PixelFormat {
-            channels: if self.mode == Mode::Rgb { 3 } else { 1 },
-            depth: if self.dtype == Dtype::Uint16 {
-                Depth::Sixteen
-            } else {
-                Depth::Eight
-            },
-        }
-    }
-}
-
-pub(super) fn check(holds: bool, complaint: impl FnOnce() -> String) -> Result<()> {
-    if holds {
-        Ok(())
-    } else {
-        Err(Error::option(complaint()))
-    }
-}
-
-fn check_sides(name: &str, sides: &[u32]) -> Result<()> {
-    check(
-        sides.iter().all(|side| (1..=MAX_SIDE).contains(side)),
-        || format!("{name}: size {sides:?}, expected sides of 1 to {MAX_SIDE} pixels"),
-    )
-}
-
-fn check_range(name: &str, what: &str, [low, high]: [f64; 2], most: f64) -> Result<()> {
-    check(low > 0.0 && low <= high && high <= most, || {
-        format!("{name}: {what} ({low}, {high}), expected 0 < low <= high <= {most}")
-    })
-}
-
-fn check_dtype(dtype: Dtype) -> Result<()> {
-    let fits = matches!(
-        dtype,
-        Dtype::Uint8 | Dtype::Uint16 | Dtype::Float16 | Dtype::Bfloat16 | Dtype::Float32
-    );
-    check(fits, || {
-        format!(
-            "ToDtype: dtype {}, expected uint8, uint16, float16, bfloat16 or float32",
-            dtype.name()
-        )
-    })
-}
-
-fn check_normalize(mean: &[f32], std: &[f32]) -> Result<()> {
-    let fits = mean.len() == std.len()
-        && matches!(mean.len(), 1 | 3)
-        && std.iter().all(|&s| s.is_finite() && s != 0.0);
-    check(fits, || {
-        format!(
-            "Normalize: mean {mean:?} and std {std:?}, expected as many of each as channels and no zero std"
-        )
-    })
-}
-
 impl Operation {
-    /// Refuses impossible arguments, naming them.
-    pub fn check(&self) -> Result<()> {
-        match self {
-            Self::Decode(options) => options.check(),
-            Self::Resize { size, max_size, .. } => {
-                check(matches!(size.len(), 1 | 2), || {
-                    format!("Resize: size {size:?}, expected one or two numbers")
-                })?;
-                check_sides("Resize", size)?;
-                check_sides("Resize max_size", max_size.as_slice())?;
-                check(
-                    max_size.is_none_or(|most| size.len() == 1 && most > size[0]),
-                    || {
-                        format!(
-                            "Resize: max_size {max_size:?} must be larger than a single size, got size {size:?}"
-                        )
-                    },
-                )
-            }
-            Self::ResizePad { size, .. } => check_sides("ResizePad", size),
-            Self::CenterCrop { size } => check_sides("CenterCrop", size),
-            Self::RandomCrop { size } => check_sides("RandomCrop", size),
-            Self::RandomResizedCrop {
-                size, scale, ratio, ..
-            } => {
-                check_sides("RandomResizedCrop", size)?;
-                check_range("RandomResizedCrop", "scale", *scale, 1.0)?;
-                check_range("RandomResizedCrop", "ratio", *ratio, 1e6)
-            }
-            Self::Pad { padding, .. } => {
-                check(padding.iter().all(|&side| side <= MAX_SIDE), || {
-                    format!("Pad: padding {padding:?}, expected at most {MAX_SIDE} pixels a side")
-                })
-            }
-            Self::RandomRotation(rotation) => rotation.check(),
-            Self::RandomAffine(affine) => affine.check(),
-            Self::RandomPerspective(perspective) => perspective.check(),
-            Self::ColorJitter(jitter) => jitter.check(),
-            Self::GaussianBlur(blur) => blur.check(),
-            Self::RandomErasing(erasing) => erasing.check(),
-            Self::RandAugment(augment) => augment.check(),
-            Self::TrivialAugmentWide(augment) => augment.check(),
-            Self::AutoAugment(augment) => augment.check(),
-            Self::RandomApply(list) => list.check(),
-            Self::RandomChoice(list) => list.check(),
-            Self::Mosaic(mosaic) => mosaic.check(),
-            Self::Follow(follow) => check(false, || {
-                format!(
-                    "Follow({:?}): only loaders have another field to follow",
-                    follow.field
-                )
-            }),
-            Self::RandomGrayscale { p }
-            | Self::RandomInvert { p }
-            | Self::RandomPosterize { p, .. }
-            | Self::RandomSolarize { p, .. }
-            | Self::RandomAutocontrast { p }
-            | Self::RandomEqualize { p }
-            | Self::RandomAdjustSharpness { p, .. }
-            | Self::RandomHorizontalFlip { p }
-            | Self::RandomVerticalFlip { p } => {
-                if let Some((_, effect)) = self.chance() {
-                    check_effect(&effect)?;
-                }
-                check((0.0..=1.0).contains(p), || {
-                    format!("p is {p}, expected a probability from 0 to 1")
-                })
-            }
-            Self::Grayscale {
-                num_output_channels: n,
-            } => check(matches!(n, 1 | 3), || {
-                format!("Grayscale: num_output_channels {n}, expected 1 or 3")
-            }),
-            Self::ToDtype { dtype, .. } => check_dtype(*dtype),
-            Self::Normalize { mean, std } => check_normalize(mean, std),
-        }
-    }
-
     /// An effect without random parameters, and its probability.
     fn chance(&self) -> Option<(f64, Effect)> {
         Some(match *self {
@@ -596,32 +405,5 @@ impl Operation {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refuses_impossible_arguments() {
-        for json in [
-            r#"{"op":"center_crop","size":[0,5]}"#,
-            r#"{"op":"resize","size":[1,2,3],"interpolation":"bilinear","antialias":true}"#,
-            r#"{"op":"resize","size":[64],"max_size":32,"interpolation":"bilinear","antialias":true}"#,
-            r#"{"op":"random_resized_crop","size":[9,9],"scale":[1,0.5],"ratio":[1,1],"interpolation":"bilinear","antialias":true}"#,
-            r#"{"op":"random_horizontal_flip","p":1.5}"#,
-            r#"{"op":"grayscale","num_output_channels":2}"#,
-            r#"{"op":"to_dtype","dtype":"int64","scale":true}"#,
-            r#"{"op":"normalize","mean":[0.5],"std":[0]}"#,
-            r#"{"op":"decode","dtype":"float32"}"#,
-        ] {
-            let operation: Operation = serde_json::from_str(json).unwrap();
-            assert!(operation.check().is_err(), "{json}");
-        }
-        assert!(
-            serde_json::from_str::<Operation>(r#"{"op":"center_crop","size":[1,1],"x":1}"#)
-                .is_err()
-        );
     }
 }

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Interpolation;
 use super::geometry::Canvas;
+use super::limits::{MAX_SIDE, check};
 use super::matrix::{Affine, Matrix};
-use super::operation::{MAX_SIDE, check};
 use super::recipe::Recipe;
 use super::warp::{Padding, Sampling};
-use crate::codec::MAX_PIXELS;
 use crate::error::Result;
+use crate::pixels::MAX_PIXELS;
 use crate::random::Draws;
 
 /// torchvision's `RandomRotation`.

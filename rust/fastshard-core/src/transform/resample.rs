@@ -4,22 +4,12 @@ use fast_image_resize as fir;
 use fast_image_resize::images::{CroppedImage, CroppedImageMut, Image as FirImage, ImageRef};
 
 use super::convolve::{Axis, Convolution, Image, Target};
-use super::{Filter, Interpolation, Stage, sample};
+use super::geometry::Stage;
+use super::interpolation::{Filter, Interpolation};
+use super::sample;
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Rect};
-
-/// Decoded pixels and the place they have in the stage's input.
-#[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
-    /// Rows of `area.width` pixels.
-    pub pixels: &'a [u8],
-    /// Which part of the input they are.
-    pub area: Rect,
-    /// Their format.
-    pub format: PixelFormat,
-    /// How many times smaller they are than the stage's input; `area` counts such pixels.
-    pub reduce: u32,
-}
 
 /// A resizer for one thread; it keeps its intermediate images.
 #[derive(Debug, Default)]

@@ -9,28 +9,23 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod fixed;
 
 use std::ops::Range;
 
 use bytemuck::Pod;
 
+use fixed::{BITS, ONE, WEIGHT_BITS, WEIGHT_ONE, WHOLE};
+
 use super::matrix::Matrix;
-use super::resample::Source;
+use super::source::Source;
 use super::warp::{Padding, Warp};
 use super::{Interpolation, Stage};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, Rect};
 
-/// Bits of a coordinate's fraction. Over the longest row the rounding of the step adds up to less than 2^-17 pixels.
-const BITS: u32 = 32;
-const ONE: i64 = 1 << BITS;
 /// Coordinates beyond are not walked in fixed point.
 const FAR: f64 = (1u64 << 27) as f64;
-/// Bits of a bilinear weight along one axis.
-const WEIGHT_BITS: u32 = 11;
-const WEIGHT_ONE: u32 = 1 << WEIGHT_BITS;
-/// The four weights of a pixel add up to this.
-const WHOLE: u32 = 1 << (2 * WEIGHT_BITS);
 
 /// A value of a pixel.
 trait Channel: Pod {
@@ -81,7 +76,7 @@ impl Channel for u8 {
         step: [i64; 2],
         out: &mut [[Self; N]],
     ) -> usize {
-        if N != 3 || !is_x86_feature_detected!("avx2") {
+        if N != 3 || !crate::cpu::has_avx2() {
             return 0;
         }
         let (pixels, out) = (pixels.as_flattened(), out.as_flattened_mut());

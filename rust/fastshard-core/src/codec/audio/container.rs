@@ -11,7 +11,8 @@ use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
 use symphonia::core::units::Timestamp;
 use symphonia::default::formats::{FlacReader, WavReader};
 
-use super::{AudioFormat, AudioHeader, Taker};
+use super::format::{AudioFormat, AudioHeader};
+use super::waves::Taker;
 use crate::error::{Error, Result};
 
 pub(super) struct Container<'a> {

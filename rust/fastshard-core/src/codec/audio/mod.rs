@@ -6,27 +6,22 @@
 //! cutting, to the bit: codecs that carry state from one packet to the next start early enough.
 
 mod container;
+mod format;
 mod layer3;
 mod mpeg;
 mod ogg;
+mod vorbis;
+mod waves;
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::memory;
+use waves::{MAX_PLANES, Taker};
 
-/// The encodings that can be stored and decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names are the formats")]
-pub enum AudioFormat {
-    Wav,
-    Flac,
-    Ogg,
-    Mp3,
-}
+pub use format::{AudioFormat, AudioHeader};
+pub use waves::Waves;
 
 impl AudioFormat {
     /// Recognises a format by its first bytes.
@@ -54,30 +49,6 @@ impl AudioFormat {
             _ => None,
         }
     }
-
-    /// Its name in lower case.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Wav => "wav",
-            Self::Flac => "flac",
-            Self::Ogg => "ogg",
-            Self::Mp3 => "mp3",
-        }
-    }
-}
-
-/// What a file says of itself before anything is decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AudioHeader {
-    /// The encoding.
-    pub format: AudioFormat,
-    /// Frames a second.
-    pub sample_rate: u32,
-    /// Samples a frame.
-    pub channels: u16,
-    /// Frames, without what encoders add at both ends.
-    pub frames: u64,
 }
 
 /// What is refused from the header.
@@ -106,74 +77,6 @@ impl Default for AudioLimits {
 const MAX_FRAMES_A_BYTE: u64 = 8192;
 /// What is decoded at a time to see whether it can be.
 const CHECKED_FRAMES: u64 = 1 << 16;
-/// Scratch beyond this is given back.
-const KEEP_SAMPLES: usize = 4 << 20;
-
-/// Samples of a range of frames, channel after channel.
-#[derive(Debug, Default)]
-pub struct Waves {
-    samples: Vec<f32>,
-    channels: usize,
-    frames: usize,
-    /// Not of the samples, but of the thread that they belong to.
-    decoders: ogg::Decoders,
-}
-
-impl Waves {
-    /// Makes room; what the samples are is unspecified.
-    fn reset(&mut self, channels: usize, frames: usize) -> Result<()> {
-        let count = channels.saturating_mul(frames);
-        if self.samples.len() < count {
-            // Fresh pages of the system's, which cost nothing where a broken file ends early.
-            self.samples = memory::zeros(count)?;
-        } else if self.samples.len() > KEEP_SAMPLES && count < KEEP_SAMPLES {
-            self.samples = memory::zeros(count)?;
-        }
-        (self.channels, self.frames) = (channels, frames);
-        Ok(())
-    }
-
-    /// Channels.
-    #[must_use]
-    pub fn channels(&self) -> usize {
-        self.channels
-    }
-
-    /// Frames.
-    #[must_use]
-    pub fn frames(&self) -> usize {
-        self.frames
-    }
-
-    /// The samples of a channel.
-    #[must_use]
-    pub fn channel(&self, at: usize) -> &[f32] {
-        &self.samples[at * self.frames..(at + 1) * self.frames]
-    }
-
-    /// Puts decoded frames in their place; to one channel as their mean.
-    fn put(&mut self, at: usize, planes: &[&[f32]]) {
-        let (frames, count) = (self.frames, planes[0].len());
-        let mixes = self.channels == 1 && planes.len() > 1;
-        for (channel, plane) in planes.iter().enumerate() {
-            let start = if mixes { 0 } else { channel * frames };
-            let out = &mut self.samples[start + at..][..count];
-            if mixes && channel > 0 {
-                out.iter_mut()
-                    .zip(*plane)
-                    .for_each(|(out, sample)| *out += sample);
-            } else {
-                out.copy_from_slice(plane);
-            }
-        }
-        if mixes {
-            let scale = 1.0 / planes.len() as f32;
-            self.samples[at..at + count]
-                .iter_mut()
-                .for_each(|sample| *sample *= scale);
-        }
-    }
-}
 
 enum Source<'a> {
     Mpeg(mpeg::Mpeg<'a>),
@@ -268,68 +171,6 @@ impl<'a> AudioFile<'a> {
         Ok(())
     }
 }
-
-/// Takes what a codec gives, from anywhere before a range to its end.
-struct Taker<'a> {
-    range: Range<u64>,
-    /// The first frame that is missing.
-    next: u64,
-    channels: usize,
-    out: &'a mut Waves,
-}
-
-impl Taker<'_> {
-    fn is_done(&self) -> bool {
-        self.next >= self.range.end
-    }
-
-    /// Takes decoded frames, the first of which has this number.
-    fn take(&mut self, first: i64, planes: &[&[f32]]) -> Result<()> {
-        if planes.len() != self.channels {
-            return Err(Error::decode(format!(
-                "goes on with {} channels, expected {}",
-                planes.len(),
-                self.channels
-            )));
-        }
-        let count = planes.first().map_or(0, |plane| plane.len()) as i64;
-        let (next, end) = (self.next as i64, self.range.end as i64);
-        if first.saturating_add(count) <= next {
-            return Ok(());
-        }
-        if first > next {
-            return Err(Error::decode(format!(
-                "frames {next} to {first} are missing"
-            )));
-        }
-        let from = (next - first) as usize;
-        let to = (end - first).min(count) as usize;
-        let mut parts = [&[][..]; MAX_PLANES];
-        for (part, plane) in parts.iter_mut().zip(planes) {
-            *part = &plane[from..to];
-            if !part.iter().all(|sample| sample.is_finite()) {
-                return Err(Error::decode("holds samples that are no numbers"));
-            }
-        }
-        let at = (self.next - self.range.start) as usize;
-        self.out.put(at, &parts[..planes.len()]);
-        self.next += (to - from) as u64;
-        Ok(())
-    }
-
-    fn finish(&self, frames: u64) -> Result<()> {
-        if self.is_done() {
-            return Ok(());
-        }
-        Err(Error::decode(format!(
-            "truncated: ends at frame {} of {frames}",
-            self.next
-        )))
-    }
-}
-
-/// What channels are counted up to: as many as a WAV file can tell apart, and more than `max_channels` can be.
-const MAX_PLANES: usize = 64;
 
 fn recognise(bytes: &[u8]) -> Result<AudioFormat> {
     if bytes.is_empty() {

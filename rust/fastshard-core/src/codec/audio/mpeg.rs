@@ -7,8 +7,9 @@
 //! Encoders add silence at the start. Where a tag of LAME's or libav's tells how much, it is left out together with the
 //! 529 frames that every decoder adds, and what fills up the end goes too. That is what mpg123 does.
 
-use super::layer3::Decoder;
-use super::{AudioFormat, AudioHeader, Taker};
+use super::format::{AudioFormat, AudioHeader};
+use super::layer3::{Decoder, HEADER, Head};
+use super::waves::Taker;
 use crate::error::{Error, Result};
 
 /// Granules whose decoding a frame depends on.
@@ -17,15 +18,6 @@ const BEFORE: usize = 2;
 const DECODER_DELAY: u64 = 529;
 /// How much may stand before the first frame, behind a tag.
 const MAX_JUNK: usize = 1 << 20;
-const HEADER: usize = 4;
-
-const BITRATES: [[usize; 15]; 2] = [
-    [
-        0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
-    ],
-    [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
-];
-const SAMPLE_RATES: [usize; 3] = [44_100, 48_000, 32_000];
 
 /// What follows `ID3v2` tags; all where there are none.
 pub(super) fn behind_id3(mut bytes: &[u8]) -> &[u8] {
@@ -45,102 +37,6 @@ fn behind_one_id3(bytes: &[u8]) -> Option<&[u8]> {
         .fold(0usize, |sum, byte| sum << 7 | usize::from(byte & 0x7F));
     let footer = if flags & 0x10 == 0 { 0 } else { 10 };
     Some(bytes.get(10 + length + footer..).unwrap_or_default())
-}
-
-/// A frame's header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "bits of a header, in any combination"
-)]
-pub(super) struct Head {
-    /// MPEG 1, and not 2 or 2.5.
-    pub(super) first: bool,
-    sample_rate: u32,
-    /// Which of the nine rates that is, from MPEG 1 to 2.5.
-    pub(super) rate: usize,
-    pub(super) channels: u16,
-    /// Whether channels are a middle and a side.
-    pub(super) middle: bool,
-    /// Whether bands may be one channel and its direction.
-    pub(super) intensity: bool,
-    crc: bool,
-    /// Bytes, header included.
-    pub(super) length: usize,
-}
-
-impl Head {
-    /// The header at the start of these bytes, if it is one of layer III.
-    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
-        let &[0xFF, b, c, d] = bytes.first_chunk::<HEADER>()? else {
-            return None;
-        };
-        let version = b >> 3 & 3;
-        if b & 0xE0 != 0xE0 || version == 1 || b >> 1 & 3 != 1 {
-            return None;
-        }
-        let first = version == 3;
-        let bitrate = *BITRATES[usize::from(!first)].get(usize::from(c >> 4))?;
-        let number = usize::from(c >> 2 & 3);
-        let sample_rate = *SAMPLE_RATES.get(number)?;
-        let (sample_rate, row) = match version {
-            3 => (sample_rate, 0),
-            2 => (sample_rate / 2, 1),
-            _ => (sample_rate / 4, 2),
-        };
-        let slots = if first { 144_000 } else { 72_000 };
-        let length = slots * bitrate / sample_rate + usize::from(c >> 1 & 1);
-        let head = Self {
-            first,
-            sample_rate: sample_rate as u32,
-            rate: 3 * row + number,
-            channels: if d >> 6 == 3 { 1 } else { 2 },
-            middle: d >> 6 == 1 && d & 0x20 != 0,
-            intensity: d >> 6 == 1 && d & 0x10 != 0,
-            crc: b & 1 == 0,
-            length,
-        };
-        (bitrate > 0 && length > head.data()).then_some(head)
-    }
-
-    /// Whether a decoder may go on from one to the other.
-    fn is_like(&self, other: &Self) -> bool {
-        (self.first, self.sample_rate, self.channels)
-            == (other.first, other.sample_rate, other.channels)
-    }
-
-    fn frames(&self) -> u64 {
-        576 * self.granules() as u64
-    }
-
-    pub(super) fn granules(&self) -> usize {
-        if self.first { 2 } else { 1 }
-    }
-
-    pub(super) fn side_info(&self) -> usize {
-        match (self.first, self.channels) {
-            (true, 1) => 17,
-            (true, _) => 32,
-            (false, 1) => 9,
-            (false, _) => 17,
-        }
-    }
-
-    /// Where the encoded samples start.
-    pub(super) fn data(&self) -> usize {
-        HEADER + if self.crc { 2 } else { 0 } + self.side_info()
-    }
-
-    /// How many bytes before its data a frame's samples begin.
-    fn reservoir(&self, frame: &[u8]) -> usize {
-        let at = HEADER + if self.crc { 2 } else { 0 };
-        let (high, low) = (usize::from(frame[at]), usize::from(frame[at + 1]));
-        if self.first {
-            high << 1 | low >> 7
-        } else {
-            high
-        }
-    }
 }
 
 /// Whether a frame starts here, with another one or nothing behind it.

@@ -11,12 +11,13 @@ use std::ops::Range;
 
 use symphonia::core::audio::{Audio, GenericAudioBufferRef};
 use symphonia::core::codecs::audio::well_known::CODEC_ID_VORBIS;
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder};
 use symphonia::core::packet::PacketRef;
 use symphonia::core::units::{Duration, Timestamp};
 use symphonia::default::codecs::VorbisDecoder;
 
-use super::{AudioFormat, AudioHeader, Taker};
+use super::format::{AudioFormat, AudioHeader};
+use super::waves::Taker;
 use crate::error::{Error, Result};
 
 const HEAD: usize = 27;
@@ -191,43 +192,6 @@ impl<'a> Ogg<'a> {
         }
         reading.end();
         Ok(())
-    }
-}
-
-/// What a thread keeps of the files before, the last one first.
-#[derive(Default)]
-pub(super) struct Decoders(Vec<VorbisDecoder>);
-
-/// Channels and qualities that come in turns.
-const KEPT: usize = 4;
-/// The largest headers whose decoders are kept; usual ones have 4 KiB.
-const MAX_KEPT_HEADER: usize = 1 << 14;
-
-impl std::fmt::Debug for Decoders {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} decoders", self.0.len())
-    }
-}
-
-impl Decoders {
-    /// A decoder for these headers, as good as new.
-    fn take(&mut self, parameters: &AudioCodecParameters) -> Result<VorbisDecoder> {
-        let fits = |kept: &VorbisDecoder| kept.codec_params().extra_data == parameters.extra_data;
-        if let Some(at) = self.0.iter().position(fits) {
-            let mut decoder = self.0.remove(at);
-            decoder.reset();
-            return Ok(decoder);
-        }
-        let options = AudioDecoderOptions::default();
-        VorbisDecoder::try_new(parameters, &options).map_err(bad)
-    }
-
-    fn keep(&mut self, decoder: VorbisDecoder) {
-        let headers = decoder.codec_params().extra_data.as_ref();
-        if headers.is_some_and(|headers| headers.len() <= MAX_KEPT_HEADER) {
-            self.0.truncate(KEPT - 1);
-            self.0.insert(0, decoder);
-        }
     }
 }
 

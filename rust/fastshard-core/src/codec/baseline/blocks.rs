@@ -1,9 +1,10 @@
 //! From entropy-coded data to samples, block by block.
 
 use super::huffman::{Bits, Codes, PADDING, Steps};
+use super::idct;
+use super::kernel::Kernel;
 use super::plan::{Plan, Run, Shape};
-use super::scan::Block;
-use super::{Kernel, idct};
+use super::zigzag::Block;
 
 /// A component while its blocks are decoded.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 
 use std::cell::OnceCell;
 
-use super::scan::{Block, NATURAL};
+use super::zigzag::{Block, NATURAL};
 
 /// A code and its value are looked up together where they have no more bits than this.
 const LOOK: u32 = 11;

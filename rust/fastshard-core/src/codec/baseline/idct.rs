@@ -3,7 +3,7 @@
 //! The full one is the exact 13-bit form of Loeffler, Ligtenberg and Moschytz (1989); the smaller ones leave out what
 //! only finer samples would show. Both are libjpeg's, bit by bit, so that it doesn't matter who decodes an image.
 
-use super::scan::Block;
+use super::zigzag::Block;
 
 /// Fraction bits of a constant, and bits that the first pass keeps of them.
 pub(super) const CONST_BITS: u32 = 13;

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::idct::{CONST_BITS, EVEN, HONEST, ODD, SHIFTS};
-use super::scan::Block;
+use super::zigzag::Block;
 
 /// Rows of eight 16-bit values.
 type Rows = [__m128i; 8];

@@ -15,10 +15,12 @@
 )]
 
 mod blocks;
+mod color;
 mod huffman;
 mod idct;
 #[cfg(target_arch = "x86_64")]
 mod idct_avx2;
+mod kernel;
 mod plan;
 mod rows;
 #[cfg(target_arch = "x86_64")]
@@ -26,39 +28,20 @@ mod rows_avx2;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod zigzag;
 
 use super::jpeg_frame::Frame;
-use super::seekable::Tiles;
-use super::{Decoded, Request};
+use super::request::{Decoded, Request};
+use super::tiles::Tiles;
 use crate::pixels::Scratch;
 use blocks::Part;
+use kernel::Kernel;
 use plan::Plan;
 use rows::Rows;
 use scan::Scan;
 
 /// The library's limit.
 const MAX_SIDE: u32 = 65_500;
-
-/// Which code runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kernel {
-    Plain,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-}
-
-impl Kernel {
-    fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-        {
-            return Self::Avx2;
-        }
-        Self::Plain
-    }
-}
 
 /// What a thread keeps from one image to the next.
 #[derive(Debug)]

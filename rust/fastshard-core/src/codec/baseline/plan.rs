@@ -2,12 +2,22 @@
 
 use std::ops::Range;
 
-use super::rows::Spread;
 use super::scan::Component;
-use crate::codec::Request;
 use crate::codec::jpeg_frame::Frame;
-use crate::codec::seekable::Tiles;
+use crate::codec::request::Request;
+use crate::codec::tiles::Tiles;
 use crate::pixels::Rect;
+
+/// How a component lies to the pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spread {
+    /// A sample a pixel.
+    None,
+    /// A sample for two pixels next to each other.
+    Across,
+    /// A sample for two by two pixels.
+    Both,
+}
 
 /// A component's samples, as far as they are needed.
 #[derive(Debug)]

@@ -5,20 +5,10 @@
 
 use std::ops::Range;
 
-use super::Kernel;
 use super::blocks::Part;
-use super::plan::Plan;
-
-/// How a component lies to the pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spread {
-    /// A sample a pixel.
-    None,
-    /// A sample for two pixels next to each other.
-    Across,
-    /// A sample for two by two pixels.
-    Both,
-}
+use super::color::to_rgb;
+use super::kernel::Kernel;
+use super::plan::{Plan, Spread};
 
 /// Rows of chroma on their way to full size.
 #[derive(Debug, Default)]
@@ -177,18 +167,5 @@ fn widen_row(sums: &[u16], out: &mut [[u8; 2]]) {
 fn add_rows(near: &[u8], far: &[u8], out: &mut [u16]) {
     for ((&near, &far), out) in near.iter().zip(far).zip(out) {
         *out = 3 * u16::from(near) + u16::from(far);
-    }
-}
-
-/// Brightness and two differences of colour to red, green and blue.
-#[inline(always)]
-pub(super) fn to_rgb([y, cb, cr]: [&[u8]; 3], out: &mut [[u8; 3]]) {
-    const HALF: i32 = 1 << 15;
-    for (((&y, &cb), &cr), out) in y.iter().zip(cb).zip(cr).zip(out) {
-        let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
-        let red = (91_881 * cr + HALF) >> 16;
-        let green = (-22_554 * cb - 46_802 * cr + HALF) >> 16;
-        let blue = (116_130 * cb + HALF) >> 16;
-        *out = [y + red, y + green, y + blue].map(|value| value.clamp(0, 255) as u8);
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn to_rgb([y, cb, cr]: [&[u8]; 3], out: &mut [[u8; 3]]) {
             .copy_from_slice(stores.as_flattened());
     }
     let done = out.len() / STEP * STEP;
-    super::rows::to_rgb([&y[done..], &cb[done..], &cr[done..]], &mut out[done..]);
+    super::color::to_rgb([&y[done..], &cb[done..], &cr[done..]], &mut out[done..]);
 }
 
 /// (-22554 cb + 18734 cr + 2^15) >> 16: what green gets, but for one more `cr` to take away.

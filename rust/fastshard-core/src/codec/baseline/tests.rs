@@ -2,12 +2,12 @@ use turbojpeg_sys as tj;
 
 use super::super::jpeg::Decompressor;
 use super::super::jpeg_encode::encode_sampled;
-use super::super::{MAX_PIXELS, Transcoding, seekable_jpeg};
+use super::super::{Transcoding, seekable_jpeg};
 use super::huffman::{Bits, Codes, Kind, PADDING};
-use super::scan::Block;
+use super::zigzag::Block;
 use super::*;
 use crate::error::Result;
-use crate::pixels::{Depth, PixelFormat, Rect};
+use crate::pixels::{Depth, MAX_PIXELS, PixelFormat, Rect};
 use crate::random::{Draws, Key, mix};
 
 const ANY: Transcoding = Transcoding {
@@ -239,7 +239,7 @@ fn data_that_ends_early_is_left_to_the_library() {
 /// Coefficients of all sizes, in a block's first so many places.
 fn random_block(draws: &mut Draws, count: usize) -> Block {
     let mut block = [0; 64];
-    for &place in &scan::NATURAL[..count] {
+    for &place in &zigzag::NATURAL[..count] {
         let bits = draws.below(17);
         block[usize::from(place)] = ((u64::from(draws.below(1 << 16)) << bits) >> 16) as i16;
     }
@@ -287,7 +287,7 @@ fn colours_in_vectors_are_the_plain_ones() {
         for cb in 0..=255 {
             let samples = [&vec![y; all.len()][..], &vec![cb; all.len()], &all];
             let mut expected = vec![[0; 3]; all.len()];
-            rows::to_rgb(samples, &mut expected);
+            color::to_rgb(samples, &mut expected);
             let mut found = vec![[0; 3]; all.len()];
             #[expect(unsafe_code, reason = "vector code")]
             // SAFETY: the processor has AVX2, as was found above.
@@ -373,7 +373,7 @@ impl Plain<'_> {
                 break;
             }
             place += run;
-            *block.get_mut(usize::from(*scan::NATURAL.get(place)?))? = self.value(size) as i16;
+            *block.get_mut(usize::from(*zigzag::NATURAL.get(place)?))? = self.value(size) as i16;
             place += 1;
         }
         Some(block)
@@ -412,7 +412,7 @@ fn codes_are_read_as_bit_by_bit() {
                 break;
             };
             assert!(
-                scan::NATURAL[count..]
+                zigzag::NATURAL[count..]
                     .iter()
                     .all(|&place| block[usize::from(place)] == 0)
             );

@@ -3,41 +3,22 @@
 //! [`AutoAugment`] (Cubuk, Zoph, Mané, Vasudevan, Le, 2019), [`RandAugment`] (Cubuk, Zoph, Shlens, Le, 2020) and
 //! [`TrivialAugmentWide`] (Müller, Hutter, 2021), with torchvision's magnitudes and probabilities.
 
+mod action;
 mod policies;
 
 use serde::{Deserialize, Serialize};
 
 use super::effect::Effect;
-use super::operation::check;
+use super::limits::check;
 use super::recipe::Recipe;
 use super::{Affine, Interpolation, Matrix, Padding, Sampling};
 use crate::error::Result;
 use crate::random::Draws;
-use Action::{
-    AutoContrast, Brightness, Color, Contrast, Equalize, Identity, Invert, Posterize, Rotate,
+use action::Action::{
+    self, AutoContrast, Brightness, Color, Contrast, Equalize, Identity, Invert, Posterize, Rotate,
     Sharpness, ShearX, ShearY, Solarize, TranslateX, TranslateY,
 };
 pub use policies::Policy;
-
-/// An operation that can be drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
-    Identity,
-    ShearX,
-    ShearY,
-    TranslateX,
-    TranslateY,
-    Rotate,
-    Brightness,
-    Color,
-    Contrast,
-    Sharpness,
-    Posterize,
-    Solarize,
-    AutoContrast,
-    Equalize,
-    Invert,
-}
 
 /// What is drawn from, all alike.
 const ACTIONS: [Action; 14] = [

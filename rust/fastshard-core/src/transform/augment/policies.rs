@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Action::{
+use super::action::Action::{
     self, AutoContrast, Brightness, Color, Contrast, Equalize, Invert, Posterize, Rotate,
     Sharpness, ShearX, ShearY, Solarize, TranslateX, TranslateY,
 };

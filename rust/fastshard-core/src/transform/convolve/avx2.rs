@@ -3,8 +3,8 @@
 #[allow(clippy::wildcard_imports, reason = "three dozen intrinsics")]
 use std::arch::x86_64::*;
 
-use super::weights::Weights;
-use super::{FRACTION, HALF, SLACK, plain};
+use super::plain;
+use super::weights::{FRACTION, HALF, SLACK, Weights};
 
 /// Eight bytes of a row. The caller has seen to it that they are there.
 #[inline]

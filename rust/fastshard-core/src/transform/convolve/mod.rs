@@ -10,14 +10,9 @@ mod weights;
 
 use crate::error::Result;
 use crate::pixels::Scratch;
-use weights::Weights;
+use weights::{SLACK, Weights};
 
 pub(super) use weights::Axis;
-
-/// Fraction bits of a weight: one is 2^14, and a lobe beyond one still fits 16 bits.
-const FRACTION: i32 = 14;
-/// Half, which makes the shift round.
-const HALF: i32 = 1 << (FRACTION - 1);
 
 /// Source pixels: rows of `width` pixels, `pitch` bytes apart.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +50,7 @@ enum Kernel {
 impl Kernel {
     fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
+        if crate::cpu::has_avx2() {
             return Self::Avx2;
         }
         Self::Plain
@@ -120,9 +115,6 @@ impl Convolution {
         self.between.shrink(keep);
     }
 }
-
-/// Bytes that may be read behind a source row, or written behind a row in between, without meaning.
-const SLACK: usize = 32;
 
 fn across_row(kernel: Kernel, weights: &Weights, channels: usize, source: &[u8], out: &mut [u8]) {
     match kernel {

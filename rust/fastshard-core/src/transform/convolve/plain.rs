@@ -1,7 +1,6 @@
 //! The kernel without vector instructions: what every other one must equal, and what runs where there is none.
 
-use super::weights::{Weights, both};
-use super::{FRACTION, HALF};
+use super::weights::{FRACTION, HALF, Weights, both};
 
 fn to_byte(sum: i32) -> u8 {
     ((sum + HALF) >> FRACTION).clamp(0, 255) as u8

@@ -1,7 +1,13 @@
 //! Which source pixels an output is made of, and how much of each.
 
-use super::{FRACTION, SLACK};
 use crate::transform::{Filter, Interpolation};
+
+/// Fraction bits of a weight: one is 2^14, and a lobe beyond one still fits 16 bits.
+pub(super) const FRACTION: i32 = 14;
+/// Half, which makes the shift round.
+pub(super) const HALF: i32 = 1 << (FRACTION - 1);
+/// Bytes that may be read behind a source row, or written behind a row in between, without meaning.
+pub(super) const SLACK: usize = 32;
 
 /// One direction of a resampling.
 #[derive(Clone, Copy, Debug)]

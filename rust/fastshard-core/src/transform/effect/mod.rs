@@ -4,12 +4,14 @@
 //! touched; each of them rounds to 8 bits, so nothing is lost. The others run on whole images in loops that the compiler
 //! turns into vector instructions. The arithmetic is torchvision's for `uint8` tensors, in single precision.
 
+mod change;
 mod color;
 mod erase;
 mod filter;
 mod table;
 mod wide;
 
+pub use change::Effect;
 pub(super) use color::luma;
 pub(super) use erase::Painted;
 pub use erase::{Erase, Paint};
@@ -18,44 +20,6 @@ pub(super) use wide::wide;
 use crate::error::Result;
 use crate::pixels::Scratch;
 use table::Tables;
-
-/// One change of an image's pixels.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// The luma in every channel.
-    Grayscale,
-    /// The luma as the only channel.
-    Luma,
-    /// Times a factor.
-    Brightness(f64),
-    /// Away from the mean luma (factors above 1) or towards it.
-    Contrast(f64),
-    /// Away from the luma (factors above 1) or towards it.
-    Saturation(f64),
-    /// The hue turned by a part of the circle.
-    Hue(f64),
-    /// Away from the blurred image (factors above 1) or towards it.
-    Sharpness(f64),
-    /// Only so many of the upper bits.
-    Posterize(u32),
-    /// Values from the threshold on are inverted.
-    Solarize(f64),
-    /// Each channel stretched to the whole range.
-    Autocontrast,
-    /// Each channel's histogram flattened.
-    Equalize,
-    /// The negative.
-    Invert,
-    /// A Gaussian filter of this (width, height) and standard deviation.
-    Blur {
-        /// Odd numbers of pixels.
-        kernel: [u32; 2],
-        /// In pixels.
-        sigma: f64,
-    },
-    /// A rectangle painted over.
-    Erase(Erase),
-}
 
 impl Effect {
     /// Runs `effects` on rows of `width` pixels of 1 or 3 interleaved channels. Gives how many channels there are now;

@@ -4,7 +4,7 @@
 //! read once and written once, however many such effects follow each other. Only the contrast of colour images needs the
 //! pixels as they are by then, because luma joins channels.
 
-use super::Effect;
+use super::change::Effect;
 use super::color::{fused, mean_luma};
 
 type Map = [u8; 256];

@@ -9,7 +9,7 @@ pub(in crate::transform) fn wide<T>(work: impl FnOnce() -> T) -> T {
     fn avx2<T>(work: impl FnOnce() -> T) -> T {
         work()
     }
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    if crate::cpu::has_avx2_and_fma() {
         #[expect(unsafe_code, reason = "the loops are two to three times faster")]
         // SAFETY: the processor has both, as was just found.
         unsafe {

@@ -3,7 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "a dozen intrinsics")]
 use std::arch::x86_64::*;
 
-use super::{BITS, WEIGHT_BITS, WEIGHT_ONE, WHOLE};
+use super::fixed::{BITS, WEIGHT_BITS, WEIGHT_ONE, WHOLE};
 
 /// Fills the first pixels of `out`, and says how many: all, but for places so close to the last pixel that a load of
 /// eight bytes would leave the image. Pixels lie `pitch` bytes below each other.

@@ -403,7 +403,7 @@ fn vector_code_blends_as_plain_code() {
         }
     }
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+    if crate::cpu::has_avx2() {
         assert!(vectors > 19_000, "vector code made only {vectors} pixels");
     }
 }

@@ -15,6 +15,7 @@
 mod bands;
 mod bits;
 mod codes;
+mod head;
 mod huffman;
 mod hybrid;
 mod lanes;
@@ -27,12 +28,11 @@ mod tests;
 
 use bands::Bands;
 use bits::Bits;
+pub(super) use head::{HEADER, Head};
 use hybrid::{LENGTH, SUBBANDS, Samples};
 use scale::Factors;
 use side::{Block, Side};
 use synthesis::{Bank, MOST, Rows, SILENCE};
-
-use super::mpeg::Head;
 
 /// The longest frame's data and what those before it may leave, rounded up.
 const CAPACITY: usize = 2048;
@@ -119,10 +119,7 @@ impl Decoder {
     /// [`Self::granules`], compiled for AVX2 where the processor has it.
     fn widest(&mut self, head: &Head, side: &Side, missing: usize) -> Result<()> {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-        {
+        if crate::cpu::has_avx2_and_bmi() {
             #[expect(unsafe_code, reason = "two and a half times faster: benches/audio.py")]
             // SAFETY: the processor has all three, as was just found.
             return unsafe { self.granules_avx2(head, side, missing) };

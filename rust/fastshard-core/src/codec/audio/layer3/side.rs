@@ -2,7 +2,7 @@
 
 use super::bands::LONG;
 use super::bits::Bits;
-use crate::codec::audio::mpeg::Head;
+use super::head::Head;
 
 /// The transforms of a granule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,155 @@
+//! The tiles of a seekable JPEG: where they start, and smaller JPEGs made of some of them.
+//!
+//! The index of the tiles is a hint from a file that anybody may have written: it is held against the markers in the data
+//! before each use, all of them, and without agreement the image is decoded whole.
+
+use super::jpeg_frame::Frame;
+use crate::pixels::Rect;
+
+fn is_restart(bytes: &[u8], at: usize, number: usize) -> bool {
+    bytes.get(at..at + 2) == Some(&[0xFF, 0xD0 | (number % 8) as u8])
+}
+
+/// Markers in entropy-coded data, where a 0xFF that is no marker is always followed by a zero. Counted in bytes, a short
+/// stretch at a time, which compiles to vector code.
+fn count_markers(data: &[u8]) -> usize {
+    const STRETCH: usize = 248;
+    let mut count = 0;
+    for start in (0..data.len()).step_by(STRETCH) {
+        let here = &data[start..data.len().min(start + STRETCH)];
+        let next = &data[(start + 1).min(data.len())..data.len().min(start + STRETCH + 1)];
+        let found = here
+            .iter()
+            .zip(next)
+            .map(|(&a, &b)| u8::from(a == 0xFF) & u8::from(b != 0))
+            .fold(0u8, u8::wrapping_add);
+        count += usize::from(found);
+    }
+    count
+}
+
+/// Where each tile's data starts, from the markers themselves. `None` if the restart interval makes no tiles.
+pub(super) fn index(bytes: &[u8], frame: &Frame) -> Option<Vec<u32>> {
+    let (columns, rows) = frame.mcus();
+    let whole_tiles = frame.restart_interval > 0 && columns.is_multiple_of(frame.restart_interval);
+    if !frame.single_scan || !whole_tiles || u32::try_from(bytes.len()).is_err() {
+        return None;
+    }
+    let tiles = (columns / frame.restart_interval * rows) as usize;
+    let mut starts = vec![frame.scan_at as u32];
+    let mut at = frame.scan_at;
+    while let Some(found) = memchr::memchr(0xFF, &bytes[at..]) {
+        at += found;
+        if is_restart(bytes, at, starts.len() - 1) {
+            starts.push(at as u32 + 2);
+        }
+        at += 2;
+        if at >= bytes.len() {
+            break;
+        }
+    }
+    (starts.len() == tiles).then_some(starts)
+}
+
+/// An image's tiles, held against its data.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiles<'a> {
+    bytes: &'a [u8],
+    starts: &'a [u32],
+    /// Tiles a row.
+    columns: u32,
+    /// Pixels a tile.
+    size: (u32, u32),
+    end: usize,
+}
+
+impl<'a> Tiles<'a> {
+    /// Checks an index against the data: as many starts as there must be tiles, in order, each behind the marker with
+    /// its number, and no other markers in the data. Then there is only one index that can pass: the right one.
+    pub(super) fn new(bytes: &'a [u8], frame: &Frame, starts: &'a [u32]) -> Option<Self> {
+        let (columns, rows) = frame.mcus();
+        let interval = frame.restart_interval;
+        if !frame.single_scan || interval == 0 || !columns.is_multiple_of(interval) {
+            return None;
+        }
+        let columns = columns / interval;
+        let expected = columns as usize * rows as usize;
+        let end = bytes.len().checked_sub(2)?;
+        let right = starts.len() == expected
+            && *starts.first()? as usize == frame.scan_at
+            && bytes[end..] == [0xFF, 0xD9]
+            && starts.windows(2).enumerate().all(|(number, pair)| {
+                let next = pair[1] as usize;
+                next >= pair[0] as usize + 2 && next <= end && is_restart(bytes, next - 2, number)
+            })
+            && count_markers(&bytes[frame.scan_at..end]) == expected - 1;
+        right.then_some(Self {
+            bytes,
+            starts,
+            columns,
+            size: (interval * frame.mcu.0, frame.mcu.1),
+            end,
+        })
+    }
+
+    /// A tile's entropy-coded data.
+    pub(super) fn data(&self, tile: usize) -> &'a [u8] {
+        let start = self.starts[tile] as usize;
+        let end = self
+            .starts
+            .get(tile + 1)
+            .map_or(self.end, |&next| next as usize - 2);
+        &self.bytes[start..end]
+    }
+
+    /// Writes a JPEG of the tiles that cover `area` and says which part of the image it shows.
+    pub(super) fn cut(&self, frame: &Frame, area: Rect, out: &mut Vec<u8>) -> Rect {
+        let (width, height) = self.size;
+        let (left, top) = (area.x / width, area.y / height);
+        let right = (area.x + area.width).div_ceil(width);
+        let bottom = (area.y + area.height).div_ceil(height);
+        let (x, y) = (left * width, top * height);
+        let shown = Rect {
+            x,
+            y,
+            width: (right * width).min(frame.width) - x,
+            height: (bottom * height).min(frame.height) - y,
+        };
+        out.clear();
+        frame.copy_header(self.bytes, shown.width, shown.height, out);
+        let mut number = 0;
+        for row in top..bottom {
+            for column in left..right {
+                if number > 0 {
+                    out.extend_from_slice(&[0xFF, 0xD0 | ((number - 1) % 8) as u8]);
+                }
+                out.extend_from_slice(self.data((row * self.columns + column) as usize));
+                number += 1;
+            }
+        }
+        out.extend_from_slice(&[0xFF, 0xD9]);
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_markers_across_stretches() {
+        let mut data = vec![0u8; 2000];
+        for at in [0, 246, 247, 248, 495, 700, 1998] {
+            data[at] = 0xFF;
+            data[at + 1] = 0xD0;
+        }
+        // 246 is overwritten by 247, 247 by 248.
+        let plain = data
+            .windows(2)
+            .filter(|pair| pair[0] == 0xFF && pair[1] != 0)
+            .count();
+        assert_eq!(count_markers(&data), plain);
+        assert_eq!(count_markers(&[]), 0);
+        assert_eq!(count_markers(&[0xFF]), 0);
+    }
+}
