@@ -1,7 +1,7 @@
 //! What a loader will do, decided before the first batch.
 //!
-//! Nothing here reads a row: the files say which arrays a batch has, and check the options that lead there. `work` carries
-//! the plan out.
+//! Nothing here decodes or fills a row: these files check the options of each field, and lay out the arrays of a batch.
+//! `work` carries the plan out.
 
 mod audio;
 mod boxes;
