@@ -159,7 +159,7 @@ def ours(made: Path, track: str) -> Iterator[torch.Tensor]:
         steps.append(fs.LogMel())
     dataset = fs.open(made / "packed")
     dataset = dataset.select(np.tile(np.arange(len(dataset)), 32))  # as long an epoch as the others have
-    loader = fs.Loader(dataset, BATCH, True, drop_last=True, transforms={"audio": steps}, num_threads=WORKERS)
+    loader = fs.Loader(dataset, BATCH, shuffle=True, drop_last=True, transforms={"audio": steps}, num_threads=WORKERS)
     batches = fs.torch.ShardDataset(loader)
     while True:
         for batch in batches:

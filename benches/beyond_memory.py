@@ -137,7 +137,7 @@ def read(options: argparse.Namespace) -> dict[str, Any]:
 
 def load(options: argparse.Namespace) -> dict[str, Any]:
     shuffle, batches = LOADERS[options.run]
-    loader = fs.Loader(options.data, options.batch, shuffle)
+    loader = fs.Loader(options.data, options.batch, shuffle=shuffle)
     started, total, touched = time.perf_counter(), 0, 0.0
     for number, batch in enumerate(loader):
         total += sum(values.nbytes for values in batch.values())

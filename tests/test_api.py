@@ -30,6 +30,12 @@ def test_every_public_name_has_a_docstring():
             assert value.__doc__, name
 
 
+def test_options_of_loaders_are_named(packed):
+    """Eighteen options by their place would be read wrong sooner or later."""
+    with pytest.raises(TypeError, match="positional"):
+        fs.Loader(packed, 4, True)
+
+
 def test_import_loads_no_framework():
     loaded = python(f"import sys, fastshard; print([name for name in {HEAVY} if name in sys.modules])")
     assert loaded == "[]"

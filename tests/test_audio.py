@@ -142,7 +142,7 @@ def test_files_of_vorbis_dont_know_of_each_other(tmp_path):
         for batch in fs.Loader(ds[row : row + 1], 1, **options):
             alone[row] = batch["audio"][0]
     assert len(alone) >= len(files) - 1
-    loader = fs.Loader(ds, 1, True, num_threads=1, **options)
+    loader = fs.Loader(ds, 1, shuffle=True, num_threads=1, **options)
     seen = 0
     for _ in range(4):
         for batch in loader:
@@ -248,8 +248,8 @@ def test_spectrograms_are_torchaudios(options, tmp_path, torchaudio):
 
 def test_spectrograms_of_windows(mixed):
     steps = [fs.Mono(), fs.Resample(16000), fs.RandomWindow(seconds=1)]
-    (waves,) = fs.Loader(mixed, len(mixed), True, seed=5, transforms={"audio": steps})
-    (mels,) = fs.Loader(mixed, len(mixed), True, seed=5, transforms={"audio": [*steps, fs.LogMel()]})
+    (waves,) = fs.Loader(mixed, len(mixed), shuffle=True, seed=5, transforms={"audio": steps})
+    (mels,) = fs.Loader(mixed, len(mixed), shuffle=True, seed=5, transforms={"audio": [*steps, fs.LogMel()]})
     assert waves["audio"].shape == (len(mixed), 16000)
     assert mels["audio"].shape == (len(mixed), 80, 101)
     assert waves["number"].tolist() == mels["number"].tolist()
@@ -260,7 +260,7 @@ def test_random_windows_are_drawn_by_sample_and_epoch(mixed):
     steps = {"audio": [fs.Mono(), fs.RandomWindow(seconds=0.5)]}
 
     def epoch(number, **options):
-        loader = fs.Loader(mixed, 4, True, transforms=steps, **{"seed": 3, **options})
+        loader = fs.Loader(mixed, 4, shuffle=True, transforms=steps, **{"seed": 3, **options})
         batches = list(loader.iterate(epoch=number))
         order = np.argsort(np.concatenate([batch["number"] for batch in batches]))
         return np.concatenate([batch["audio"] for batch in batches])[order]
@@ -309,12 +309,14 @@ def test_shorter_samples_are_filled_up_with_silence(tmp_path):
 def test_samples_of_all_lengths(mixed):
     full = whole(mixed, fs.Mono())
     assert len({len(one) for one in full}) > 10
-    for batch in fs.Loader(mixed, 6, True, transforms={"audio": fs.Mono()}, num_threads=3):
+    for batch in fs.Loader(mixed, 6, shuffle=True, transforms={"audio": fs.Mono()}, num_threads=3):
         parts = np.split(batch["audio"], batch["audio_offsets"][1:-1])
         for number, part in zip(batch["number"], parts, strict=True):
             np.testing.assert_array_equal(part, full[number])
     pad = fs.PadSequence(-2.5, multiple_of=64)
-    loader = fs.Loader(mixed, 6, True, transforms={"audio": [fs.Mono(), fs.Truncate(90_000), pad]}, buckets="audio")
+    loader = fs.Loader(
+        mixed, 6, shuffle=True, transforms={"audio": [fs.Mono(), fs.Truncate(90_000), pad]}, buckets="audio"
+    )
     spans = []
     for batch in loader:
         assert batch["audio"].shape == batch["audio_mask"].shape

@@ -187,7 +187,7 @@ def painted(tmp_path_factory):
 @pytest.mark.parametrize("cached", [False, True])
 def test_as_the_pixels_go(painted, name, cached, tmp_path):
     transforms = {"image": RANDOM[name]}
-    loader = fs.Loader(painted, 24, True, transforms=transforms, cache=tmp_path / "cache" if cached else "off")
+    loader = fs.Loader(painted, 24, shuffle=True, transforms=transforms, cache=tmp_path / "cache" if cached else "off")
     seen = 0
     for _ in range(3):
         (batch,) = loader
@@ -302,7 +302,7 @@ def test_padded_together(packed):
 
 def test_the_same_whatever_the_threads(packed):
     steps = {"image": [fs.RandomResizedCrop(64), fs.RandomRotation(30)]}
-    one, other = (fs.Loader(packed, 2, True, seed=4, transforms=steps, num_threads=n) for n in (1, 3))
+    one, other = (fs.Loader(packed, 2, shuffle=True, seed=4, transforms=steps, num_threads=n) for n in (1, 3))
     for a, b in zip(one, other, strict=True):
         for name in a:
             np.testing.assert_array_equal(a[name], b[name])
@@ -404,7 +404,7 @@ def test_torch(packed):
 
 def test_views_and_states(packed):
     train, rest = packed.split([0.6, 0.4], seed=1)
-    loader = fs.Loader(train, 1, True, transforms={"image": fs.RandomResizedCrop(32)})
+    loader = fs.Loader(train, 1, shuffle=True, transforms={"image": fs.RandomResizedCrop(32)})
     batches = iter(loader)
     next(batches)
     state = json.loads(json.dumps(loader.state_dict()))

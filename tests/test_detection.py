@@ -54,7 +54,7 @@ def packed(coco, tmp_path_factory):
 def predictions(dataset, noise):
     """What a detector says that sees letterboxed images: their boxes, shaken, and taken back to the source's pixels."""
     steps = {"image": [fs.RandomHorizontalFlip(), fs.ResizePad(SIZE)]}
-    loader = fs.Loader(dataset, 6, True, seed=2, transforms=steps, matrices=True)
+    loader = fs.Loader(dataset, 6, shuffle=True, seed=2, transforms=steps, matrices=True)
     ids = [category["id"] for category in dataset.manifest["provenance"]["categories"]]
     random = np.random.default_rng(0)
     for batch in loader:

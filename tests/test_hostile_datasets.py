@@ -210,7 +210,7 @@ class TestEmpty:
 
     @pytest.mark.parametrize("shuffle", [False, True, "block"])
     def test_loaders_have_no_batches(self, empty, shuffle):
-        loader = fs.Loader(empty, 4, shuffle, transforms={"image": fs.Resize((8, 8))})
+        loader = fs.Loader(empty, 4, shuffle=shuffle, transforms={"image": fs.Resize((8, 8))})
         assert len(loader) == 0
         assert list(loader) == []
 

@@ -233,7 +233,7 @@ RANDOM = {
 def test_as_a_picture_of_the_mask_goes(single, name):
     transforms = {"image": RANDOM[name], "mask": [fs.Decode("L"), fs.Follow("image")]}
     transforms["segmentation"] = fs.InstanceMasks()
-    loader = fs.Loader(single, 16, True, transforms=transforms, seed=3)
+    loader = fs.Loader(single, 16, shuffle=True, transforms=transforms, seed=3)
     seen = 0
     for _ in range(2):
         (batch,) = loader
@@ -273,7 +273,7 @@ def test_filled_up_and_cut(packed, shapes):
 def test_the_same_whatever_the_threads(single):
     steps = {"image": RANDOM["mosaic"], "segmentation": fs.InstanceMasks()}
     options = {"transforms": steps, "seed": 4, "fields": ["image", "boxes", "segmentation"]}
-    one, other = (fs.Loader(single, 3, True, num_threads=n, **options) for n in (1, 3))
+    one, other = (fs.Loader(single, 3, shuffle=True, num_threads=n, **options) for n in (1, 3))
     for a, b in zip(one, other, strict=True):
         for name in a:
             np.testing.assert_array_equal(a[name], b[name])

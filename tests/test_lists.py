@@ -65,7 +65,7 @@ def test_field(packed, texts):
 @pytest.mark.parametrize("shuffle", [False, True, "block"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_one_after_the_other(packed, texts, shuffle, threads):
-    loader = fs.Loader(packed, 50, shuffle, num_threads=threads, seed=3)
+    loader = fs.Loader(packed, 50, shuffle=shuffle, num_threads=threads, seed=3)
     seen = []
     for batch in loader:
         for number, tokens in zip(batch["number"], lists(batch), strict=True):
@@ -87,7 +87,7 @@ def test_in_order_nothing_is_copied(packed):
 @pytest.mark.parametrize("multiple", [1, 64])
 def test_filled_up_to_the_longest(packed, texts, side, multiple):
     step = fs.PadSequence(-1, multiple_of=multiple, side=side)
-    loader = fs.Loader(packed, 20, True, transforms={"tokens": step})
+    loader = fs.Loader(packed, 20, shuffle=True, transforms={"tokens": step})
     spec = loader.batch_spec
     assert (spec["tokens"].shape, spec["tokens_mask"].dtype) == ((None, None), "bool")
     for batch in loader:
@@ -101,7 +101,7 @@ def test_filled_up_to_the_longest(packed, texts, side, multiple):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_cut_and_filled_up_to_one_length(packed, texts, side):
     steps = [fs.Truncate(100, side), fs.PadSequence(7, length=100, mask=False)]
-    loader = fs.Loader(packed, 20, True, drop_last=True, transforms={"tokens": steps})
+    loader = fs.Loader(packed, 20, shuffle=True, drop_last=True, transforms={"tokens": steps})
     assert loader.batch_spec == {
         "number": fs.BatchField((20,), "int64"),
         "tokens": fs.BatchField((20, 100), "int32"),
@@ -130,7 +130,7 @@ def test_a_list_that_is_too_long(packed, texts):
 
 
 def test_torch(packed, texts):
-    dataset = fs.torch.ShardDataset(fs.Loader(packed, 16, True))
+    dataset = fs.torch.ShardDataset(fs.Loader(packed, 16, shuffle=True))
     for batch in dataset:
         nested = torch.nested.nested_tensor_from_jagged(batch["tokens"], batch["tokens_offsets"])
         for number, tokens in zip(batch["number"].tolist(), nested.unbind(), strict=True):
@@ -160,7 +160,7 @@ def test_tensorflow(packed, texts):
 @pytest.mark.parametrize("shuffle", [False, True, "block"])
 def test_buckets(packed, texts, shuffle):
     def waste(buckets):
-        loader = fs.Loader(packed, 8, shuffle, transforms={"tokens": fs.PadSequence()}, buckets=buckets, seed=1)
+        loader = fs.Loader(packed, 8, shuffle=shuffle, transforms={"tokens": fs.PadSequence()}, buckets=buckets, seed=1)
         masks = [batch["tokens_mask"] for batch in loader]
         return 1 - sum(map(np.sum, masks)) / sum(mask.size for mask in masks)
 
@@ -169,7 +169,7 @@ def test_buckets(packed, texts, shuffle):
 
     def numbers(**options):
         options = {"buckets": "tokens", "seed": 5} | options
-        return [batch["number"].tolist() for batch in fs.Loader(packed, 8, shuffle, **options)]
+        return [batch["number"].tolist() for batch in fs.Loader(packed, 8, shuffle=shuffle, **options)]
 
     once = numbers()
     assert sorted(itertools.chain.from_iterable(once)) == list(range(len(texts)))
@@ -179,7 +179,7 @@ def test_buckets(packed, texts, shuffle):
 
 def test_buckets_with_ranks_and_resume(packed, texts):
     def loader(rank, world):
-        return fs.Loader(packed, 8 // world, True, seed=2, buckets="tokens", rank=rank, world_size=world)
+        return fs.Loader(packed, 8 // world, shuffle=True, seed=2, buckets="tokens", rank=rank, world_size=world)
 
     whole = [batch["number"].tolist() for batch in loader(0, 1)]
     ranks = [[batch["number"].tolist() for batch in loader(rank, 2)] for rank in range(2)]
@@ -193,14 +193,14 @@ def test_buckets_with_ranks_and_resume(packed, texts):
     second = loader(0, 1)
     second.load_state_dict(state)
     assert seen + [batch["number"].tolist() for batch in second] == whole
-    other = fs.Loader(packed, 4, True, seed=2, buckets="tokens", rank=0, world_size=1)
+    other = fs.Loader(packed, 4, shuffle=True, seed=2, buckets="tokens", rank=0, world_size=1)
     with pytest.raises(ValueError, match="buckets"):
         other.load_state_dict(state)
 
 
 def test_buckets_by_bytes_and_what_they_refuse(packed, tmp_path):
     fs.pack(({"text": "x" * (n * 37 % 101), "n": n} for n in range(300)), tmp_path / "ds")
-    loader = fs.Loader(tmp_path / "ds", 10, True, buckets="text")
+    loader = fs.Loader(tmp_path / "ds", 10, shuffle=True, buckets="text")
     spans = [np.ptp([len(text) for text in batch["text"]]) for batch in loader]
     assert max(spans) < 10
     with pytest.raises(ValueError, match="one length"):

@@ -34,7 +34,7 @@ def packed(photos, tmp_path_factory):
 def load(packed, steps, mask=(), **options):
     mask = [fs.Decode("L"), fs.Follow("image", **options), *mask]
     transforms = {"image": steps, "mask": mask, "same": fs.Follow("image", effects=True)}
-    (batch,) = fs.Loader(packed, len(packed), True, transforms=transforms, seed=1)
+    (batch,) = fs.Loader(packed, len(packed), shuffle=True, transforms=transforms, seed=1)
     return batch
 
 

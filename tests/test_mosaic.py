@@ -164,7 +164,7 @@ CHAINS = {
 @pytest.mark.parametrize("name", CHAINS)
 def test_as_the_pixels_go(packed, name):
     """Each rectangle is where its box says; what has no box is not to be seen."""
-    loader = fs.Loader(packed, COUNT, True, seed=2, transforms={"image": CHAINS[name]}, fields=FIELDS)
+    loader = fs.Loader(packed, COUNT, shuffle=True, seed=2, transforms={"image": CHAINS[name]}, fields=FIELDS)
     seen = 0
     for _ in range(4):
         (batch,) = loader
@@ -307,7 +307,7 @@ def test_the_cache_changes_nothing(packed, tmp_path):
 
 def test_only_rows_of_the_view_are_joined(packed):
     for view, allowed in ((packed[6:9], {6, 7, 8}), (packed.weighted([0.0] * 5 + [1.0] * 3 + [0.0] * 4), {5, 6, 7})):
-        loader = fs.Loader(view, 4, True, transforms={"image": fs.Mosaic(64)}, fields=FIELDS)
+        loader = fs.Loader(view, 4, shuffle=True, transforms={"image": fs.Mosaic(64)}, fields=FIELDS)
         found = {int(label) // 2 for _ in range(6) for batch in loader for label in batch["labels"]}
         assert found == {number for number in allowed if number % 3}
 

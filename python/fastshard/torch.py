@@ -203,9 +203,9 @@ class TensorLoader:
         self.loader = Loader(
             dataset if shuffle else dataset._copied_on_write(),
             batch_size,
-            shuffle,
-            seed,
-            drop_last,
+            shuffle=shuffle,
+            seed=seed,
+            drop_last=drop_last,
             fields=fields,
             transforms=transforms,
             rank=rank,

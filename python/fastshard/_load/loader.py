@@ -194,6 +194,7 @@ class Loader:
         self,
         dataset: Dataset | str | os.PathLike[str],
         batch_size: int,
+        *,
         shuffle: bool | str = False,
         seed: int = 0,
         drop_last: bool = False,
