@@ -1,6 +1,7 @@
 """The public face: its names, and what importing it costs."""
 
 import inspect
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -28,6 +29,16 @@ def test_every_public_name_has_a_docstring():
         value = getattr(fs, name)
         if inspect.isclass(value) or inspect.isfunction(value):
             assert value.__doc__, name
+
+
+def test_all_steps_are_transforms():
+    steps = [fs.Resize(8), fs.PadSequence(), fs.Truncate(3), fs.Mono(), fs.Standardize(), fs.MixUp(), fs.Lambda(dict)]
+    steps += [fs.ConvertBoundingBoxFormat("xywh"), fs.SanitizeBoundingBoxes(), fs.InstanceMasks(), fs.RandAugment()]
+    for step in steps:
+        assert isinstance(step, fs.Transform), step
+        assert pickle.loads(pickle.dumps(step)) == step
+        assert repr(step).startswith(type(step).__name__ + "(")
+    assert not issubclass(fs.Buckets, fs.Transform)
 
 
 def test_options_of_loaders_are_named(packed):

@@ -44,6 +44,7 @@ from ._transforms.augment import (
     RandomSolarize,
     TrivialAugmentWide,
 )
+from ._transforms.base import Transform
 from ._transforms.batch import BatchTransform, CutMix, Lambda, MixUp
 from ._transforms.boxes import ConvertBoundingBoxFormat, InstanceMasks, SanitizeBoundingBoxes, unmap_boxes
 from ._transforms.image import (
@@ -63,7 +64,6 @@ from ._transforms.image import (
     Resize,
     ResizePad,
     ToDtype,
-    Transform,
 )
 from ._transforms.lists import Buckets, PadSequence, Truncate
 from ._transforms.table import Standardize

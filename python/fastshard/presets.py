@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ._base import check
 from ._transforms.augment import ColorJitter
-from ._transforms.image import RandomHorizontalFlip, RandomVerticalFlip, Transform
+from ._transforms.image import ImageTransform, RandomHorizontalFlip, RandomVerticalFlip
 from ._transforms.warp import RandomAffine
 
 __all__ = ["image_data_generator", "keras_augment"]
@@ -32,7 +32,7 @@ def keras_augment(
     shear: float = 0.0,
     fill_mode: str = "reflect",
     fill_value: int = 0,
-) -> list[Transform]:
+) -> list[ImageTransform]:
     """Keras's layers ``RandomFlip``, ``RandomRotation``, ``RandomZoom``, ``RandomShear`` and ``RandomContrast``.
 
     ``rotation`` is a fraction of a full turn, ``zoom`` a fraction of the size, positive outwards; a number is the range
@@ -66,7 +66,7 @@ def image_data_generator(
     vertical_flip: bool = False,
     fill_mode: str = "nearest",
     cval: int = 0,
-) -> list[Transform]:
+) -> list[ImageTransform]:
     """The geometry of ``keras.preprocessing.image.ImageDataGenerator`` with these arguments.
 
     ``rotation_range`` and ``shear_range`` are degrees, shifts are fractions of width and height, ``zoom_range`` is a
@@ -109,8 +109,8 @@ def _around(middle: float, name: str, value: Range) -> tuple[float, float]:
     return middle + low, middle + high
 
 
-def _flips(horizontal: bool, vertical: bool) -> list[Transform]:
-    steps: list[Transform] = [RandomHorizontalFlip()] if horizontal else []
+def _flips(horizontal: bool, vertical: bool) -> list[ImageTransform]:
+    steps: list[ImageTransform] = [RandomHorizontalFlip()] if horizontal else []
     return [*steps, RandomVerticalFlip()] if vertical else steps
 
 
@@ -121,7 +121,7 @@ def _affine(
     fill: int,
     shift: tuple[float, float] = (0.0, 0.0),
     shear: Range = 0.0,
-) -> list[Transform]:
+) -> list[ImageTransform]:
     """One transform for all; zooms are factors on the way from the result to the image, so 2 makes it half as large."""
     padding_mode = _FILL_MODES[check.one_of("fill_mode", fill_mode, tuple(_FILL_MODES))]
     if zooms[0] <= 0:

@@ -13,9 +13,9 @@ from fastshard import _fastshard
 from fastshard._dataset import Dataset
 from fastshard._load.loader import Batches, Loader
 from fastshard._transforms.audio import AudioTransform, Mono, RandomWindow, Resample
-from fastshard._transforms.image import RandomHorizontalFlip, RandomResizedCrop, Transform
+from fastshard._transforms.image import ImageTransform, RandomHorizontalFlip, RandomResizedCrop
 
-Step = Transform | AudioTransform
+Step = ImageTransform | AudioTransform
 
 __all__ = ["measure", "show"]
 

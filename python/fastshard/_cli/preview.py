@@ -17,7 +17,7 @@ from fastshard._fastshard import DecodeError
 from fastshard._load.loader import Loader
 from fastshard._transforms.audio import AudioTransform, Mono
 from fastshard._transforms.boxes import ConvertBoundingBoxFormat, InstanceMasks
-from fastshard._transforms.image import Decode, Follow, ResizePad, Transform
+from fastshard._transforms.image import Decode, Follow, ImageTransform, ResizePad
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ _COLOURS = np.array(
 
 
 def preview(
-    dataset: Dataset, field: str | None, count: int, steps: Sequence[Transform | AudioTransform], seed: int
+    dataset: Dataset, field: str | None, count: int, steps: Sequence[ImageTransform | AudioTransform], seed: int
 ) -> Image.Image:
     """``count`` random samples with their labels; without ``steps`` encoded images are fitted into 224 x 224.
 
@@ -51,7 +51,7 @@ def preview(
     """
     shown = _shown(dataset, field)
     field = shown.name
-    defaults: dict[str, list[Transform | AudioTransform]] = {"image": [ResizePad(224)], "audio": [Mono()]}
+    defaults: dict[str, list[ImageTransform | AudioTransform]] = {"image": [ResizePad(224)], "audio": [Mono()]}
     chosen = list(steps) or defaults.get(shown.type, [])
     labels = _labels(dataset)
     boxes = [item for item in dataset.fields if item.type == "boxes" and item.of == field]

@@ -15,7 +15,7 @@ from fastshard._base import arrays, check
 from fastshard._dataset import Dataset
 from fastshard._transforms.audio import AudioTransform, audio_spec
 from fastshard._transforms.batch import BatchTransform, Lambda, batch_transform_lists
-from fastshard._transforms.image import Transform, transform_list
+from fastshard._transforms.image import ImageTransform, transform_list
 from fastshard._transforms.lists import Buckets, ListStep, along_specs, are_masks, buckets_spec, list_spec, mask_spec
 from fastshard._transforms.table import Standardize
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchField", "Batches", "Loader", "NoBatchError"]
 
-TransformStep = Transform | Standardize | ListStep | AudioTransform
+TransformStep = ImageTransform | Standardize | ListStep | AudioTransform
 TransformsOption = Mapping[str, TransformStep | Iterable[TransformStep]]
 _SHUFFLES = {False: "none", True: "uniform", "block": "block"}
 _STATE = 1  # version of what state_dict gives

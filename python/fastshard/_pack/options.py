@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastshard._base import check
-from fastshard._transforms.image import Decode, Resize, ResizePad, Transform
+from fastshard._transforms.image import Decode, ImageTransform, Resize, ResizePad
 
 __all__ = ["Size", "check_target", "image_spec", "seekable_spec"]
 
@@ -17,7 +17,7 @@ def image_spec(
     resize: Size | None, resize_pad: Size | None, gray: bool, encode: str | None, quality: int, max_pixels: int
 ) -> dict[str, Any]:
     """What becomes of images, for the native job."""
-    ops: list[Transform] = [Decode("L", max_pixels=max_pixels)] if check.boolean("gray", gray) else []
+    ops: list[ImageTransform] = [Decode("L", max_pixels=max_pixels)] if check.boolean("gray", gray) else []
     if resize is not None and resize_pad is not None:
         raise ValueError(f"resize={resize!r}, resize_pad={resize_pad!r}: expected one of them")
     if resize is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastshard._base import check
 
+from .base import Transform
 from .lists import PadSequence, Truncate, list_spec
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ __all__ = [
 _MAX_WINDOW = 2**32
 
 
-class AudioTransform(ABC):
+class AudioTransform(Transform, ABC):
     """One step for an audio field. Use its subclasses."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fastshard._base import check
 
 from .batch import BatchTransform
-from .image import Transform, _fill, transform_list
+from .image import ImageTransform, _fill, transform_list
 
 if TYPE_CHECKING:
     from fastshard._rows.opened import Field
@@ -67,7 +67,7 @@ def _probability(value: float) -> float:
 
 
 @dataclass(frozen=True)
-class ColorJitter(Transform):
+class ColorJitter(ImageTransform):
     """Changes brightness, contrast, saturation and hue by random factors, in random order.
 
     A number ``x`` means factors from ``max(0, 1 - x)`` to ``1 + x``, and for ``hue`` turns from ``-x`` to ``x`` of the
@@ -95,7 +95,7 @@ class ColorJitter(Transform):
 
 
 @dataclass(frozen=True)
-class GaussianBlur(Transform):
+class GaussianBlur(ImageTransform):
     """Blurs with a Gaussian whose standard deviation, in pixels, is drawn from ``sigma``; edges are mirrored.
 
     ``kernel_size`` is an odd integer or, as in torchvision, ``(width, height)``; a single ``sigma`` is always taken.
@@ -118,7 +118,7 @@ class GaussianBlur(Transform):
 
 
 @dataclass(frozen=True)
-class RandomErasing(Transform):
+class RandomErasing(ImageTransform):
     """Paints a random rectangle over with probability ``p``; before ``ToDtype``, or last.
 
     The rectangle has ``scale`` times the image's area and a height to width ``ratio``, and is smaller than the image
@@ -152,7 +152,7 @@ class RandomErasing(Transform):
 
 
 @dataclass(frozen=True)
-class _Chance(Transform):
+class _Chance(ImageTransform):
     p: float = 0.5
 
     def __post_init__(self) -> None:
@@ -184,7 +184,7 @@ class RandomEqualize(_Chance):
 
 
 @dataclass(frozen=True)
-class RandomPosterize(Transform):
+class RandomPosterize(ImageTransform):
     """Keeps the upper ``bits`` (0 to 8) of each value with probability ``p``."""
 
     bits: int
@@ -199,7 +199,7 @@ class RandomPosterize(Transform):
 
 
 @dataclass(frozen=True)
-class RandomSolarize(Transform):
+class RandomSolarize(ImageTransform):
     """Inverts values of at least ``threshold`` (up to 255) with probability ``p``."""
 
     threshold: float
@@ -215,7 +215,7 @@ class RandomSolarize(Transform):
 
 
 @dataclass(frozen=True)
-class RandomAdjustSharpness(Transform):
+class RandomAdjustSharpness(ImageTransform):
     """Sharpens (``sharpness_factor`` above 1) or blurs (below 1) with probability ``p``."""
 
     sharpness_factor: float
@@ -236,7 +236,7 @@ def _look(interpolation: str, fill: int | Sequence[int] | None) -> tuple[int, ..
 
 
 @dataclass(frozen=True)
-class RandAugment(Transform):
+class RandAugment(ImageTransform):
     """Applies ``num_ops`` of 14 operations, drawn anew for each image, all of the same ``magnitude``.
 
     The magnitude is a place among ``num_magnitude_bins``; most operations take it with a random sign. Moved images are
@@ -269,7 +269,7 @@ class RandAugment(Transform):
 
 
 @dataclass(frozen=True)
-class TrivialAugmentWide(Transform):
+class TrivialAugmentWide(ImageTransform):
     """Applies one of 14 operations with one of ``num_magnitude_bins`` magnitudes, both drawn for each image.
 
     ``interpolation`` and ``fill`` as for ``RandAugment``. Source: Müller, Hutter, "TrivialAugment: tuning-free yet
@@ -294,7 +294,7 @@ class TrivialAugmentWide(Transform):
 
 
 @dataclass(frozen=True)
-class AutoAugment(Transform):
+class AutoAugment(ImageTransform):
     """Applies one of 25 pairs of operations that were learnt on a dataset.
 
     ``policy`` is ``"imagenet"``, ``"cifar10"`` or ``"svhn"``; ``interpolation`` and ``fill`` as for ``RandAugment``.
@@ -315,7 +315,7 @@ class AutoAugment(Transform):
         return {"policy": self.policy, "interpolation": self.interpolation, "fill": self.fill}
 
 
-def _nested(name: str, transforms: Any) -> tuple[Transform, ...]:
+def _nested(name: str, transforms: Any) -> tuple[ImageTransform, ...]:
     steps = tuple(transform_list("transforms", transforms))
     if not steps:
         raise ValueError(f"{name}: transforms={transforms!r}: expected at least one transform")
@@ -326,13 +326,13 @@ def _nested(name: str, transforms: Any) -> tuple[Transform, ...]:
 
 
 @dataclass(frozen=True)
-class RandomApply(Transform):
+class RandomApply(ImageTransform):
     """Applies all of ``transforms`` with probability ``p``, and otherwise none of them.
 
     ``Decode``, ``ToDtype``, ``Normalize`` and ``Grayscale(1)`` can't be among them.
     """
 
-    transforms: Sequence[Transform]
+    transforms: Sequence[ImageTransform]
     p: float = 0.5
     op: ClassVar[str] = "random_apply"
 
@@ -344,14 +344,14 @@ class RandomApply(Transform):
 
 
 @dataclass(frozen=True)
-class RandomChoice(Transform):
+class RandomChoice(ImageTransform):
     """Applies one of ``transforms``; ``p`` are their weights, which need not add up to 1 (None: all alike).
 
     All work on samples (``Decode``, ``ToDtype``, ``Normalize`` and ``Grayscale(1)`` can't be among them), or all on
     batches, such as ``RandomChoice([MixUp(), CutMix()])``, which then belongs in ``batch_transforms``.
     """
 
-    transforms: Sequence[Transform | BatchTransform]
+    transforms: Sequence[ImageTransform | BatchTransform]
     p: Sequence[float] | None = None
     op: ClassVar[str] = "random_choice"
 
@@ -375,7 +375,10 @@ class RandomChoice(Transform):
     def _arguments(self) -> dict[str, Any]:
         if self.of_batches:
             raise TypeError(f"{self!r} works on whole batches: put it in batch_transforms")
-        return {"transforms": [step._spec() for step in self.transforms if isinstance(step, Transform)], "p": self.p}
+        return {
+            "transforms": [step._spec() for step in self.transforms if isinstance(step, ImageTransform)],
+            "p": self.p,
+        }
 
     def _batch_spec(self, fields: Sequence[Field]) -> dict[str, Any]:
         steps = [step._batch_spec(fields) for step in self.transforms if isinstance(step, BatchTransform)]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastshard._base import check
 
+from .base import Transform
+
 if TYPE_CHECKING:
     from fastshard._rows.opened import Field
 
@@ -17,7 +19,7 @@ __all__ = ["BatchTransform", "CutMix", "Lambda", "MixUp", "batch_transform_lists
 BatchFunction = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-class BatchTransform(ABC):
+class BatchTransform(Transform, ABC):
     """One native step for whole batches, for ``Loader(batch_transforms=...)``. Use its subclasses."""
 
     @abstractmethod
@@ -98,7 +100,7 @@ class CutMix(_Mix):
 
 
 @dataclass(frozen=True)
-class Lambda:
+class Lambda(Transform):
     """Calls ``fn`` with every batch, a dict of writable arrays, and hands on the dict that it returns.
 
     The slow door: it runs in the thread that iterates, under Python's lock, after all native batch transforms and while

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastshard._base import check
 
+from .base import Transform
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -25,7 +27,7 @@ FORMATS = ("xyxy", "xywh", "cxcywh")
 
 
 @dataclass(frozen=True)
-class ConvertBoundingBoxFormat:
+class ConvertBoundingBoxFormat(Transform):
     """Batches have boxes as ``"xyxy"``, ``"xywh"`` or ``"cxcywh"``.
 
     They are in pixels of the batch's image, or with ``normalized`` in shares of its width and height.
@@ -40,7 +42,7 @@ class ConvertBoundingBoxFormat:
 
 
 @dataclass(frozen=True)
-class SanitizeBoundingBoxes:
+class SanitizeBoundingBoxes(Transform):
     """Leaves out boxes that the image's transforms made too small, and all that runs along with them.
 
     ``min_size`` is the least width and height and ``min_area`` the least area, in pixels of the batch's image;
@@ -58,7 +60,7 @@ class SanitizeBoundingBoxes:
 
 
 @dataclass(frozen=True)
-class InstanceMasks:
+class InstanceMasks(Transform):
     """Turns the segmentations of boxes, a text field as packing COCO or YOLO makes it, into masks of the batch's image.
 
     Batches then have uint8 masks of 0 and 1 in the field's place: ``[boxes, height, width]`` one after the other with

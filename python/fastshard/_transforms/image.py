@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from fastshard._base import check
 
 from .audio import AudioTransform
+from .base import Transform
 from .batch import BatchTransform, Lambda
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Decode",
     "Follow",
     "Grayscale",
+    "ImageTransform",
     "Normalize",
     "Pad",
     "RandomCrop",
@@ -33,7 +35,6 @@ __all__ = [
     "Resize",
     "ResizePad",
     "ToDtype",
-    "Transform",
 ]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -52,8 +53,8 @@ _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 Size = int | Sequence[int]
 
 
-class Transform(ABC):
-    """One step of a pipeline. Use its subclasses."""
+class ImageTransform(Transform, ABC):
+    """One step for an image. Use its subclasses."""
 
     op: ClassVar[str]
 
@@ -70,7 +71,7 @@ class Transform(ABC):
             object.__setattr__(self, name, value)
 
 
-def transform_list(name: str, value: Any) -> list[Transform]:
+def transform_list(name: str, value: Any) -> list[ImageTransform]:
     """``value`` as a list: one transform or several."""
     if isinstance(value, (BatchTransform, Lambda)):
         value = [value]
@@ -78,15 +79,15 @@ def transform_list(name: str, value: Any) -> list[Transform]:
         raise TypeError(f"{name}: {value!r} {_NO_CALLABLES}")
     if isinstance(value, AudioTransform):
         value = [value]
-    if isinstance(value, str) or not isinstance(value, (Transform, Iterable)):
+    if isinstance(value, str) or not isinstance(value, (ImageTransform, Iterable)):
         raise TypeError(f"{name}={value!r}: expected a transform or a list of transforms")
-    steps = [value] if isinstance(value, Transform) else list(value)
+    steps = [value] if isinstance(value, ImageTransform) else list(value)
     for step in steps:
         if isinstance(step, (BatchTransform, Lambda)):
             raise TypeError(f"{name}: {step!r} works on whole batches: put it in batch_transforms")
         if isinstance(step, AudioTransform):
             raise TypeError(f"{name}: {step!r} is for audio fields")
-        if not isinstance(step, Transform):
+        if not isinstance(step, ImageTransform):
             if callable(step) and not isinstance(step, type):
                 raise TypeError(f"{name}: {step!r} {_NO_CALLABLES}")
             hint = " (an instance, with parentheses)" if isinstance(step, type) else ""
@@ -94,7 +95,7 @@ def transform_list(name: str, value: Any) -> list[Transform]:
     return steps
 
 
-def to_json(steps: Iterable[Transform]) -> str:
+def to_json(steps: Iterable[ImageTransform]) -> str:
     """A list of transforms as the native core takes it."""
     return json.dumps([step._spec() for step in steps])
 
@@ -119,7 +120,7 @@ def _range(name: str, value: object, high: float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Decode(Transform):
+class Decode(ImageTransform):
     """Decodes the image; put it first. Without it images are decoded with these defaults.
 
     ``mode`` is ``"RGB"``, ``"L"`` (gray) or ``"P"`` (the numbers in a PNG's palette, such as classes of a mask; gray
@@ -157,7 +158,7 @@ class Decode(Transform):
 
 
 @dataclass(frozen=True)
-class Resize(Transform):
+class Resize(ImageTransform):
     """Resizes: an integer is the length of the shorter side, a pair is exactly ``(height, width)``.
 
     ``max_size`` limits the longer side (only with an integer). ``antialias`` widens the filter when shrinking, as PIL
@@ -200,7 +201,7 @@ class Resize(Transform):
 
 
 @dataclass(frozen=True)
-class ResizePad(Transform):
+class ResizePad(ImageTransform):
     """Resizes so that the whole image fits into ``size`` and pads the rest evenly with ``fill`` (letterbox).
 
     ``size`` is ``(height, width)`` or one integer for a square; ``fill`` one integer or one a channel.
@@ -220,7 +221,7 @@ class ResizePad(Transform):
 
 
 @dataclass(frozen=True)
-class Pad(Transform):
+class Pad(ImageTransform):
     """Adds borders of ``fill``; ``padding`` in pixels is an integer, ``(x, y)``, or ``(left, top, right, bottom)``."""
 
     padding: int | Sequence[int]
@@ -239,7 +240,7 @@ class Pad(Transform):
 
 
 @dataclass(frozen=True)
-class _Crop(Transform):
+class _Crop(ImageTransform):
     size: Size
 
     def __post_init__(self) -> None:
@@ -267,7 +268,7 @@ class RandomCrop(_Crop):
 
 
 @dataclass(frozen=True)
-class RandomResizedCrop(Transform):
+class RandomResizedCrop(ImageTransform):
     """Cuts out a random part and resizes it to ``size``; only that part of a JPEG is decoded.
 
     The part has ``scale`` times the area of the image and a width to height ``ratio``, both drawn from their ranges.
@@ -302,7 +303,7 @@ class RandomResizedCrop(Transform):
 
 
 @dataclass(frozen=True)
-class _Flip(Transform):
+class _Flip(ImageTransform):
     p: float = 0.5
 
     def __post_init__(self) -> None:
@@ -327,7 +328,7 @@ class RandomVerticalFlip(_Flip):
 
 
 @dataclass(frozen=True)
-class Grayscale(Transform):
+class Grayscale(ImageTransform):
     """Turns colour into gray (ITU-R BT.601 luma), with one channel or the same value in three."""
 
     num_output_channels: int = 1
@@ -341,7 +342,7 @@ class Grayscale(Transform):
 
 
 @dataclass(frozen=True)
-class RandomGrayscale(Transform):
+class RandomGrayscale(ImageTransform):
     """Turns colour into gray, three equal channels, with probability ``p``."""
 
     p: float = 0.1
@@ -355,7 +356,7 @@ class RandomGrayscale(Transform):
 
 
 @dataclass(frozen=True)
-class ToDtype(Transform):
+class ToDtype(ImageTransform):
     """Converts to ``dtype``: uint8, uint16, float32, float16 or bfloat16.
 
     With ``scale`` the range of the old type becomes that of the new one; floats lie between 0 and 1.
@@ -376,7 +377,7 @@ class ToDtype(Transform):
 
 
 @dataclass(frozen=True)
-class Normalize(Transform):
+class Normalize(ImageTransform):
     """Subtracts ``mean`` and divides by ``std``, a number a channel, on a scale of 0 to 1; gives float32.
 
     Integer images are scaled to 0-1 first. ``Normalize(fs.IMAGENET_MEAN, fs.IMAGENET_STD)`` is what most models trained
@@ -410,7 +411,7 @@ class Normalize(Transform):
 
 
 @dataclass(frozen=True)
-class Follow(Transform):
+class Follow(ImageTransform):
     """Takes an image where another field's image goes, with the same random numbers: masks, and pairs of images.
 
     All geometry of ``field``'s transforms is done to it, sampled as ``interpolation`` says, with ``fill`` from outside;

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastshard._base import check
 
+from .base import Transform
 from .boxes import BoxStep, InstanceMasks, box_spec
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
-class Truncate:
+class Truncate(Transform):
     """Cuts lists to at most ``length`` elements; those on the ``side`` go (``"right"``: the last ones)."""
 
     length: int
@@ -42,7 +43,7 @@ class Truncate:
 
 
 @dataclass(frozen=True)
-class PadSequence:
+class PadSequence(Transform):
     """Fills lists up to one length, so that a batch is ``[batch, length, ...]``.
 
     ``value`` fills; ``length`` is that of the longest list in the batch, rounded up to a ``multiple_of``, or the same

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import audio, augment, image, warp
 from .audio import AudioTransform
-from .image import Transform
+from .image import ImageTransform
 
 __all__ = ["parse_transform"]
 
@@ -16,11 +16,11 @@ _NAMES = {
     name: cls
     for module in (image, augment, warp, audio)
     for name in module.__all__
-    if isinstance(cls := getattr(module, name), type) and cls not in (Transform, AudioTransform)
+    if isinstance(cls := getattr(module, name), type) and cls not in (ImageTransform, AudioTransform)
 }
 
 
-def parse_transform(text: str) -> Transform | AudioTransform:
+def parse_transform(text: str) -> ImageTransform | AudioTransform:
     """The transform that ``text`` such as ``"Resize(256, antialias=False)"`` describes.
 
     Raises ValueError for anything but a known transform with literal arguments.
@@ -35,7 +35,7 @@ def parse_transform(text: str) -> Transform | AudioTransform:
         transform = cls(*positional, **named)
     except (TypeError, ValueError) as error:
         raise ValueError(f"transform {text!r}: {error}") from None
-    assert isinstance(transform, (Transform, AudioTransform))
+    assert isinstance(transform, (ImageTransform, AudioTransform))
     return transform
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastshard._base import check
 
+from .base import Transform
+
 if TYPE_CHECKING:
     from fastshard._rows.view import View
 
@@ -17,7 +19,7 @@ Numbers = float | Sequence[float]
 
 
 @dataclass(frozen=True)
-class Standardize:
+class Standardize(Transform):
     """(value - mean) / std for every element of a float32 field: ``transforms={"features": Standardize()}``.
 
     By default with the statistics that packing stored, which are those of all rows, whatever the view; else with

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from fastshard._base import check
 
-from .image import Size, Transform, _fill, _interpolation
+from .image import ImageTransform, Size, _fill, _interpolation
 
 __all__ = ["Mosaic", "RandomAffine", "RandomPerspective", "RandomRotation"]
 
@@ -54,7 +54,7 @@ def _check_sampling(interpolation: str, padding_mode: str) -> None:
 
 
 @dataclass(frozen=True)
-class RandomRotation(Transform):
+class RandomRotation(ImageTransform):
     """Turns the image by a random angle, counter-clockwise; ``degrees`` is ``(low, high)`` or ``d`` for ``(-d, d)``.
 
     ``interpolation`` is ``"nearest"`` or ``"bilinear"``. ``expand`` makes the result as large as it takes, so sizes
@@ -89,7 +89,7 @@ class RandomRotation(Transform):
 
 
 @dataclass(frozen=True)
-class RandomAffine(Transform):
+class RandomAffine(ImageTransform):
     """Turns (clockwise), shifts, scales and shears the image at random, around ``center``, the middle by default.
 
     ``degrees`` and ``shear`` are ranges of degrees; a number ``d`` is ``(-d, d)``, and four of ``shear`` are the ranges
@@ -147,7 +147,7 @@ class RandomAffine(Transform):
 
 
 @dataclass(frozen=True)
-class RandomPerspective(Transform):
+class RandomPerspective(ImageTransform):
     """Moves the corners of the image inwards at random, with probability ``p``, as if it were seen from another side.
 
     ``distortion_scale``, from 0 to 1, says how far: at 1 up to the middle. ``interpolation``, ``fill`` and
@@ -180,7 +180,7 @@ class RandomPerspective(Transform):
 
 
 @dataclass(frozen=True)
-class Mosaic(Transform):
+class Mosaic(ImageTransform):
     """Joins each image with three others of the dataset in one, with their boxes and instance masks.
 
     All four are fitted to ``size`` (``(height, width)`` or one integer), and meet at a random place of a canvas twice
