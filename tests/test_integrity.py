@@ -1,6 +1,7 @@
 """Every reader notices damage: loaders, columns, views, exports. No file that changes ends the process."""
 
 import json
+import pickle
 import shutil
 import struct
 import subprocess
@@ -378,3 +379,32 @@ def test_mappings_come_and_go(boxed):
     for _ in range(50):
         assert len(fs.open(boxed).column("x")) == 12
     assert len(list(open_files.iterdir())) <= before + 1
+
+
+def test_errors_say_where_in_attributes(packed, tmp_path):
+    """For programs, which should not take messages apart."""
+    path = Path(shutil.copytree(packed, tmp_path / "ds"))
+    shard = path / "shard-00000.arrow"
+    sound = shard.read_bytes()
+    dataset = fs.open(path)
+    bytes_of_row, source = dataset.encoded(5)
+    at = sound.index(bytes_of_row)
+    shard.write_bytes(sound[: at + 30] + bytes([sound[at + 30] ^ 1]) + sound[at + 31 :])
+    with pytest.raises(fs.CorruptionError) as caught:
+        list(fs.Loader(path, 8, transforms={"image": fs.Resize((8, 8))}))
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (error.path, error.shard, error.row, error.source) == (str(shard), shard.name, 5, source)
+    assert error.reason.startswith("checksum mismatch")
+    assert error.field is None
+
+    shard.write_bytes(sound[:-1])
+    with pytest.raises(fs.CorruptionError) as caught:
+        fs.open(path)
+    assert (caught.value.path, caught.value.row) == (str(shard), None)
+
+    shard.write_bytes(sound)
+    palette = [fs.Decode("P"), fs.Resize((8, 8))]
+    with pytest.raises(fs.DecodeError) as caught:
+        list(fs.Loader(fs.open(path)[5:6], 1, transforms={"image": palette}))
+    assert (caught.value.shard, caught.value.row, caught.value.source) == (shard.name, 5, source)
+    assert caught.value.reason in str(caught.value)

@@ -40,7 +40,19 @@ __all__ = [
 __version__: str
 
 class FastshardError(Exception):
-    """Base of every error that is fastshard's own."""
+    """Base of every error that is fastshard's own.
+
+    Attributes say what a program may want to know, and are None where an error doesn't say: ``path`` of the file,
+    ``shard`` (its name, if it is one), ``row`` of the dataset, ``field``, ``source`` (the path that the sample had when
+    it was packed), ``reason``.
+    """
+
+    path: str | None
+    shard: str | None
+    row: int | None
+    field: str | None
+    source: str | None
+    reason: str | None
 
 class FormatError(FastshardError):
     """A dataset that is not one, or that a newer fastshard wrote. Names the file."""

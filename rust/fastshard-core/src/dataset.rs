@@ -388,6 +388,7 @@ impl Dataset {
                 };
             }
             Error::Corrupt { .. }
+            | Error::CorruptRow { .. }
             | Error::Io { .. }
             | Error::Label { .. }
             | Error::Sample { .. } => return error,
@@ -417,11 +418,12 @@ impl Dataset {
     /// The error of a row whose checksum doesn't match.
     #[must_use]
     pub fn corrupt_row(&self, place: &Place<'_>, reason: &str) -> Error {
-        let (row, source) = (place.number, place.block.source_path(place.row));
-        Error::corrupt(
-            self.shard(place.shard).path(),
-            format!("row {row} (source {source:?}): {reason}"),
-        )
+        Error::CorruptRow {
+            path: self.shard(place.shard).path().to_owned(),
+            row: place.number,
+            source_path: place.block.source_path(place.row).into_owned(),
+            reason: reason.to_owned(),
+        }
     }
 }
 

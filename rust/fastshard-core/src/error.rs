@@ -43,6 +43,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A row that isn't what its checksum says.
+    #[error("{}: row {row} (source {source_path:?}): {reason}", path.display())]
+    CorruptRow {
+        /// The shard.
+        path: PathBuf,
+        /// The row in the dataset.
+        row: u64,
+        /// Where the sample came from when it was packed.
+        source_path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An image that can't be decoded or transformed as asked.
     #[error("{reason}")]
     Decode {

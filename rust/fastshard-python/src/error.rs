@@ -1,6 +1,7 @@
 //! Errors: built-in exceptions where they exist, our own otherwise.
 
 use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use fastshard_core::Error;
 use pyo3::exceptions::{
@@ -82,13 +83,124 @@ fn is_command(character: char) -> bool {
         )
 }
 
-/// The Python exception of a core error.
+/// The attributes of exceptions, all `None` where an error doesn't say.
+const ATTRIBUTES: [&str; 6] = ["path", "shard", "row", "field", "source", "reason"];
+
+/// Gives the base of all exceptions its attributes.
+pub(crate) fn add_attributes(py: Python<'_>) -> PyResult<()> {
+    let base = py.get_type::<FastshardError>();
+    ATTRIBUTES
+        .iter()
+        .try_for_each(|name| base.setattr(*name, py.None()))
+}
+
+/// The Python exception of a core error, with what is known of its place as attributes.
 pub(crate) fn to_python(error: Error) -> PyErr {
+    let place = Place::of(&error);
+    let exception = exception_of(error);
+    Python::attach(|py| {
+        // Without attributes, the message still says all.
+        let _ = place.tell(exception.value(py));
+    });
+    exception
+}
+
+/// Where something went wrong.
+#[derive(Default)]
+struct Place {
+    path: Option<PathBuf>,
+    row: Option<u64>,
+    field: Option<String>,
+    source: Option<String>,
+    reason: Option<String>,
+}
+
+impl Place {
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::Format { path, reason } | Error::Corrupt { path, reason } => Self {
+                path: Some(path.clone()),
+                reason: Some(reason.clone()),
+                ..Self::default()
+            },
+            Error::CorruptRow {
+                path,
+                row,
+                source_path,
+                reason,
+            } => Self {
+                path: Some(path.clone()),
+                row: Some(*row),
+                source: Some(source_path.clone()),
+                reason: Some(reason.clone()),
+                ..Self::default()
+            },
+            Error::Sample {
+                dataset,
+                shard,
+                row,
+                source_path,
+                reason,
+            } => Self {
+                path: Some(dataset.join(shard)),
+                row: Some(*row),
+                source: Some(source_path.clone()),
+                reason: Some(reason.clone()),
+                ..Self::default()
+            },
+            Error::Label {
+                dataset,
+                row,
+                field,
+                ..
+            } => Self {
+                path: Some(dataset.clone()),
+                row: Some(*row),
+                field: Some(field.clone()),
+                ..Self::default()
+            },
+            Error::Decode { reason } | Error::Source { reason } => Self {
+                reason: Some(reason.clone()),
+                ..Self::default()
+            },
+            _ => Self::default(),
+        }
+    }
+
+    fn tell(self, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Some(path) = self.path {
+            if let Some(shard) = path.file_name().filter(|_| is_shard(&path)) {
+                exception.setattr("shard", shard.display().to_string())?;
+            }
+            exception.setattr("path", path.display().to_string())?;
+        }
+        if let Some(row) = self.row {
+            exception.setattr("row", row)?;
+        }
+        let texts = [
+            ("field", self.field),
+            ("source", self.source),
+            ("reason", self.reason),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                exception.setattr(name, text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_shard(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix == "arrow")
+}
+
+fn exception_of(error: Error) -> PyErr {
     let text = printable(&error.to_string());
     match error {
         Error::Io { path, source } => os_error(&path.display().to_string(), &source),
         Error::Format { .. } => FormatError::new_err(text),
-        Error::Corrupt { .. } => CorruptionError::new_err(text),
+        Error::Corrupt { .. } | Error::CorruptRow { .. } => CorruptionError::new_err(text),
         Error::Decode { .. } | Error::Sample { .. } => DecodeError::new_err(text),
         Error::Source { .. } => Python::attach(|py| match source_error(py) {
             Ok(class) => PyErr::from_type(class.clone(), text),

@@ -133,6 +133,7 @@ mod _fastshard {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         fastshard_core::install_hook();
+        crate::error::add_attributes(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("SourceError", crate::error::source_error(module.py())?)?;
         Ok(())
