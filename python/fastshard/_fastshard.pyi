@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "BatchIterator",
+    "Block",
     "CorruptionError",
     "Dataset",
     "DecodeError",
@@ -18,6 +19,7 @@ __all__ = [
     "FormatError",
     "Loader",
     "PackJob",
+    "Schema",
     "SourceError",
     "VerifyJob",
     "__version__",
