@@ -396,6 +396,14 @@ class TestSkipping:
         assert [(row.row, row.path) for row in report.skipped] == [(1, "")]
         assert fs.open(dst).column("n").tolist() == [0, 2]
 
+    def test_skip_of_the_first_row_of_raw_pixels(self, photos, dst):
+        """Their size is that of the first image that can be read."""
+        good = encoded(photos["cat"][:30, :20])
+        rows = [{"image": b"no"}, {"image": good}]
+        report = fs.pack(rows, dst, types={"image": "image"}, encode="raw", on_error="skip")
+        assert [row.row for row in report.skipped] == [0]
+        assert fs.open(dst)[0]["image"].shape == (30, 20, 3)
+
     def test_numbers_of_rows_behind_skipped_ones(self):
         """Every set of gaps among a few rows, against counting them off."""
         for count in range(7):

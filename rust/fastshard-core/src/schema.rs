@@ -68,25 +68,6 @@ impl Dtype {
             Self::Float64 => "float64",
         }
     }
-
-    /// The array interface's type string, little-endian; `bfloat16`, which it lacks, comes as its bits.
-    #[must_use]
-    pub fn typestr(self) -> &'static str {
-        match self {
-            Self::Bool => "|b1",
-            Self::Uint8 => "|u1",
-            Self::Uint16 | Self::Bfloat16 => "<u2",
-            Self::Uint32 => "<u4",
-            Self::Uint64 => "<u8",
-            Self::Int8 => "|i1",
-            Self::Int16 => "<i2",
-            Self::Int32 => "<i4",
-            Self::Int64 => "<i8",
-            Self::Float16 => "<f2",
-            Self::Float32 => "<f4",
-            Self::Float64 => "<f8",
-        }
-    }
 }
 
 /// What the four numbers of a box are.

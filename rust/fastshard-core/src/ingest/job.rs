@@ -19,7 +19,7 @@ use super::streamed::{OpenFiles, streamed_file};
 use super::units::{Files, Unit, join, paths};
 use crate::caught::caught;
 use crate::codec::Decoder;
-use crate::error::{Error, Result};
+use crate::error::{Error, OnError, Result};
 use crate::regular;
 use crate::schema::Kind;
 use crate::threads::available_threads;
@@ -398,10 +398,22 @@ fn stored_bytes(batch: &RecordBatch) -> u64 {
 fn first_streamed_size(spec: &PackSpec, batch: &RecordBatch) -> Result<[u32; 2]> {
     let image = spec.fields.iter().find(|field| field.kind == Kind::Image);
     let image = image.ok_or_else(|| Error::option("raw pixels need an image field"))?;
-    let mut bytes = Vec::new();
-    streamed_file(batch, &image.name, 0)?.read(&OpenFiles::default(), &mut bytes)?;
-    let header = Decoder::new(spec.max_pixels)?.header(&bytes)?;
-    Ok([header.height, header.width])
+    let mut decoder = Decoder::new(spec.max_pixels)?;
+    let (files, mut bytes) = (OpenFiles::default(), Vec::new());
+    let mut size = |row| -> Result<[u32; 2]> {
+        bytes.clear();
+        streamed_file(batch, &image.name, row)?.read(&files, &mut bytes)?;
+        let header = decoder.header(&bytes)?;
+        Ok([header.height, header.width])
+    };
+    // Rows that will be skipped tell nothing; where none can be read, the first one's error does.
+    let first = size(0);
+    if first.is_ok() || spec.on_error == OnError::Raise {
+        return first;
+    }
+    (1..batch.num_rows())
+        .find_map(|row| size(row).ok())
+        .map_or(first, Ok)
 }
 
 /// The next batch of a stream; waits in slices so that cancelling is noticed.
