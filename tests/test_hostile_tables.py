@@ -168,8 +168,8 @@ def test_a_file_that_is_cut_short_while_it_is_read(tmp_path):
 CHUNKS = """
 import sys
 import pyarrow as pa
-from fastshard._table_files import file_parts
-from fastshard._table_source import Columns, TableSource
+from fastshard._sources.tables.table_files import file_parts
+from fastshard._sources.tables.table import Columns, TableSource
 source = TableSource(file_parts([sys.argv[1]], True), Columns(), 256 << 20, "table")
 print(max(map(len, source.chunks())), pa.default_memory_pool().max_memory())
 """
