@@ -135,10 +135,18 @@ def names(folder: str | Path) -> set[str]:
     return {path.name for path in Path(folder).iterdir()}
 
 
+def size_on_disk(path: Path) -> int:
+    """Bytes; none where a trial has removed the file since it was listed."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
 def counts(root: Path) -> dict[str, float]:
     """What the parent holds, and what trials left."""
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    cached = [path.stat().st_blocks * 512 for path in (root / "cache").glob("*")]
+    cached = [size_on_disk(path) for path in (root / "cache").glob("*")]
     return {
         "resident MB": resident / 2**20,
         "descriptors": len(names("/proc/self/fd")),
