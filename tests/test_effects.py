@@ -365,6 +365,18 @@ def test_erasing_with_noise(ramp, dtype):
     assert len(np.unique(images[:, 20, 25])) > 100  # each sample has noise of its own
 
 
+@pytest.mark.parametrize("value", [(1.5, -7, 300), "random"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_erasing_of_bfloat16(ramp, value, layout):
+    """The same values as in float32, rounded."""
+    dataset, _ = ramp
+    exact, rounded = (
+        load(dataset, fs.ToDtype(dtype, scale=False), fs.RandomErasing(1, value=value), layout=layout)
+        for dtype in ("float32", "bfloat16")
+    )
+    np.testing.assert_array_equal(rounded, exact.astype(rounded.dtype))
+
+
 def test_erasing_with_bytes(ramp):
     dataset, pixels = ramp
     images = load(dataset, fs.RandomErasing(1, value="random"))

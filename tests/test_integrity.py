@@ -162,6 +162,28 @@ def test_labels_beside_cached_pixels(boxed, copy, tmp_path):
     assert labels(on_error="skip") == right[:2] + right[3:]
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("fields", [["caption"], ["caption", "x"], ["data"], ["ids"]])
+def test_fields_that_vary_are_compared(tmp_path, fields, shuffle):
+    """Text and bytes alone, which no worker copies, and lists; of an image dataset without reading its images."""
+    rows = [
+        {"caption": f"caption {n}", "data": b"data %d" % n, "ids": [n + 2**40], "x": np.full(3, n, np.float32)}
+        for n in range(12)
+    ]
+    fs.pack(rows, tmp_path / "ds", types={"data": "bytes", "ids": "list[int64]"}, progress=False)
+    needle = {"caption": b"caption 7", "data": b"data 7", "ids": (7 + 2**40).to_bytes(8, "little")}[fields[0]]
+    for shard in sorted((tmp_path / "ds").glob("*.arrow")):
+        if needle in (sound := shard.read_bytes()):
+            shard.write_bytes(sound.replace(needle, bytes([needle[0] ^ 1]) + needle[1:]))
+    with pytest.raises(fs.CorruptionError, match="checksum mismatch") as caught:
+        list(fs.Loader(tmp_path / "ds", 4, fields=fields, shuffle=shuffle))
+    assert caught.value.row == 7
+    loader = fs.Loader(tmp_path / "ds", 4, fields=fields, shuffle=shuffle, on_error="skip")
+    assert sum(len(batch[fields[0]] if fields != ["ids"] else batch["ids_offsets"][1:]) for batch in loader) == 11
+    assert loader.num_skipped == 1
+    list(fs.Loader(tmp_path / "ds", 4, fields=fields, shuffle=shuffle, verify=False))
+
+
 def test_the_provenance_is_covered(packed, tmp_path):
     """It holds the categories that an export to COCO writes."""
     path = Path(shutil.copytree(packed, tmp_path / "ds")) / "manifest.json"

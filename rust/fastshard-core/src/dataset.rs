@@ -318,6 +318,11 @@ impl Dataset {
         self.shard(place.shard).is_sound(values)
     }
 
+    /// Whether the shard of a row lists checksums by the chunk.
+    pub(crate) fn has_chunks(&self, place: &Place<'_>) -> bool {
+        self.shard(place.shard).has_chunks()
+    }
+
     /// As `Shard::is_known_sound`, of values in the block of a row.
     pub(crate) fn is_known_sound(&self, place: &Place<'_>, values: &[u8]) -> bool {
         self.shard(place.shard).is_known_sound(values)

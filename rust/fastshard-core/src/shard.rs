@@ -193,6 +193,11 @@ impl Shard {
         self.chunks().is_some_and(sound) && self.check_lost().is_ok()
     }
 
+    /// Whether it lists checksums by the chunk; shards older than version 4 don't.
+    pub(crate) fn has_chunks(&self) -> bool {
+        self.entry.chunks.is_some()
+    }
+
     /// The same as far as it is known by now, without reading anything.
     pub(crate) fn is_known_sound(&self, bytes: &[u8]) -> bool {
         let Some(mapped) = self.data.get() else {

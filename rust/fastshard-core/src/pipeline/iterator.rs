@@ -160,7 +160,7 @@ impl Batches {
     fn fill_inline(&mut self) -> Result<Arc<OpenBatch>> {
         let order = self.shared.order();
         let batch = Arc::new(self.shared.open(&order, self.handed_over)?);
-        if !batch.is_all_views(&self.shared.plan) {
+        if !batch.is_all_views() {
             let epoch = self.shared.pass.epoch;
             let mut worker = Worker::new(&self.shared.plan, &order, epoch, self.gather.take());
             finish(

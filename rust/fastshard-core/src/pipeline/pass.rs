@@ -183,7 +183,7 @@ impl Shared {
             let at = queue.opened;
             match caught("opening a batch", || self.open(order, at)) {
                 Ok(batch) => {
-                    let finished = batch.is_all_views(&self.plan);
+                    let finished = batch.is_all_views();
                     queue.claimed = if finished { batch.rows } else { 0 };
                     if finished {
                         batch.set_ready();

@@ -203,6 +203,7 @@ impl Finish {
             Dtype::Uint8 => self.paint(erase, out, width),
             Dtype::Uint16 => self.paint::<u16>(erase, bytemuck::cast_slice_mut(out), width),
             Dtype::Float16 => self.paint::<f16>(erase, bytemuck::cast_slice_mut(out), width),
+            Dtype::Bfloat16 => self.paint::<bf16>(erase, bytemuck::cast_slice_mut(out), width),
             _ => self.paint::<f32>(erase, bytemuck::cast_slice_mut(out), width),
         }
     }

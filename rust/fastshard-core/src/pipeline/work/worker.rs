@@ -41,6 +41,8 @@ pub(in crate::pipeline) struct Worker<'a> {
     saved: Scratch,
     /// Whether rows are held against their checksums: only where they are decoded, which costs far more.
     check: bool,
+    /// Whether anything is decoded; else checksums by the chunk will do, which don't need the bytes of other fields.
+    decodes: bool,
 }
 
 impl<'a> Worker<'a> {
@@ -51,9 +53,8 @@ impl<'a> Worker<'a> {
         epoch: u64,
         gather: Option<Gather>,
     ) -> Self {
-        let encoded = plan.fields.iter().any(|field| {
-            field.is_decoded() || matches!(field.work, Work::List | Work::Sequence(_))
-        });
+        let decodes = plan.fields.iter().any(PlannedField::is_decoded);
+        let varies = |field: &PlannedField| matches!(field.work, Work::List | Work::Sequence(_));
         Self {
             plan,
             order,
@@ -62,7 +63,8 @@ impl<'a> Worker<'a> {
             audio: plan.fields.iter().map(|_| AudioWorker::default()).collect(),
             gather,
             saved: Scratch::default(),
-            check: plan.spec.verify && encoded,
+            check: plan.spec.verify && (decodes || plan.fields.iter().any(varies)),
+            decodes,
         }
     }
 
@@ -137,14 +139,13 @@ impl<'a> Worker<'a> {
     /// Compares a row with its checksum where files are decoded, and else what is of fixed size by the chunk.
     fn check(&self, place: &Place<'_>) -> Result<()> {
         let dataset = &self.plan.dataset;
-        if self.check && !self.is_kept(place.number) {
+        let by_row = self.decodes || !dataset.has_chunks(place);
+        if self.check && by_row && !self.is_kept(place.number) {
             return dataset.check(place);
         }
         let is_sound = |field: &PlannedField| match place.block.column(field.index) {
-            Column::Fixed { values, row_bytes } => {
-                dataset.is_sound(place, &values[place.row * row_bytes..][..*row_bytes])
-            }
-            _ => true,
+            Column::Image { .. } | Column::Audio { .. } => true,
+            column => dataset.is_sound(place, column.piece(place.row..place.row + 1)),
         };
         if self.plan.spec.verify && !self.plan.fields.iter().all(is_sound) {
             return dataset.check(place);

@@ -46,6 +46,7 @@ macro_rules! painted {
 painted!(u8, value => value as Self, draws => draws.below(1 << 8) as Self);
 painted!(u16, value => value as Self, draws => draws.below(1 << 16) as Self);
 painted!(f32, value => value, draws => draws.normal());
+painted!(half::bf16, value => Self::from_f32(value), draws => Self::from_f32(draws.normal()));
 painted!(half::f16, value => Self::from_f32(value), draws => Self::from_f32(draws.normal()));
 
 impl Erase {
