@@ -12,7 +12,7 @@
 //! Three rectangles meet here. `stage.source` is the part of the input that filters may see. `source.area` is what the
 //! decoder gave, in pixels that it may have made `reduce` times smaller. `shown` is the part of the resized image that
 //! the view shows. An output of `shown` is found in the source by the scale of the whole resize, and then counted from
-//! the first decoded pixel. So neither the crop nor the decoded part moves a sampling point.
+//! the first decoded pixel. So neither the crop nor the decoded part moves a sampling point, but for rounding.
 //!
 //! # Borders and flips
 //!

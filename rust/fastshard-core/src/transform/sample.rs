@@ -6,13 +6,13 @@
 //! output is a straight line through the source: from pixel to pixel the place moves by the same step. So places are
 //! numbers in fixed point, and the next place costs two additions.
 //!
-//! Before a row is drawn, [`span`] finds which of its pixels need no checks, by exact integer divisions:
+//! Before a row is drawn, [`span`] finds which of its pixels are far from borders, by exact integer divisions:
 //!
 //! ```text
 //! row:    fill | careful | safe .......................... | careful | fill
 //! ```
 //!
-//! - *safe*: all four neighbours are decoded, so the loop has no bounds checks of its own;
+//! - *safe*: all four neighbours are decoded, so the loop asks nothing about borders or padding;
 //! - *careful*: a neighbour is missing, and the padding decides what stands for it;
 //! - *fill*: with constant padding, nothing of the image shows here, or an earlier warp of the chain has cut it off.
 //!

@@ -1,8 +1,12 @@
 //! Effects that mix the channels of a pixel.
+//!
+//! Interleaved bytes are taken apart, 32 pixels at a time, into three arrays of floats, so that the arithmetic is plain
+//! loops over whole vectors. The last pixels are copied into a block of their own, padded with zeros. Each effect reads
+//! and writes every pixel once.
 
 use super::wide::wide;
 
-/// Pixels that are worked on at a time: each channel of them fills a few vector registers.
+/// Pixels that are taken apart at a time: one channel of them fills a few vector registers.
 const BLOCK: usize = 32;
 
 type Planes = [[f32; BLOCK]; 3];

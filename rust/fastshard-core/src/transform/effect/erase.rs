@@ -6,13 +6,13 @@ use crate::random::Draws;
 /// A rectangle and what it is painted with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Erase {
-    /// Where; it lies inside of the image.
+    /// The rectangle, inside of the image.
     pub area: Rect,
-    /// With what.
+    /// What the rectangle is painted with.
     pub paint: Paint,
 }
 
-/// Paint.
+/// A colour, or noise.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Paint {
     /// A value a channel, or one for all.
@@ -55,7 +55,7 @@ impl Erase {
         });
     }
 
-    /// Paints the elements of `out`, whose places `index` tells from x, y and channel.
+    /// Paints elements of `out`; `index` gives their places from x, y and channel.
     pub(in crate::transform) fn paint<T: Copy + Painted>(
         &self,
         out: &mut [T],
