@@ -25,8 +25,8 @@
 //! # Cost
 //!
 //! The memory for a million rows is that for ten, apart from views that are lists, the sums of weights (8 bytes a row),
-//! and a few sorted windows. A uniform shuffle costs fifteen 32-bit multiplications a row. Below 65,536 rows it is
-//! forty, and so it is in the windows of a block-wise shuffle, which are that small.
+//! and a few sorted windows. A uniform shuffle costs fifteen 32-bit multiplications a row, or forty below 65,536 rows.
+//! The same holds for a window of a block-wise shuffle.
 
 mod blockwise;
 mod buckets;
