@@ -158,8 +158,8 @@ impl Entry {
         })
     }
 
-    /// Lets the file take this many bytes, and says so in it, for others that share the folder; `u64::MAX` for all that
-    /// it needs. `alone`: no other process has it open.
+    /// Sets how many bytes the file may take, and notes that in its header for other processes; `u64::MAX` means all
+    /// that it needs. Unless no other process has the entry open (`alone`), the noted grant only grows.
     pub(super) fn grant(&mut self, bytes: u64, alone: bool) -> Result<()> {
         self.limit = bytes / PAGE * PAGE;
         if self.stopped.load(Ordering::Relaxed) {
@@ -181,7 +181,7 @@ impl Entry {
         (self.file.write_all_at(&grant.to_le_bytes(), GRANT)).map_err(Error::io(&self.path))
     }
 
-    /// The file.
+    /// Path of the entry's file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -248,7 +248,7 @@ impl Entry {
         bits & (1 << (row % 64)) != 0
     }
 
-    /// Whether a row's pixels are there and sound.
+    /// Whether a row is stored and sound.
     #[must_use]
     pub fn holds(&self, row: u64) -> bool {
         if row < self.layout.rows && self.is_trusted(row) {
@@ -261,8 +261,8 @@ impl Entry {
         })
     }
 
-    /// Reads pixels of a row to the beginning of `out`, if they are there and sound: at least the lines that `wanted` asks
-    /// for, given the row's (height, width).
+    /// Reads pixels of a row to the beginning of `out`, if the row is stored and sound. At least the lines are read
+    /// that `wanted` asks for, given the row's (height, width).
     pub fn read(
         &self,
         row: u64,
@@ -283,7 +283,7 @@ impl Entry {
         found
     }
 
-    /// Reads all pixels of a row that [`Self::trusted`] found; whether they were still there.
+    /// Reads all pixels of a row that [`Self::trusted`] found; returns whether they were still there.
     #[must_use]
     pub fn read_whole(&self, place: &RowPlace, out: &mut [u8]) -> bool {
         let read = out.len() == place.length && self.read_part(out, place.start).is_some();

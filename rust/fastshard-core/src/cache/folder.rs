@@ -63,7 +63,7 @@ pub struct Wanted<'a> {
     pub description: &'a str,
     /// Rows of the dataset.
     pub rows: u64,
-    /// Bytes a pixel.
+    /// Bytes per pixel.
     pub pixel_bytes: u32,
 }
 
@@ -80,7 +80,7 @@ impl Wanted<'_> {
 /// What is known of an entry.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// The file.
+    /// Path of the entry's file.
     pub path: PathBuf,
     /// The description that it was made with: JSON for people.
     pub description: String,
@@ -108,7 +108,7 @@ impl Listed {
 }
 
 impl Folder {
-    /// Makes the folder if need be, and clears away what killed processes left.
+    /// Makes the folder if it is missing, and removes unfinished entries of killed processes.
     pub fn open(path: impl Into<PathBuf>, max_bytes: Option<u64>) -> Result<Self> {
         let path = path.into();
         if path.exists() && !path.is_dir() {
@@ -125,7 +125,7 @@ impl Folder {
         Ok(this)
     }
 
-    /// The folder.
+    /// Path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -185,7 +185,7 @@ impl Folder {
         }
         let (layout, _) = Layout::new(wanted.rows, sizes, wanted.pixel_bytes, wanted.description);
         let room = self.room(path, layout.length)?;
-        // Not even one row.
+        // Not even one row would fit.
         if room <= layout.data() && layout.length > layout.data() {
             return Err(Error::option(format!(
                 "{}: its limit of {} bytes is taken by entries that are in use",
@@ -223,7 +223,7 @@ impl Folder {
         Ok(Some(entry))
     }
 
-    /// Waits for this process's turn to share in the limit.
+    /// Locks the folder, for sharing out its limit.
     fn lock(&self) -> Result<File> {
         let folder = File::open(&self.path).map_err(Error::io(&self.path))?;
         match lock_within(&self.path, || folder.try_lock()) {
@@ -313,7 +313,7 @@ impl Folder {
         Ok(listed.collect())
     }
 
-    /// Removes every entry that no process has open; how many, and the bytes they took.
+    /// Removes every entry that no process has open. Returns how many, and the bytes that they took.
     pub fn clear(&self) -> Result<(u64, u64)> {
         let (mut count, mut bytes) = (0, 0);
         for entry in self.list()? {

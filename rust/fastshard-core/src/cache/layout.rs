@@ -47,7 +47,7 @@ pub enum Sizes {
     Each(Vec<[u32; 2]>),
 }
 
-/// Where everything lies in an entry's file.
+/// Where everything is in an entry's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) rows: u64,
@@ -251,7 +251,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a header says, either it is refused or every row lies inside.
+        /// Whatever a header says, it is refused, or every row is inside of the file.
         #[test]
         fn refuses_what_cannot_be(changes in proptest::collection::vec((0usize..HEADER, any::<u8>()), 1..6)) {
             let (layout, _) = Layout::new(10, &Sizes::Same([4, 6]), 3, "{}");

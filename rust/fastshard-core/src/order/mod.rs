@@ -78,7 +78,7 @@ impl View {
 pub enum Shuffle {
     /// Samples come in the order of the view.
     None,
-    /// Every order is as likely as any other.
+    /// A keyed permutation of all positions: every row may be anywhere.
     Uniform,
     /// Runs of rows change places, and rows are mixed within windows of a few runs.
     Blockwise(Cut),
@@ -129,7 +129,7 @@ const POSITION: u64 = 1 << 63;
 enum Mix {
     None,
     Uniform(Permutation),
-    /// With the window that was used last.
+    /// Together with the window that was used last.
     Blockwise(Box<Blockwise>, RefCell<Window>),
 }
 

@@ -42,7 +42,7 @@ use crate::slot::SlotPool;
 /// The batches of an epoch that an iterator goes through.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass {
-    /// The epoch.
+    /// Number of the epoch.
     pub epoch: u64,
     /// Samples of the epoch that were used before, by all ranks together.
     pub start: u64,

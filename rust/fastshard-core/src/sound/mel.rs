@@ -46,9 +46,9 @@ pub enum MelNorm {
 pub enum Logarithm {
     /// The natural logarithm.
     Ln,
-    /// To base 10.
+    /// The logarithm to base 10.
     Log10,
-    /// Decibels: ten times the one to base 10.
+    /// Decibels: ten times the logarithm to base 10.
     Db,
     /// No logarithm, and no floor.
     None,

@@ -66,7 +66,7 @@ impl View {
     }
 }
 
-/// One resampling.
+/// One stage: a hard crop, at most one resampling, a view of its result, and flips.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
     /// The part of the input that exists for this stage: filters don't see beyond it.

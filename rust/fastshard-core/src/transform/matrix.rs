@@ -18,9 +18,9 @@ pub struct Matrix(pub [[f64; 3]; 3]);
 /// The arguments of torchvision's `affine`. Angles are in degrees, positive is clockwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine {
-    /// Rotation.
+    /// Angle of the rotation, in degrees.
     pub angle: f64,
-    /// Pixels to the right and down.
+    /// Shift to the right and down, in pixels.
     pub translate: [f64; 2],
     /// Factor of both sides; larger than 1 enlarges.
     pub scale: f64,
@@ -88,7 +88,7 @@ impl Matrix {
         Self::around_middle(inverse_affine(parts, size), size, size)
     }
 
-    /// torchvision's `rotate`, output to input: degrees counter-clockwise, and the size of the result.
+    /// torchvision's `rotate` by degrees counter-clockwise, output to input; `output` is the size of the result.
     #[must_use]
     pub fn rotation(
         degrees: f64,
@@ -114,7 +114,7 @@ impl Matrix {
         let (x, y) = (0.5 * f64::from(width), 0.5 * f64::from(height));
         let corners = [[-x, -y], [-x, y], [x, y], [x, -y]].map(|[x, y]| matrix.map(x, y));
         let length = |axis: usize, half: f64| {
-            // Noise in the last bits must not count; beyond four digits, neither does the rest in torchvision.
+            // Noise in the last bits must not add a row. torchvision itself drops all but four decimal digits.
             let ends = corners.map(|corner| ((corner[axis] + half) * 1e7).round());
             let ends = ends.map(|end| (end / 1e3).trunc() / 1e4);
             let most = ends.into_iter().fold(f64::MIN, f64::max).ceil();

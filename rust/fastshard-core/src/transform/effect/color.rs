@@ -101,9 +101,9 @@ pub(super) fn saturation(pixels: &mut [u8], factor: f64) {
 
 /// Turns the hue by a part of the circle, `-0.5` to `0.5`.
 ///
-/// In hue, saturation and value each channel is the value less `chroma * ramp(hue)`, so there is no need to divide by the
-/// value and to look at which sixth of the circle the hue lies in. Values stay on a scale of 0 to 255, of which the last
-/// factor is torchvision's conversion back from floats. Twin: torchvision's own steps, in the tests.
+/// In terms of hue, saturation and value, each channel is the value less `chroma * ramp(hue)`. So nothing is divided by
+/// the value, and no branch asks which sixth of the circle the hue is in. Values stay on a scale of 0 to 255; the last
+/// factor is torchvision's conversion back from floats. The tests compare with torchvision's own steps.
 pub(super) fn hue(pixels: &mut [u8], turn: f32) {
     const BACK: f32 = 255.999 / 255.0;
     #[inline]
@@ -136,7 +136,7 @@ pub(super) fn hue(pixels: &mut [u8], turn: f32) {
     });
 }
 
-/// Unlike `f32::max` one instruction, because neither is NaN.
+/// A maximum in one instruction, unlike `f32::max`: neither value is NaN.
 #[inline]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }

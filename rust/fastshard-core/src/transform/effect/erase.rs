@@ -15,17 +15,17 @@ pub struct Erase {
 /// A colour, or noise.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Paint {
-    /// A value a channel, or one for all.
+    /// One value for all channels, or one each.
     Values(Vec<f32>),
-    /// Another value for each pixel and channel.
+    /// A random value for each pixel and channel, from these draws.
     Noise(Draws),
 }
 
 /// An element that can be painted.
 pub(in crate::transform) trait Painted {
-    /// The nearest value that there is.
+    /// Converts a value of the options to this type.
     fn of(value: f32) -> Self;
-    /// Standard normal in floats, uniform over the range of integers.
+    /// Noise: standard normal for floats, uniform over their range for integers.
     fn noise(draws: &mut Draws) -> Self;
 }
 
