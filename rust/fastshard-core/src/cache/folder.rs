@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | shared, on an entry | everyone who has it open | it is open |
 //! | exclusive, on an entry | who evicts it | the file is unlinked; if the lock isn't free at once, the entry stays |
-//! | exclusive, on an unfinished entry | who makes it | it is made; one without a lock is a killed process's and is removed |
+//! | exclusive, on an unfinished entry | who makes it | it is made; one without a lock is abandoned and is removed |
 //! | exclusive, on the folder | who opens or makes an entry under a limit | the limit is shared out |
 //!
 //! A lock that is not free within a second is an error: nobody holds one for that long unless it has been stopped.
@@ -22,8 +22,8 @@
 //!
 //! # The limit
 //!
-//! Under a limit, an entry may fill as many pages as its header says (its grant). Entries that are open count with what
-//! they may fill, others with what they take. For more room, entries that nobody has open are evicted, the least
+//! Under a limit, rows are stored up to a grant, which the header notes. Entries that are open count with what they may
+//! fill, others with what they take. For more room, entries that nobody has open are evicted, the least
 //! recently used first. What doesn't fit even then is not stored.
 
 use std::fs::{File, TryLockError};

@@ -26,10 +26,10 @@
 //! Every small file is written under another name, synced and renamed, so a file that exists is complete. The lock
 //! moves with the folder and is removed last, so nobody takes the folder for abandoned before it has its name.
 //!
-//! # What is never removed
+//! # What is removed
 //!
-//! Only files with names that packing gives. A destination is replaced only if it is a dataset, or empty, with no other
-//! file in it; a folder that is in the way and isn't ours is an error.
+//! Only files with names that packing gives. A destination is replaced only if it is an empty folder, or a dataset with
+//! no other file beside it. A folder that is in the way and isn't ours is an error.
 
 use std::fs::File;
 use std::io::ErrorKind;

@@ -4,9 +4,9 @@
 //!
 //! ```text
 //! front                                     back
-//! batch n        batch n + 1    ...         batch n + k         at most `prefetch` batches are open
-//! next to hand   being finished             the only one with rows that are not claimed
-//! over
+//! batch n        batch n + 1     ...        batch n + k         at most `prefetch` batches are open
+//! handed over    rows are still             the only batch with
+//! next           being filled               unclaimed rows
 //! ```
 //!
 //! A thread that finds no unclaimed row opens the next batch, or sleeps if `prefetch` batches are open. So there is no

@@ -7,7 +7,7 @@
 //!
 //! | input | output | what runs |
 //! |---|---|---|
-//! | 8 bits | `float32`, at most one normalisation, as many channels | the steps themselves, in vector code: see `linear` |
+//! | 8 bits | `float32`, at most one normalisation, as many channels | the steps, in vector code: see `linear` |
 //! | any | the input's own dtype | no change of values |
 //! | 8 bits | anything else | a table of 256 entries a channel |
 //! | 16 bits | anything else | a table of 65,536 entries a channel |

@@ -23,8 +23,8 @@
 //! | resize | if nothing is resampled yet and no border is shown | else |
 //! | warp | if nothing is resampled and no border is shown, or behind a warp that samples alike | else |
 //!
-//! A warp joins a warp by multiplying the matrices, together with the crops and flips in between. The first one must
-//! show no border, and with padding other than constant it must not be cropped. It never joins a resize: a resize
+//! A warp joins a warp by multiplying the matrices, together with the crops and flips in between. The first warp must
+//! show no border, and with padding other than constant it must not be cropped. A warp never joins a resize: a resize
 //! averages with a filter as wide as its scale, and a warp only blends neighbours.
 //!
 //! # Why this is exact
