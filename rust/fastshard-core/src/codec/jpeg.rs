@@ -184,8 +184,8 @@ impl Decompressor {
 
     /// Decodes a region from the start of a file, whether the file is complete or not.
     ///
-    /// The library warns of damage in the data, and decodes what it can. Where a marker ends the image, all of that
-    /// passes, as it does with PIL. Without one, a file was probably cut: then no pixel may depend on what is missing.
+    /// libjpeg-turbo warns of damage in the data, and decodes what it can. Where an EOI ends the image, its warnings
+    /// are ignored, as by PIL. A file without EOI was probably cut: then no pixel may depend on what is missing.
     fn decode_rows(
         &mut self,
         bytes: &[u8],
@@ -203,8 +203,8 @@ impl Decompressor {
         self.decode_top(&ended, frame, request, out)
     }
 
-    /// A file of one scan with the marker that it lacks. Its data are decoded with different ones behind them: unless
-    /// pixels are the same, some are missing.
+    /// Appends the EOI that a file of one scan lacks. Decodes the file with two different fillings behind its data:
+    /// unless both give the same pixels, some data are missing.
     fn ended(&mut self, bytes: &[u8], frame: &Frame) -> Result<Vec<u8>> {
         let truncated = || Error::decode("JPEG: truncated: its data end before its last pixels");
         let data = frame.unended(bytes).ok_or_else(truncated)?;
@@ -256,8 +256,8 @@ impl Decompressor {
         decoded
     }
 
-    /// Decodes a file as it is. What the library makes of a damaged one depends on images that it saw before, so that
-    /// an instance that saw none has to, and isn't used again.
+    /// Decodes a file as it is. What libjpeg-turbo makes of a damaged file depends on the images before. So a damaged
+    /// file is decoded again by a new instance, which isn't used after that.
     fn decode_whole_file(
         &mut self,
         bytes: &[u8],

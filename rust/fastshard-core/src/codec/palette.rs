@@ -1,7 +1,7 @@
 //! Segmentation masks as PNG with a palette: the pixels are numbers in the palette, which are the classes.
 //!
 //! Without its palette, such a file is a gray one with the same numbers. Decoders spread gray of fewer than 8 bits a
-//! pixel from black to white, which [`Gray::spread`] undoes.
+//! pixel from black to white; [`Gray::spread`] is the factor.
 
 use super::format::Format;
 use super::png_gray::{Chunks, SIGNATURE};

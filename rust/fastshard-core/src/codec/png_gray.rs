@@ -25,10 +25,10 @@
 //!
 //! # Exactness
 //!
-//! The filter chooses among left, up and corner the one nearest to left + up - corner; in a tie the first (PNG
-//! specification, section 9.4). Let low and high be the smaller and the larger of left and up. The choice depends on
-//! where the corner lies between them: low in the upper third and above, high in the lower third and below, else the
-//! corner.
+//! The filter chooses the one of left, up and corner that is nearest to left + up - corner (PNG specification, section
+//! 9.4). In a tie the first of these wins. Let low and high be the smaller and the larger of left and up. The choice
+//! depends on where the corner lies between them: low in the upper third and above, high in the lower third and below,
+//! else the corner.
 //!
 //! [`paeth`] computes 3 x corner - (left + up). The result is at least high, or at most low, in just these thirds. It
 //! lies between -510 and 765, so that sixteen bits hold it. This form is that of `stb_image`. A test compares it with

@@ -68,9 +68,9 @@ pub(super) type Seekable = (Vec<u8>, Vec<u32>);
 /// Re-codes a JPEG with a restart marker after every tile, with the same coefficients. A progressive file becomes
 /// sequential.
 ///
-/// `None` for a file that is better stored as it is: other processes and samplings, progressive files whose scans are
-/// incomplete (decoders smooth these, so that pixels depend on more than coefficients), files with further images
-/// behind the first, where metadata is kept, and any file that libjpeg-turbo complains of.
+/// `None` for a file that is better stored as it is: other processes and samplings, files that gain nothing (where
+/// options say so), and any file that libjpeg-turbo complains of. Two more kinds stay: progressive files with missing
+/// scans, which decoders smooth; and, where metadata is kept, files with further images behind the first.
 pub(super) fn transcode(bytes: &[u8], options: &Transcoding) -> Result<Option<Seekable>> {
     let Some(frame) = Frame::of(bytes).filter(can_seek) else {
         return Ok(None);

@@ -182,8 +182,8 @@ impl<'a> Mpeg<'a> {
         (head, &rest[..head.length.min(rest.len())])
     }
 
-    /// The MPEG frame to decode first, so that this one has the samples that it has after all others; and the frame
-    /// where that one's data begin.
+    /// Two MPEG frames to start at, so that this one has the samples that it has in the whole file: the first one to
+    /// decode, and the one where its data begin.
     fn before(&self, frame: usize) -> (usize, usize) {
         let decoded = frame.saturating_sub(BEFORE / self.head.granules());
         let mut first = decoded;

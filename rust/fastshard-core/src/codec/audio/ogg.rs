@@ -20,7 +20,7 @@
 //! # Checks
 //!
 //! A walk over the page headers finds missing pages and a missing end. Checksums are compared when a page is used. The
-//! count of each page but the last must agree with the samples that were decoded; the last one may be shorter, which
+//! count of each page but the last must agree with the samples that were decoded. The last page may count less, which
 //! cuts the end.
 //!
 //! # Kept decoders

@@ -28,10 +28,10 @@
 //! # The table of strides
 //!
 //! A block that is skipped needs no values, only its length. [`Steps`] has 2^12 entries, 16 KiB, indexed by the next 12
-//! bits. An entry follows all symbols whose codes end within these bits. It holds the length of all of them, with the
-//! bits of the last value even where these reach beyond the twelve, and the sum of their steps. It stops at an EOB, or
-//! where the steps reach 63. An entry of 0 is a code of more than 12 bits. Near the end of a block, symbols are read
-//! one by one again, so that damage is found as it is without strides.
+//! bits. An entry follows all symbols whose codes end within these bits. It holds the length of all of them and the sum
+//! of their steps. The length includes the last value, even where that reaches beyond the twelve bits. It stops at an
+//! EOB, or where the steps reach 63. An entry of 0 is a code of more than 12 bits. Near the end of a block, symbols are
+//! read one by one again, so that damage is found as it is without strides.
 //!
 //! # Reading bits
 //!
@@ -160,8 +160,8 @@ impl Entry {
 pub(super) struct Codes {
     spec: Box<[u8]>,
     short: Box<[Entry; 1 << LOOK]>,
-    /// For each length, 1 to 16: the smallest number of 16 bits that lies behind all codes of up to this length, and
-    /// what to add to a code of this length to get the place of its symbol.
+    /// Two numbers for each length, 1 to 16. The first is the smallest number of 16 bits behind all codes of up to this
+    /// length. The second is added to a code of this length to get the place of its symbol.
     lengths: [(u32, i32); 16],
     steps: OnceCell<Box<Steps>>,
     kind: Kind,

@@ -30,8 +30,8 @@
 //!
 //! # Cost
 //!
-//! A pass of the 8x8 transform has 8 multiplications of 8 pairs, or 6 where only the first four rows and columns hold
-//! coefficients (see [`LOW`]). `idct_avx2` has that code. Processors without AVX2 decode at an eighth only, where
+//! A pass of the 8x8 transform has 8 multiplications of 8 pairs. It has 6 where only the first four rows and columns
+//! hold coefficients (see [`LOW`]). `idct_avx2` has that code. Processors without AVX2 decode at an eighth only, where
 //! blocks become 1x1 samples, or 2x2 of chroma. So [`whole`] runs in tests only, as the model of the vector code.
 
 use super::zigzag::Block;

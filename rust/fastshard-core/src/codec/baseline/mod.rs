@@ -6,7 +6,7 @@
 //! the slower one wherever an image has restart markers. Every seekable image has restart markers.
 //!
 //! This decoder has one routine for all. It removes the stuffed zeros from the data first, and finds a code and the
-//! value behind it by one table look-up. Blocks outside of the region are read for their length only.
+//! value behind it by one table look-up. Of blocks outside of the region, only DC and the length are read.
 //!
 //! # Stages
 //!
@@ -32,8 +32,7 @@
 //!
 //! - one byte a sample, for the units that the region touches;
 //! - the data of one run without its stuffed zeros;
-//! - 8 KiB a Huffman table, and 16 KiB more for a table of AC codes by which blocks were skipped several symbols at a
-//!   time;
+//! - 8 KiB a Huffman table, and 16 KiB more for AC codes where blocks are skipped several symbols at a time;
 //! - one row of each chroma component.
 
 #![allow(

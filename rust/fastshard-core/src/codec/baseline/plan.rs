@@ -3,13 +3,13 @@
 //! # Units
 //!
 //! A minimum coded unit (MCU) holds one block or more of each component, for 8x8 to 16x16 pixels here. The region, in
-//! pixels of the full image, is widened to whole units. Where chroma is interpolated, two pixels of the decoded size
-//! are added on each side first, since a pixel depends on the chroma sample next to its own.
+//! pixels of the full image, is widened to whole units. Where chroma is interpolated, a pixel depends on the chroma
+//! sample next to its own. So two pixels of the decoded size are added on each side first.
 //!
 //! # Sizes
 //!
 //! To reduce an image 2, 4 or 8 times, each block of luma becomes 4x4, 2x2 or 1x1 samples. Chroma that is stored at
-//! half the size (4:2:0) is reduced half as much, so that it has as many samples as luma and isn't interpolated. Chroma
+//! half the size (4:2:0) is reduced half as much. Then it has as many samples as luma, and isn't interpolated. Chroma
 //! that is halved in width only (4:2:2) is reduced like luma and interpolated. libjpeg chooses the same sizes.
 //!
 //! Three cases are left to libjpeg-turbo: other samplings; 4:2:2 at an eighth; and chroma of one or two samples a row.

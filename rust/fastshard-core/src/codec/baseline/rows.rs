@@ -7,10 +7,10 @@
 //! upsampling".
 //!
 //! Both directions are separated. [`add_rows`] computes 3 x near + far of two rows, as 16-bit sums of up to 1020. Then
-//! [`widen`] makes two pixels of each sum: (3 x this + neighbour + bias) / 16, with a bias of 8 to the left and of 7 to
-//! the right, so that halves aren't always rounded up. Where only the width is halved, near and far are the same row,
-//! so that sums are four times the samples; biases of 4 and 8 then give what libjpeg computes with 1 and 2 and a
-//! divisor of 4.
+//! [`widen`] makes two pixels of each sum: (3 x this + neighbour + bias) / 16. The bias is 8 to the left and 7 to the
+//! right, so that halves aren't always rounded up. Where only the width is halved, near and far are the same row, so
+//! that sums are four times the samples. Biases of 4 and 8 then give what libjpeg computes with 1 and 2 and a divisor
+//! of 4.
 //!
 //! At the edges of the image the outermost sample counts as its own neighbour. `plan` adds a margin to the region, so
 //! that every other sample has its neighbours. Thus a pixel doesn't depend on the region that it is decoded in.

@@ -3,9 +3,9 @@
 //! # What is accepted
 //!
 //! A file passes if this decoder reads its data as libjpeg does: SOF0 or SOF1, one scan of all components in their
-//! order, and one component (gray) or three in Y, Cb, Cr. A JFIF segment, an Adobe segment with transform 1, or
-//! component numbers 1, 2, 3 without any Adobe segment say that the three are Y, Cb, Cr. Metadata (`APPn`, `COM`) is
-//! skipped. Any other marker makes [`Scan::read`] return `None`.
+//! order, and one component (gray) or three in Y, Cb, Cr. Three components are Y, Cb, Cr if there is a JFIF segment, or
+//! an Adobe segment with transform 1. Without any of these segments, their numbers must be 1, 2, 3. Metadata (`APPn`,
+//! `COM`) is skipped. Any other marker makes [`Scan::read`] return `None`.
 //!
 //! # Tables that stay
 //!

@@ -20,7 +20,7 @@
 //! entry.
 //!
 //! `powers` holds n^(4/3) for n up to 15 + 8191. `fours` holds the four lines of a quad, by its ones and by the next
-//! four bits, of which signs take as many as there are ones: a quad has no branch for its signs.
+//! four bits, which begin with the signs. So a quad has no branch for its signs.
 //!
 //! # Reading bits
 //!

@@ -7,9 +7,9 @@
 //! added to what the granule before has left, the other 18 are left for the next one. A short block transforms three
 //! times 6 lines to 12 samples each, which overlap in the middle of the 36.
 //!
-//! Fast algorithms have many steps of few operations. Here all subbands of a granule have the same transform, except
-//! the two lowest of a mixed block, so that eight of them fill a vector. Then the plain sum is simple and regular: each
-//! line times its cosines.
+//! Fast algorithms have many steps of few operations. Here all subbands of a granule have the same transform, so that
+//! eight of them fill a vector. The two lowest of a mixed block are computed a second time. Then the plain sum is
+//! simple and regular: each line times its cosines.
 //!
 //! # Half of the sums
 //!

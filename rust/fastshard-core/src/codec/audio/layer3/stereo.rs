@@ -9,8 +9,8 @@
 //! # Directions
 //!
 //! MPEG 1 has seven, from right to left: with t = tan(n pi/12), t / (1 + t) on the left and 1 / (1 + t) on the right.
-//! MPEG 2 has 31: direction 0 is the middle; odd ones make the left channel quieter, even ones the right channel, in
-//! steps of 2^(-1/4) or, where the frame says so, 2^(-1/2). A band with any other number isn't stored as intensity.
+//! MPEG 2 has 31: direction 0 is the middle; odd ones make the left channel quieter, even ones the right channel. A
+//! step is 2^(-1/4) or, where the frame says so, 2^(-1/2). A band with any other number isn't stored as intensity.
 //!
 //! # Bands
 //!

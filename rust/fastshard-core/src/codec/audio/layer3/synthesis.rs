@@ -3,13 +3,14 @@
 //!
 //! # Idea
 //!
-//! For one sample of each subband, the standard computes a vector V of 64 values, keeps the last 16 of these vectors,
-//! and makes 32 samples out of them, each a sum of 16 products with a window D. Two things make this cheaper here.
+//! For one sample of each subband, the standard computes a vector V of 64 values, and keeps the last 16 of these
+//! vectors. It makes 32 samples out of them, each a sum of 16 products with a window D. Two things make this cheaper
+//! here.
 //!
 //! # The transform
 //!
 //! `V[i]` is the sum over subbands k of `S[k]` cos((16 + i)(2k + 1) pi/64). The plain discrete cosine transform of 32
-//! points, `X[n]` with cos(n (2k + 1) pi/64), has all of these values up to their sign, since cosines repeat:
+//! points is `X[n]`, with cos(n (2k + 1) pi/64). It has all of these values up to their sign, since cosines repeat:
 //!
 //! | i | `V[i]` |
 //! |---|---|
@@ -24,11 +25,11 @@
 //!
 //! # The filter
 //!
-//! Output sample (phase) p of 32 uses `V[p]` of the newest vector and of every second one before it, and `V[p + 32]` of
-//! the vectors between. By the table above these are two rows of X along the time: for p up to 16, row 16 + p and row
-//! 16 - p. [`TAPS`] holds the 16 factors of each phase, with the signs from the table: even taps for the first row, odd
-//! taps for the second. Phases p and 32 - p use the same rows, so that [`Bank::filter`] computes both with one load of
-//! each.
+//! Output sample (phase) p of 32 uses `V[p]` of the newest vector and of every second one before it. Of the vectors
+//! between, it uses `V[p + 32]`. By the table above these are two rows of X along the time: for p up to 16, row 16 + p
+//! and row 16 - p. [`TAPS`] holds the 16 factors of each phase, with the signs from the table: even taps for the first
+//! row, odd taps for the second. Phases p and 32 - p use the same rows, so that [`Bank::filter`] computes both with one
+//! load of each.
 //!
 //! # Vectors
 //!
