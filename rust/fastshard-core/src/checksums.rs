@@ -1,18 +1,37 @@
 //! Checksums of a shard by the chunk: whether bytes are as they were written, found out once for each 64 KiB.
 //!
-//! A row's own checksum covers all of its fields, and comparing it costs reading all of them. That is little beside
-//! decoding an image, and much beside copying a row of a table, or taking pixels from the cache and only the label from
-//! the shard. For those, a shard's footer lists the CRC32C of each 64 KiB of the file. A chunk is compared when a row in
-//! it is first wanted, and a bit notes that it is sound, so that every later row costs a look at a bit, or nothing once
-//! all chunks of a block are known to be sound.
+//! # Idea
 //!
-//! A chunk that differs proves nothing of the row that was wanted: its own checksum then decides. So damage to one row is
-//! the fault of that row alone, and damage to the list of checksums costs time, not data.
+//! A row's own checksum covers all of its fields, and comparing it costs reading all of them. That is little beside
+//! decoding an image. It is much beside copying a row of a table, or taking pixels from the cache and only the label
+//! from the shard. For those, a shard's footer lists the CRC32C of each 64 KiB of the file. A chunk is compared when a
+//! row in it is first wanted, and a bit notes that it is sound.
+//!
+//! ```text
+//! file    |  chunk 0  |  chunk 1  |  chunk 2  | last |        64 KiB each, the last one shorter
+//! sums       u32         u32         u32        u32           from the footer: eight hexadecimal digits each
+//! sound      bit         bit         bit        bit           in atomic words, shared by all threads
+//! ```
+//!
+//! # Why no lock is needed
+//!
+//! A bit only says what follows from the file, so it doesn't matter which thread sets it. Two threads may compare the
+//! same chunk at the same time; both find the same.
+//!
+//! # What a difference means
+//!
+//! A chunk that differs proves nothing of the row that was wanted: the row's own checksum then decides. So damage to
+//! one row is the fault of that row alone, and damage to the list of checksums costs time, not data.
+//!
+//! # Cost
+//!
+//! Four bytes and a bit for each chunk. A chunk is read once as a whole; after that, a row costs one look at a bit for
+//! each chunk that it touches, or nothing once all chunks of a block are known to be sound.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of a chunk: about what a kernel reads at once where a mapped page is missing.
+/// Bytes per chunk: about what a kernel reads ahead when a mapped page is missing.
 pub(crate) const CHUNK: usize = 64 << 10;
 
 /// Hexadecimal digits of a checksum.
@@ -27,7 +46,7 @@ pub(crate) struct ChunkSums {
 }
 
 impl ChunkSums {
-    /// Takes in what is written next.
+    /// Takes in the bytes that are written next.
     pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (now, rest) = bytes.split_at(bytes.len().min(CHUNK - self.filled));
@@ -41,7 +60,7 @@ impl ChunkSums {
         }
     }
 
-    /// The list, as text: a footer of Arrow's holds nothing else.
+    /// The list, as text: Arrow's footer can only hold text.
     pub(crate) fn text(&self) -> String {
         use std::fmt::Write;
         let last = (self.filled > 0).then_some(&self.current);
@@ -69,8 +88,7 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// From the text of a footer, of which the manifest says where it starts; `None` unless it is a list for a file of
-    /// that length.
+    /// Parses the text of a footer; `None` unless it is a list for a file of `covered` bytes.
     pub(crate) fn parse(text: &[u8], covered: usize) -> Option<Self> {
         let digits =
             |digits: &[u8]| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
@@ -96,7 +114,7 @@ impl Chunks {
             || (range.end <= self.covered && chunks_of(range).all(|chunk| self.is_sound(chunk)))
     }
 
-    /// Whether this part of the file is as it was written; reads what nobody has read before.
+    /// Whether this part of the file is as it was written. Reads the chunks that are not known to be sound.
     pub(crate) fn check(&self, file: &[u8], range: &Range<usize>) -> bool {
         if range.is_empty() {
             return true;
@@ -117,7 +135,7 @@ impl Chunks {
         })
     }
 
-    /// Forgets what was found: pages may have gone since.
+    /// Forgets which chunks are sound: pages of them may have been lost since.
     pub(crate) fn forget(&self) {
         for word in &self.sound {
             word.store(0, Ordering::Release);

@@ -1,7 +1,28 @@
 //! Counter-based random numbers: a draw depends on its key and its counter only, never on what was drawn before.
 //!
-//! That is why results don't depend on threads, workers or batch size. The generator is Philox4x64-10 (Salmon, Moraes,
-//! Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011), the one that `numpy.random.Philox` implements.
+//! # Idea
+//!
+//! A generator with a state gives numbers in sequence, and who gets which depends on threads, workers and batch size.
+//! Here a block of four 64-bit words is a function of a counter and a key, so that every sample has numbers of its own:
+//!
+//! | word | holds |
+//! |---|---|
+//! | counter 0 | number of the block, and in its upper 32 bits the number of the fork |
+//! | counter 1 | place of the operation in the list; field, from bit 32 on |
+//! | counter 2 | row, or what else stands for the sample |
+//! | counter 3 | epoch |
+//! | key 0 | seed |
+//! | key 1 | 0 |
+//!
+//! # Where it comes from
+//!
+//! The function is Philox4x64-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011), the
+//! one that `numpy.random.Philox` implements; a test compares the two. For a fixed key it is a bijection of counters,
+//! so no two blocks of a seed are equal.
+//!
+//! # Cost
+//!
+//! Ten rounds, each with two products of 64 by 64 bits, for four words; no memory beside the block.
 
 /// `SplitMix64`'s finaliser (Steele, Lea, Flood, 2014): a fast bijection that scatters its input.
 #[must_use]
@@ -43,14 +64,14 @@ pub fn philox(mut counter: [u64; 4], mut key: [u64; 2]) -> [u64; 4] {
     counter
 }
 
-/// Who draws: everything a sample's randomness may depend on.
+/// Whose draws these are: everything that a sample's randomness may depend on, apart from the operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Key {
     /// The loader's seed.
     pub seed: u64,
     /// The epoch.
     pub epoch: u64,
-    /// The row in the dataset, or what else tells samples of an epoch apart.
+    /// The row of the dataset, or another number that tells the samples of an epoch apart.
     pub row: u64,
     /// The field's place in the schema.
     pub field: u64,
@@ -81,7 +102,8 @@ impl Draws {
         }
     }
 
-    /// Draws of their own for something that takes many of them later: no others of this operation are among them.
+    /// A stream of its own, for something that takes many draws later. It shares no draw with this stream or its other
+    /// forks. A fork must not be forked itself: its forks would repeat those of this stream.
     #[must_use]
     pub fn fork(&mut self) -> Self {
         self.forks += 1;
@@ -127,7 +149,7 @@ impl Draws {
         (-2.0 * radius.ln()).sqrt() * (std::f32::consts::TAU * angle).cos()
     }
 
-    /// Uniform in `0..bound` (Lemire's multiplication; the bias is below 2^-32 for the sizes of images).
+    /// Uniform in `0..bound`, by Lemire's multiplication. The probability of each number is off by less than 2^-32.
     pub fn below(&mut self, bound: u32) -> u32 {
         ((u64::from((self.next() >> 32) as u32) * u64::from(bound)) >> 32) as u32
     }

@@ -1,4 +1,25 @@
-//! Batch buffers: allocated once, leased to whoever holds a batch, back in the pool when the last view of it is dropped.
+//! Batch buffers: allocated once, leased to whoever holds a batch, and returned to the pool when the last view is
+//! dropped.
+//!
+//! # Life of a slot
+//!
+//! ```text
+//! pool -- lease --> filled by workers --> handed over --> the last array on it is dropped --> pool, or freed
+//! ```
+//!
+//! A [`Lease`] is shared by all arrays of a batch, so a slot can't be written to again while any of them lives. A
+//! consumer that keeps batches makes the pool allocate more slots; at most `keep` idle ones stay.
+//!
+//! # Memory
+//!
+//! A slot is zeroed when it is allocated and never again. A row that failed so shows zeros or an earlier batch of the
+//! same loader, never another program's memory. Slots of 2 MiB and more are aligned to huge pages and ask the kernel
+//! for them, before their first page is touched.
+//!
+//! # Forks
+//!
+//! A forked child has copies of all leases, but not the threads. Its leases free their memory and leave the pool alone,
+//! since a thread that doesn't exist in the child may have held the pool's lock.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
@@ -7,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::format::ALIGNMENT;
 use crate::memory::{self, Denied};
 
-/// From this size on, slots are aligned to huge pages and ask for them: a tenth of the page faults and TLB misses.
+/// From this size on, slots are aligned to huge pages and ask for them, which saves page faults and TLB misses.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// A raw, aligned buffer.
@@ -39,7 +60,7 @@ impl Slot {
         let start = unsafe { alloc(layout) };
         let start = NonNull::new(start).ok_or_else(refused)?;
         if align == HUGE_PAGE {
-            // Before the first touch: pages that are there already stay small.
+            // Before the first touch: pages that exist already stay small.
             advise_huge(start, bytes);
         }
         // SAFETY: freshly allocated with this size. Rows that a worker skips must not show another program's memory.
@@ -79,7 +100,8 @@ impl Drop for Slot {
     }
 }
 
-/// Slots of one size, or larger. Batches that a consumer keeps take slots of their own; at most `keep` idle ones stay.
+/// A pool of slots of one size, or larger. Batches that a consumer keeps take slots of their own; at most `keep` idle
+/// ones stay.
 #[derive(Debug)]
 pub struct SlotPool {
     bytes: usize,
@@ -89,7 +111,7 @@ pub struct SlotPool {
 }
 
 impl SlotPool {
-    /// A pool of slots of this size.
+    /// A pool without slots; new ones will have this size in bytes, and at most `keep` stay when idle.
     #[must_use]
     pub fn new(bytes: usize, keep: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -100,13 +122,13 @@ impl SlotPool {
         })
     }
 
-    /// The size of new slots.
+    /// The size of new slots, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Leases a slot.
+    /// Leases an idle slot, or else a new one.
     pub fn lease(self: &Arc<Self>) -> Result<Lease, Denied> {
         let idle = self
             .idle
@@ -120,7 +142,8 @@ impl SlotPool {
         })
     }
 
-    /// Leases a slot of at least this size. One that is too small makes room for a larger one.
+    /// Leases a slot of at least this many bytes. An idle slot that is too small is freed, and a larger one takes its
+    /// place.
     pub fn lease_of(self: &Arc<Self>, bytes: usize) -> Result<Lease, Denied> {
         let mut lease = self.lease()?;
         if lease.bytes() < bytes {
@@ -131,7 +154,7 @@ impl SlotPool {
         Ok(lease)
     }
 
-    /// Idle slots.
+    /// How many slots are idle.
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle
@@ -141,7 +164,7 @@ impl SlotPool {
     }
 }
 
-/// A slot in use.
+/// The right to a slot, until it is dropped.
 #[derive(Debug)]
 pub struct Lease {
     slot: Option<Slot>,
@@ -153,7 +176,7 @@ impl Lease {
         self.slot.as_ref().expect("present until dropped")
     }
 
-    /// Its size.
+    /// The slot's size in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.slot().layout.size()

@@ -1,8 +1,27 @@
 //! One entry: the decoded images of one field of a dataset.
 //!
-//! Everything is written by calls, so that a full disk is an error and not a signal. It is read from a mapping, as calls
-//! took a quarter of the speed of cached pixels; the guard of mappings tells when somebody cut the file, or the disk
-//! failed.
+//! # How rows are published
+//!
+//! ```text
+//! writer    write the pixels, then write the state (their checksum)
+//! reader    read the state, then read the pixels; at the first time, compare them with the checksum
+//! ```
+//!
+//! Whoever sees the state so sees the pixels. No lock is needed: two processes that decode the same row write the same
+//! bytes to the same place, and a killed process leaves a state of 0, or a complete row. After a crash of the machine,
+//! the state may have reached the disk and the pixels not. So each process compares a row with its checksum when it
+//! first reads it, and notes that in `trusted`, a bit a row; a row that differs gets the state 0 and is decoded again.
+//!
+//! # How the file is accessed
+//!
+//! Everything is written by calls, so that a full disk is an error and not a signal. It is read from a mapping, which
+//! saves a call a row; the guard of mappings tells when somebody has cut the file, or the disk has failed. A failed
+//! write ends storing, and a lost page makes all later reads misses. Either gives one warning, and loading goes on.
+//!
+//! # Cost
+//!
+//! A hit costs one copy of the lines that are wanted. The first read of a row costs a checksum over all of its pixels.
+//! A miss costs one look at a state.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -25,24 +44,24 @@ pub struct Entry {
     file: File,
     map: Mapped,
     layout: Layout,
-    /// A bit a row that this process has compared with its checksum.
+    /// A bit for each row: whether this process has compared it with its checksum.
     trusted: Vec<AtomicU64>,
     /// Rows that would end beyond this are not stored.
     limit: u64,
     stopped: AtomicBool,
-    /// Whether a problem was noted: one is enough.
+    /// Whether a problem was noted; only the first one is.
     failed: AtomicBool,
     problem: Mutex<Option<String>>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
-/// Pixels of a row that were read.
+/// Which pixels of a row were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lines {
     /// Height and width of the row's image.
     pub size: [u32; 2],
-    /// Which lines of it they are.
+    /// The lines of the image that were read.
     pub range: Range<u32>,
 }
 
@@ -55,19 +74,19 @@ pub struct RowPlace {
     pub size: [u32; 2],
 }
 
-/// More of what was compared is given back.
+/// Scratch memory beyond this is freed after a comparison.
 const KEEP_CHECKED: usize = 16 << 20;
-/// Bytes of states that are read at a time.
+/// Bytes of states that are read at a time when rows are counted.
 const STATES: usize = 64 << 10;
 
 thread_local! {
-    /// Where pixels are compared with their checksums that nobody wants yet.
+    /// Scratch for pixels that are only read to be compared with their checksum.
     static CHECKED: RefCell<Scratch> = RefCell::default();
 }
 
 fn checksum(size: [u32; 2], pixels: &[u8]) -> u32 {
     let size = u64::from(size[0]) << 32 | u64::from(size[1]);
-    // 0 says that there is nothing.
+    // A state of 0 means that the row is missing.
     crc32c::crc32c_append(crc32c::crc32c(&size.to_le_bytes()), pixels).max(1)
 }
 
@@ -111,7 +130,7 @@ pub(super) fn read_head(file: &File, path: &Path) -> Result<(Layout, String)> {
 }
 
 impl Entry {
-    /// Takes a file that is locked for sharing already.
+    /// Opens an entry from a file that holds a shared lock.
     pub(super) fn open(
         file: File,
         path: PathBuf,
@@ -139,8 +158,8 @@ impl Entry {
         })
     }
 
-    /// Lets the file take this many bytes, and says so in it, for others that share the folder; `u64::MAX` for all that
-    /// it needs. `alone`: no other process has it open.
+    /// Sets how many bytes the file may take, and notes that in its header for other processes; `u64::MAX` means all
+    /// that it needs. Unless no other process has the entry open (`alone`), the noted grant only grows.
     pub(super) fn grant(&mut self, bytes: u64, alone: bool) -> Result<()> {
         self.limit = bytes / PAGE * PAGE;
         if self.stopped.load(Ordering::Relaxed) {
@@ -148,7 +167,7 @@ impl Entry {
         }
         let mut grant = match bytes {
             u64::MAX => 0,
-            bytes => u32::try_from(bytes / PAGE).unwrap_or(0).max(1),
+            bytes => u32::try_from(bytes / PAGE).unwrap_or(u32::MAX).max(1),
         };
         let before = self.layout.grant;
         if !alone {
@@ -162,19 +181,19 @@ impl Entry {
         (self.file.write_all_at(&grant.to_le_bytes(), GRANT)).map_err(Error::io(&self.path))
     }
 
-    /// The file.
+    /// Path of the entry's file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes of the file when every row is there.
+    /// Length of the file in bytes: what it takes once every row is stored.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.layout.length
     }
 
-    /// Copies a part of the file; what can't be read is as if it weren't there.
+    /// Copies a part of the file; `None` if it can't be read.
     fn read_part(&self, part: &mut [u8], at: u64) -> Option<()> {
         let end = at.checked_add(part.len() as u64)?;
         let place = usize::try_from(at).ok()?..usize::try_from(end).ok()?;
@@ -201,7 +220,7 @@ impl Entry {
     fn state(&self, row: u64) -> Option<u32> {
         let mut state = [0; 4];
         self.read_part(&mut state, self.layout.states() + 4 * row)?;
-        // Pixels are read after the state that says they are there.
+        // The pixels must be read after the state.
         fence(Ordering::Acquire);
         Some(u32::from_le_bytes(state))
     }
@@ -229,7 +248,7 @@ impl Entry {
         bits & (1 << (row % 64)) != 0
     }
 
-    /// Whether a row's pixels are there and sound.
+    /// Whether a row is stored and sound.
     #[must_use]
     pub fn holds(&self, row: u64) -> bool {
         if row < self.layout.rows && self.is_trusted(row) {
@@ -242,8 +261,8 @@ impl Entry {
         })
     }
 
-    /// Reads pixels of a row to the beginning of `out`, if they are there and sound: at least the lines that `wanted` asks
-    /// for, given the row's (height, width).
+    /// Reads pixels of a row to the beginning of `out`, if the row is stored and sound. At least the lines are read
+    /// that `wanted` asks for, given the row's (height, width).
     pub fn read(
         &self,
         row: u64,
@@ -264,7 +283,7 @@ impl Entry {
         found
     }
 
-    /// Reads all pixels of a row that [`Self::trusted`] found; whether they were still there.
+    /// Reads all pixels of a row that [`Self::trusted`] found; returns whether they were still there.
     #[must_use]
     pub fn read_whole(&self, place: &RowPlace, out: &mut [u8]) -> bool {
         let read = out.len() == place.length && self.read_part(out, place.start).is_some();
@@ -335,13 +354,13 @@ impl Entry {
             return;
         }
         match self.file.write_all_at(pixels, start) {
-            // After the pixels, so that who finds the state finds them.
+            // After the pixels, so that whoever sees the state sees them, too.
             Ok(()) => self.set_state(row, checksum(size, pixels)),
             Err(error) => self.stop(&error.to_string()),
         }
     }
 
-    /// What went wrong when rows were stored, once.
+    /// What went wrong with the entry; a second call returns `None`.
     pub fn take_problem(&self) -> Option<String> {
         self.problem
             .lock()
@@ -349,7 +368,7 @@ impl Entry {
             .take()
     }
 
-    /// Rows that are there.
+    /// How many rows are stored.
     #[must_use]
     pub fn filled(&self) -> u64 {
         let (mut filled, mut part) = (0, vec![0; STATES]);
@@ -369,7 +388,7 @@ impl Entry {
         filled
     }
 
-    /// Rows found and not found by this process.
+    /// Hits and misses of this process.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
         (

@@ -1,4 +1,30 @@
-//! The folder that entries lie in: making, finding, listing and evicting them.
+//! The folder of the entries: making, finding, listing and evicting them.
+//!
+//! # Locks
+//!
+//! Any number of processes share a folder, and any of them may be killed at any time. All locks are locks of files,
+//! which the system releases when a process ends.
+//!
+//! | lock | held by | while |
+//! |---|---|---|
+//! | shared, on an entry | everyone who has it open | it is open |
+//! | exclusive, on an entry | who evicts it | the file is unlinked; if the lock isn't free at once, the entry stays |
+//! | exclusive, on an unfinished entry | who makes it | it is made; one without a lock is abandoned and is removed |
+//! | exclusive, on the folder | who opens or makes an entry under a limit | the limit is shared out |
+//!
+//! A lock that is not free within a second is an error: nobody holds one for that long unless it has been stopped.
+//!
+//! # How an entry is made
+//!
+//! It is written under a name of its own, and then linked to its real name. If that exists by then, another process was
+//! quicker and its entry is taken. Between finding an entry and locking it, somebody may evict it. So an entry counts
+//! only if its file still has a name once it is locked; else all is tried again.
+//!
+//! # The limit
+//!
+//! Under a limit, rows are stored up to a grant, which the header notes. Entries that are open count with what they may
+//! fill, others with what they take. For more room, entries that nobody has open are evicted, the least
+//! recently used first. What doesn't fit even then is not stored.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -15,9 +41,9 @@ use crate::regular::{self, Links};
 
 const SUFFIX: &str = "pixels";
 const UNFINISHED: &str = "unfinished";
-/// How often an entry is tried to be opened that others evict at the same time.
+/// How often to try to open an entry that others evict at the same time.
 const TRIES: usize = 10;
-/// How long to wait for a lock that others hold for milliseconds: who holds it for longer has been stopped.
+/// How long to wait for a lock. Others hold it for milliseconds, unless they have been stopped.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const LOCK_STEP: Duration = Duration::from_millis(5);
 
@@ -28,7 +54,7 @@ pub struct Folder {
     max_bytes: Option<u64>,
 }
 
-/// What is to be kept.
+/// The entry that a loader wants.
 #[derive(Debug)]
 pub struct Wanted<'a> {
     /// Tells entries apart: the same for the same pixels.
@@ -37,12 +63,12 @@ pub struct Wanted<'a> {
     pub description: &'a str,
     /// Rows of the dataset.
     pub rows: u64,
-    /// Bytes a pixel.
+    /// Bytes per pixel.
     pub pixel_bytes: u32,
 }
 
 impl Wanted<'_> {
-    /// Bytes that the file takes when all rows are there.
+    /// Bytes that the file takes once all rows are stored.
     #[must_use]
     pub fn bytes(&self, sizes: &Sizes) -> u64 {
         Layout::new(self.rows, sizes, self.pixel_bytes, self.description)
@@ -54,24 +80,24 @@ impl Wanted<'_> {
 /// What is known of an entry.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// The file.
+    /// Path of the entry's file.
     pub path: PathBuf,
-    /// What was said when it was made.
+    /// The description that it was made with: JSON for people.
     pub description: String,
-    /// Bytes that it takes on the disk.
+    /// Bytes that the file takes on the disk by now.
     pub bytes: u64,
-    /// Bytes that it takes when all rows are there.
+    /// Bytes that the file takes once all rows are stored.
     pub full_bytes: u64,
     /// When a process last opened or filled it.
     pub used: SystemTime,
     /// Whether a process has it open.
     pub in_use: bool,
-    /// Bytes that those who have it open may let it take.
+    /// Bytes that its grant lets it take.
     granted: u64,
 }
 
 impl Listed {
-    /// Bytes that it takes, or may take while others go on filling it.
+    /// What it counts with under a limit: what it takes, or may take if it is open.
     fn claimed(&self) -> u64 {
         if self.in_use {
             self.bytes.max(self.granted)
@@ -82,7 +108,7 @@ impl Listed {
 }
 
 impl Folder {
-    /// Makes the folder if need be, and clears away what killed processes left.
+    /// Makes the folder if it is missing, and removes unfinished entries of killed processes.
     pub fn open(path: impl Into<PathBuf>, max_bytes: Option<u64>) -> Result<Self> {
         let path = path.into();
         if path.exists() && !path.is_dir() {
@@ -93,13 +119,13 @@ impl Folder {
         let path = path.canonicalize().map_err(Error::io(&path))?;
         let this = Self { path, max_bytes };
         for file in this.files(UNFINISHED)? {
-            // Another user's stays until that user comes by.
+            // Another user's file can't be removed; that user's next loader removes it.
             let _ = remove_unused(&file);
         }
         Ok(this)
     }
 
-    /// The folder.
+    /// Path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -126,8 +152,8 @@ impl Folder {
         self.file(key).exists()
     }
 
-    /// Opens an entry, made if it isn't there. Others are evicted as far as the limit asks for; what still doesn't fit
-    /// is not stored. [`Error::Option`] where there is no room for it at all.
+    /// Opens an entry, and makes it if it is missing. Others are evicted as far as the limit asks for; rows that don't
+    /// fit even then are not stored. [`Error::Option`] if there is no room for a single row.
     pub fn entry(&self, wanted: &Wanted<'_>, sizes: impl Fn() -> Result<Sizes>) -> Result<Entry> {
         let path = self.file(wanted.key);
         for _ in 0..TRIES {
@@ -136,7 +162,7 @@ impl Folder {
             } else {
                 Some(sizes()?)
             };
-            // Who shares in the limit is decided by one process at a time.
+            // The limit is shared out by one process at a time.
             let _turn = self.max_bytes.map(|_| self.lock()).transpose()?;
             if let Some(sizes) = &sizes {
                 self.make(&path, wanted, sizes)?;
@@ -152,14 +178,14 @@ impl Folder {
         Err(Error::State { reason })
     }
 
-    /// Makes an entry if there is room for it and nobody else was quicker.
+    /// Makes an entry if there is room for it and no other process was quicker.
     fn make(&self, path: &Path, wanted: &Wanted<'_>, sizes: &Sizes) -> Result<()> {
         if path.exists() {
             return Ok(());
         }
         let (layout, _) = Layout::new(wanted.rows, sizes, wanted.pixel_bytes, wanted.description);
         let room = self.room(path, layout.length)?;
-        // Not even one row.
+        // Not even one row would fit.
         if room <= layout.data() && layout.length > layout.data() {
             return Err(Error::option(format!(
                 "{}: its limit of {} bytes is taken by entries that are in use",
@@ -170,7 +196,7 @@ impl Folder {
         self.create(path, wanted, sizes)
     }
 
-    /// Opens an entry that is there; `None` if it is gone, or was spoilt and is gone now.
+    /// Opens an existing entry; `None` if it has been evicted, or was damaged and has been removed.
     fn take(&self, path: &Path, wanted: &Wanted<'_>) -> Result<Option<Entry>> {
         let opened = match open_shared(path) {
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
@@ -186,7 +212,7 @@ impl Folder {
             opened.writable,
         );
         let mut entry = match entry {
-            // Spoilt, or another's: nothing is lost with it.
+            // Damaged, or of another dataset: it can be made again.
             Err(Error::Corrupt { .. }) if remove_unused(path)? => return Ok(None),
             other => other?,
         };
@@ -197,7 +223,7 @@ impl Folder {
         Ok(Some(entry))
     }
 
-    /// Waits for this process's turn to share in the limit.
+    /// Locks the folder, for sharing out its limit.
     fn lock(&self) -> Result<File> {
         let folder = File::open(&self.path).map_err(Error::io(&self.path))?;
         match lock_within(&self.path, || folder.try_lock()) {
@@ -207,7 +233,7 @@ impl Folder {
         }
     }
 
-    /// Writes an empty entry under a name of its own, and gives it the real one if nobody else was quicker.
+    /// Writes an empty entry under a name of its own, and links it to the real one if that doesn't exist yet.
     fn create(&self, path: &Path, wanted: &Wanted<'_>, sizes: &Sizes) -> Result<()> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -219,8 +245,8 @@ impl Folder {
         let unfinished = self.path.join(name);
         let make = || {
             let mut file = disk::create_new(&unfinished)?;
-            // As long as it is locked, nobody takes it for a killed process's. Whoever looks whether it is has it locked
-            // for a moment.
+            // While it is locked, nobody takes it for a killed process's. A process that checks for that locks it for a
+            // moment.
             if lock_within(&unfinished, || file.try_lock()).is_err() {
                 return Err(ErrorKind::TimedOut.into());
             }
@@ -239,7 +265,7 @@ impl Folder {
         let made = make();
         let removed = disk::remove_file(&unfinished);
         match made.and(removed) {
-            // Cleared away by somebody, before it was locked: the next try may have more luck.
+            // Another process removed it before it was locked; the caller tries again.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other.map_err(Error::io(&unfinished)),
         }
@@ -259,7 +285,7 @@ impl Folder {
             if taken.saturating_add(needed) <= max_bytes {
                 break;
             }
-            // What can't be evicted stays.
+            // Entries that can't be evicted stay.
             if remove_unused(&other.path).unwrap_or(false) {
                 taken -= other.claimed();
             }
@@ -267,7 +293,7 @@ impl Folder {
         Ok(max_bytes.saturating_sub(taken))
     }
 
-    /// All entries. Files that are none are left out.
+    /// All entries; files that are no entries are left out.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let listed = self.files(SUFFIX)?.into_iter().filter_map(|path| {
             let file = regular::open(&path, Links::Refuse).ok()?;
@@ -287,7 +313,7 @@ impl Folder {
         Ok(listed.collect())
     }
 
-    /// Removes every entry that no process has open; how many, and the bytes they took.
+    /// Removes every entry that no process has open. Returns how many, and the bytes that they took.
     pub fn clear(&self) -> Result<(u64, u64)> {
         let (mut count, mut bytes) = (0, 0);
         for entry in self.list()? {
@@ -334,8 +360,8 @@ fn open_shared(path: &Path) -> Result<Shared> {
     })
 }
 
-/// Notes that a file is used: what is least recently used is evicted first. The present time is the one that a group may
-/// give to each other's files; where even that isn't allowed, another entry may be evicted.
+/// Notes that a file is used, since the least recently used is evicted first. Members of a group may set each other's
+/// files to the present time and to no other. Where even that is refused, an entry may be evicted too early.
 fn touch(file: &File) {
     let now = rustix::fs::Timespec {
         tv_sec: 0,
@@ -348,7 +374,7 @@ fn touch(file: &File) {
     let _ = rustix::fs::futimens(file, &times);
 }
 
-/// Tries to lock a file for a second.
+/// Locks a file, trying for a second.
 fn lock_within(path: &Path, lock: impl Fn() -> Result<(), TryLockError>) -> Result<()> {
     let until = Instant::now() + LOCK_PATIENCE;
     loop {
@@ -371,7 +397,7 @@ fn lock_within(path: &Path, lock: impl Fn() -> Result<(), TryLockError>) -> Resu
     }
 }
 
-/// Removes a file unless a process has it open; whether it did.
+/// Removes a file unless a process has it open; returns whether it did.
 fn remove_unused(path: &Path) -> Result<bool> {
     let file = match regular::open(path, Links::Refuse) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),

@@ -1,13 +1,28 @@
-//! The file of an entry, byte by byte. Numbers are little-endian.
+//! The file of an entry, byte by byte. Numbers are little-endian; each part but the header starts and ends at a page.
 //!
 //! ```text
-//! magic, rows, length, height, width, bytes a pixel, length of the description,
-//! whether there is an index, pages that it may take (0: all that it needs)          48 bytes
-//! description: JSON                                                                  to the next page
-//! states: a u32 a row, 0 or the checksum of its size and pixels                      to the next page
-//! index, unless all rows have the size in the header: offset u64, height, width      to the next page
-//! pixels of each row, at multiples of 64
+//! header, 48 bytes
+//!     0  magic                       8 bytes
+//!     8  rows                        u64
+//!    16  length of the file          u64
+//!    24  height, width of all rows   two u32; 0 if there is an index
+//!    32  bytes a pixel               u32
+//!    36  length of the description   u32
+//!    40  whether there is an index   u8, and three zeros
+//!    44  pages that the file may take, 0 for all that it needs     u32
+//! description   JSON for people; follows the header
+//! states        u32 a row: 0, or the checksum of the row's size and pixels
+//! index         16 bytes a row: offset u64, height u32, width u32; missing if all rows have the header's size
+//! pixels        of each row, at multiples of 64 bytes
 //! ```
+//!
+//! A row's place follows from its number, or from its index entry, so rows can be written in any order by anybody. The
+//! file has its full length from the beginning and is sparse: what is not written takes no space.
+//!
+//! The file is input that anybody may have written. `parse` compares the header with the length of the file, and `row`
+//! every index entry with the file's bounds, so no number can lead outside of the mapping.
+//!
+//! Without pixels, an entry takes 4 bytes a row, and 16 more where sizes differ.
 
 use std::path::Path;
 
@@ -20,23 +35,23 @@ pub(super) const PAGE: u64 = 4096;
 /// Where the header says how many pages the file may take.
 pub(super) const GRANT: u64 = 44;
 pub(super) const INDEX_ENTRY: usize = 16;
-/// A longer one isn't ours.
+/// The longest description; a file with a longer one is no cache entry.
 const MAX_DESCRIPTION: u32 = 1 << 20;
 
-/// (height, width) of what is stored.
+/// Sizes, as (height, width), of the images that are stored.
 #[derive(Clone, Debug)]
 pub enum Sizes {
-    /// Of every row.
+    /// All rows have this size.
     Same([u32; 2]),
-    /// Of each row; zeros where there is nothing to store.
+    /// The size of each row; zeros where there is nothing to store.
     Each(Vec<[u32; 2]>),
 }
 
-/// Where everything lies in an entry's file.
+/// Where everything is in an entry's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) rows: u64,
-    /// Of all rows; `None` if there is an index.
+    /// Size of all rows; `None` if there is an index.
     pub(super) size: Option<[u32; 2]>,
     pub(super) pixel_bytes: u32,
     pub(super) description: u32,
@@ -61,7 +76,7 @@ fn stride(size: [u32; 2], pixel_bytes: u32) -> u64 {
 }
 
 impl Layout {
-    /// The layout for these rows, and its index.
+    /// The layout for these rows, and the bytes of its index.
     pub(super) fn new(
         rows: u64,
         sizes: &Sizes,
@@ -115,7 +130,7 @@ impl Layout {
         header
     }
 
-    /// Reads a header and holds it against the file's length.
+    /// Reads a header and compares it with the file's length.
     pub(super) fn parse(header: &[u8; HEADER], found: u64, path: &Path) -> Result<Self> {
         let bad = |reason: &str| Error::corrupt(path, format!("no cache entry: {reason}"));
         let long = |at: usize| u64::from_le_bytes(*header[at..].first_chunk().expect("inside"));
@@ -162,7 +177,7 @@ impl Layout {
         self.index() + pages(INDEX_ENTRY as u64 * entries)
     }
 
-    /// Bytes that the file may take.
+    /// Bytes of the file that may be filled.
     pub(super) fn granted(&self) -> u64 {
         match self.grant {
             0 => self.length,
@@ -236,7 +251,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a header says, either it is refused or every row lies inside.
+        /// Whatever a header says, it is refused, or every row is inside of the file.
         #[test]
         fn refuses_what_cannot_be(changes in proptest::collection::vec((0usize..HEADER, any::<u8>()), 1..6)) {
             let (layout, _) = Layout::new(10, &Sizes::Same([4, 6]), 3, "{}");

@@ -1,4 +1,4 @@
-//! Pixels of other channels or depths: colour to gray, inks to colour, 8 bits to 16.
+//! Conversion of pixels to other channels or depths: colour to gray, inks to colour, 8 bits to 16.
 
 use crate::pixels::{Depth, PixelFormat};
 
@@ -11,7 +11,7 @@ pub(super) fn luma16([r, g, b]: [u16; 3]) -> u16 {
     ((u64::from(r) * 19595 + u64::from(g) * 38470 + u64::from(b) * 7471 + 0x8000) >> 16) as u16
 }
 
-/// The same of pixels that differ in nothing but their channels.
+/// Converts pixels from gray to RGB or back. Both formats have the same depth.
 pub(super) fn change_channels(source: &[u8], from: PixelFormat, to: PixelFormat, out: &mut [u8]) {
     match to.depth {
         Depth::Eight => channels(source, from.channels, out, to.channels, luma),
@@ -45,7 +45,7 @@ pub(super) fn channels<T: Copy>(
     }
 }
 
-/// Adobe's inverted inks to RGB or gray, with PIL's arithmetic.
+/// Converts Adobe's inverted inks (CMYK) to RGB or gray, with PIL's arithmetic.
 pub(super) fn cmyk_to(inks: &[u8], channels: usize, out: &mut [u8]) {
     let narrow = inks.len() / 4 * channels;
     for (ink, pixel) in inks
@@ -65,7 +65,8 @@ pub(super) fn cmyk_to(inks: &[u8], channels: usize, out: &mut [u8]) {
     }
 }
 
-/// Spreads the 8-bit values in the first half over the whole as 16-bit ones: `v * 257`, full scale to full scale.
+/// Widens the 8-bit values in the first half to 16-bit ones in the whole: `v * 257`, so that full scale stays full
+/// scale.
 pub(super) fn widen_in_place(out: &mut [u8]) {
     for at in (0..out.len() / 2).rev() {
         let value = out[at];

@@ -1,36 +1,38 @@
-//! The first directory of a TIFF file (TIFF 6.0, and `BigTIFF`), which EXIF data are too: tags and their numbers.
+//! Reads the first directory of a TIFF file (TIFF 6.0, and `BigTIFF`): tags and their values. EXIF data are such a file
+//! too.
 //!
-//! Nothing is copied before it is asked for, and offsets are trusted no further than the file reaches.
+//! Values are borrowed from the file. Offsets are checked against its length, so that any bytes can be read.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-/// What is read here of a TIFF file; numbers of tags.
+/// Number of the tag of the orientation.
 pub(super) const ORIENTATION: u16 = 274;
 pub(super) const XMP: u16 = 700;
 const COMPRESSION: u16 = 259;
 const FILL_ORDER: u16 = 266;
-/// Offsets and lengths of strips, and of tiles.
+/// Numbers of the tags with offsets and lengths: of strips, and of tiles.
 const DATA: [(u16, u16); 2] = [(273, 279), (324, 325)];
 
-/// JPEG data within TIFF, old and new: their bits are never reversed.
+/// Values of the compression tag for JPEG, old and new. Bits of JPEG data are never reversed.
 const JPEG: [f64; 2] = [6.0, 7.0];
 
-/// A directory in a file.
+/// A directory: a list of entries, each a tag with its values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],
     big_endian: bool,
-    /// `BigTIFF`: counts and offsets have eight bytes.
+    /// Whether counts and offsets have eight bytes (`BigTIFF`) instead of four.
     wide: bool,
-    /// Where the first entry is, and how many there are.
+    /// The place of the first entry.
     start: usize,
+    /// Number of entries within the file.
     count: usize,
 }
 
-/// A tag's values.
+/// The values of a tag, as bytes of a type.
 #[derive(Clone, Debug)]
 pub(super) struct Values<'a> {
     bytes: &'a [u8],
@@ -39,9 +41,9 @@ pub(super) struct Values<'a> {
 }
 
 impl<'a> Directory<'a> {
-    /// The first directory; `None` for what is no TIFF file.
+    /// Finds the first directory. `None` if the bytes are no TIFF file.
     pub(super) fn first(bytes: &'a [u8]) -> Option<Self> {
-        // As PIL has it, versions may be in the wrong byte order.
+        // PIL accepts versions in the wrong byte order too.
         let (big_endian, wide) = match bytes.first_chunk()? {
             b"MM\0*" | b"MM*\0" => (true, false),
             b"II*\0" | b"II\0*" => (false, false),
@@ -71,7 +73,7 @@ impl<'a> Directory<'a> {
         Some(unsigned(bytes, self.big_endian))
     }
 
-    /// The values of a tag, of the first entry that has some.
+    /// The values of a tag, from its first entry that has any.
     pub(super) fn find(&self, tag: u16) -> Option<Values<'a>> {
         let (entry, wide) = if self.wide { (20, 8) } else { (12, 4) };
         let mut places = (0..self.count).map(|number| self.start + number * entry);
@@ -103,7 +105,7 @@ impl<'a> Values<'a> {
         self.bytes
     }
 
-    /// Those of a type that holds numbers; none of bytes and text.
+    /// The values as numbers. Values of bytes and text are left out.
     pub(super) fn numbers(&self) -> impl Iterator<Item = f64> + '_ {
         let size = size(self.kind).unwrap_or(1);
         (self.bytes.chunks_exact(size)).map_while(|bytes| self.number(bytes))
@@ -136,7 +138,7 @@ fn unsigned(bytes: &[u8], big_endian: bool) -> u64 {
     }
 }
 
-/// Bytes of a value of a type; `None` for types that nobody has defined.
+/// Bytes of a value, by its type. `None` for a type that isn't defined.
 fn size(kind: u16) -> Option<usize> {
     match kind {
         1 | 2 | 6 | 7 => Some(1),
@@ -147,8 +149,8 @@ fn size(kind: u16) -> Option<usize> {
     }
 }
 
-/// A TIFF file whose bytes have their highest bit first, as the decoder expects them: most as they are; of one that says
-/// `FillOrder` 2, all strips and tiles are turned about.
+/// Returns the file with the highest bit of each byte first, as the decoder expects. Most files are returned as they
+/// are. With `FillOrder` 2, the bits of all bytes in strips and tiles are reversed.
 pub(super) fn highest_bit_first(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
     let Some(directory) = Directory::first(bytes) else {
         return Ok(bytes.into());
@@ -162,7 +164,7 @@ pub(super) fn highest_bit_first(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
     for place in data(&directory).ok_or_else(|| {
         Error::decode("tiff: FillOrder is 2, but its strips or tiles can't be found; save it with FillOrder 1")
     })? {
-        // From the original, since strips may share their data.
+        // Read from the original, because strips may share their data and would be reversed twice.
         for (turned, &byte) in turned[place.clone()].iter_mut().zip(&bytes[place]) {
             *turned = byte.reverse_bits();
         }
@@ -170,7 +172,8 @@ pub(super) fn highest_bit_first(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
     Ok(turned.into())
 }
 
-/// Where the strips or tiles of an image are; `None` unless all of them are within the file, and together no longer.
+/// The places of an image's strips or tiles. `None` unless all are within the file, and together no longer than the
+/// file.
 fn data(directory: &Directory<'_>) -> Option<Vec<Range<usize>>> {
     let (offsets, lengths) = (DATA.into_iter()).find_map(|(offsets, lengths)| {
         Some((directory.find(offsets)?, directory.find(lengths)?))

@@ -16,7 +16,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Recognises a format by its first bytes.
+    /// Recognises a format by the first bytes of a file. `None` for any other format.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Option<Self> {
         match bytes {
@@ -44,7 +44,7 @@ impl Format {
         }
     }
 
-    /// Its name in lower case.
+    /// The name in manifests and messages: `jpeg`, `png`, `webp`, `bmp`, `gif` or `tiff`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

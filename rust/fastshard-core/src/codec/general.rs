@@ -38,7 +38,7 @@ fn open(bytes: &[u8], format: Format, max_pixels: u64) -> Result<impl ImageDecod
     reader.into_decoder().map_err(failed(format))
 }
 
-/// Runs a decoder that somebody else wrote: if it panics, that is an error of the file.
+/// Runs a decoder of another crate. A panic in it becomes an error of the file.
 fn guarded<T>(format: Format, run: impl FnOnce() -> Result<T>) -> Result<T> {
     // Whatever state it left is in buffers that are overwritten.
     caught("its decoder", run).map_err(|error| match error {
@@ -49,7 +49,7 @@ fn guarded<T>(format: Format, run: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// The header, but for the orientation.
+/// Reads a header; the orientation is left at 1.
 pub(super) fn header(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Header> {
     let (size, color) = guarded(format, || {
         let decoder = open(bytes, format, max_pixels)?;
@@ -67,7 +67,7 @@ pub(super) fn header(bytes: &[u8], format: Format, max_pixels: u64) -> Result<He
     })
 }
 
-/// Whether a file's own structure says that it is whole. Formats without one are settled by decoding.
+/// Whether the structure of a file shows that it is whole. For false, only decoding can tell.
 pub(super) fn ends_properly(bytes: &[u8], format: Format) -> bool {
     match format {
         Format::Png => bytes.ends_with(b"IEND\xAE\x42\x60\x82"),

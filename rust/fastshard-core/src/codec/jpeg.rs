@@ -1,10 +1,17 @@
-//! JPEG: what the decoder of our own leaves over goes through libjpeg-turbo.
+//! JPEG: files that [`super::baseline`] refuses are decoded by libjpeg-turbo.
 //!
-//! A region costs less than the image. Columns outside of it are left out by libjpeg-turbo (entropy decoding aside);
-//! rows above it are skipped by it; rows below it are not even entropy-decoded: a single-scan image is handed over with
-//! a smaller height in its header, so that decoding ends where the region does. Chroma upsampling looks at neighbours,
-//! so a margin is decoded around the region; with it, pixels are the same as those of the whole image. Of a seekable
-//! image only the tiles that the region touches are handed over at all.
+//! # Regions
+//!
+//! A region costs less than the whole image:
+//!
+//! - Columns outside of the region are entropy-decoded, and then left out.
+//! - Rows above the region are skipped by libjpeg-turbo.
+//! - Rows below the region aren't read. An image of one scan gets a header with a smaller height, so that decoding ends
+//!   with the region.
+//! - Of a seekable image, libjpeg-turbo gets only the tiles that the region touches.
+//!
+//! Chroma upsampling looks at neighbours. So a margin around the region is decoded too, and pixels are equal to those
+//! of the whole image.
 
 use turbojpeg_sys as tj;
 
@@ -18,7 +25,7 @@ use super::turbo::Turbo;
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Rect, Scratch};
 
-/// A decompressor and what it keeps between images.
+/// Decodes JPEG for one thread, and keeps instances and buffers from one image to the next.
 #[derive(Debug)]
 pub(super) struct Decompressor {
     turbo: Turbo,
@@ -51,8 +58,9 @@ impl Decompressor {
         if self.turbo.read_header(bytes) {
             return Ok(());
         }
-        // The library calls it a warning, too, when an error follows one, and a header that breaks off leaves it in the
-        // middle of that header, where the next image would go on. A new instance tells: it knows no size yet.
+        // The library reports an error behind a warning as a warning. After a header that breaks off, it also goes on
+        // in that header with the next image. A new instance tells errors apart: it knows no size until it has read
+        // one.
         let message = self.turbo.last_error();
         self.renew()?;
         self.turbo.read_header(bytes);
@@ -68,7 +76,8 @@ impl Decompressor {
         Ok(())
     }
 
-    /// Reads the markers only, but for the orientation; what can't be decoded for another reason shows when it is.
+    /// Reads the marker segments up to the first scan; the orientation is left at 1. Other reasons why a file can't be
+    /// decoded show when it is decoded.
     pub(super) fn header(bytes: &[u8]) -> Result<Header> {
         let frame = frame(bytes)?;
         Ok(Header {
@@ -90,7 +99,7 @@ impl Decompressor {
         self.read_header(bytes)
     }
 
-    /// Decodes at least the region that is asked for and returns what it decoded.
+    /// Decodes at least the requested region, and returns the area that was decoded.
     pub(super) fn decode(
         &mut self,
         source: Encoded<'_>,
@@ -110,7 +119,7 @@ impl Decompressor {
             let mut cut = std::mem::take(&mut self.patched);
             let decoded = self.decode_tiles(tiles, &frame, &mut cut, request, out);
             self.patched = cut;
-            // What goes wrong with a cut goes wrong with the whole, which then tells it better.
+            // What goes wrong with some of the tiles also goes wrong with the whole file, which gives a better message.
             if decoded.is_ok() {
                 return decoded;
             }
@@ -150,7 +159,7 @@ impl Decompressor {
         Ok(Decoded { area, ..decoded })
     }
 
-    /// Decodes without the decoder of our own, which tests compare with this one.
+    /// Decodes without [`Baseline`], so that tests can compare both.
     #[cfg(any(test, fuzzing))]
     pub(super) fn decode_by_library(
         &mut self,
@@ -162,7 +171,7 @@ impl Decompressor {
         self.decode_rows(bytes, &frame, request, out)
     }
 
-    /// The same of the whole image, where any warning is an error.
+    /// Decodes the whole file by libjpeg-turbo, and fails at any warning.
     #[cfg(test)]
     pub(super) fn decode_strictly(
         &mut self,
@@ -173,10 +182,10 @@ impl Decompressor {
         self.decode_whole_file(bytes, &frame(bytes)?, request, false, out)
     }
 
-    /// Decodes the rows of a region of a file that is its own beginning.
+    /// Decodes a region from the start of a file, whether the file is complete or not.
     ///
-    /// The library warns of damage in the data, and decodes what it can. Where a marker ends the image, all of that passes,
-    /// as it does with PIL. Without one, a file was probably cut: then no pixel may depend on what is missing.
+    /// libjpeg-turbo warns of damage in the data, and decodes what it can. Where an EOI ends the image, its warnings
+    /// are ignored, as by PIL. A file without EOI was probably cut: then no pixel may depend on what is missing.
     fn decode_rows(
         &mut self,
         bytes: &[u8],
@@ -194,8 +203,8 @@ impl Decompressor {
         self.decode_top(&ended, frame, request, out)
     }
 
-    /// A file of one scan with the marker that it lacks. Its data are decoded with different ones behind them: unless
-    /// pixels are the same, some are missing.
+    /// Appends the EOI that a file of one scan lacks. Decodes the file with two different fillings behind its data:
+    /// unless both give the same pixels, some data are missing.
     fn ended(&mut self, bytes: &[u8], frame: &Frame) -> Result<Vec<u8>> {
         let truncated = || Error::decode("JPEG: truncated: its data end before its last pixels");
         let data = frame.unended(bytes).ok_or_else(truncated)?;
@@ -218,7 +227,8 @@ impl Decompressor {
         }
     }
 
-    /// Decodes with a smaller height in the header, where that ends it early.
+    /// Decodes the rows down to the end of a region. A smaller height in the header ends decoding there, if rows are
+    /// stored in their order.
     fn decode_top(
         &mut self,
         bytes: &[u8],
@@ -246,8 +256,8 @@ impl Decompressor {
         decoded
     }
 
-    /// Decodes a file as it is. What the library makes of a damaged one depends on images that it saw before, so that
-    /// an instance that saw none has to, and isn't used again.
+    /// Decodes a file as it is. What libjpeg-turbo makes of a damaged file depends on the images before. So a damaged
+    /// file is decoded again by a new instance, which isn't used after that.
     fn decode_whole_file(
         &mut self,
         bytes: &[u8],
@@ -304,7 +314,7 @@ impl Decompressor {
         Ok(Decoded { area, reduce })
     }
 
-    /// The library converts no colours of a lossless image.
+    /// Decodes a lossless image, and converts its channels here, because libjpeg-turbo doesn't.
     fn decode_lossless(
         &mut self,
         bytes: &[u8],
@@ -399,7 +409,7 @@ impl Decompressor {
         };
         let pitch = width as i32 * channels;
         if forgive {
-            // Where decoding ends early, pixels are gray rather than those of an earlier image.
+            // Where decoding ends early, pixels stay gray instead of showing an earlier image.
             out.fill(0x80);
         }
         // SAFETY: `out` holds as many rows of `pitch` bytes as the cropping region (or the image, without one) has,
@@ -415,10 +425,10 @@ const RGB: PixelFormat = PixelFormat {
     channels: 3,
     depth: Depth::Eight,
 };
-/// What is put behind data that may end early: different values for any code.
+/// Bytes to append to data that may end early. A code that reads on gets different values from each.
 const FILLERS: [u8; 2] = [0x00, 0xAA];
 
-/// Reads the markers and refuses what no decoder here takes.
+/// Reads the segments up to the first scan. Refuses files that no decoder here supports.
 fn frame(bytes: &[u8]) -> Result<Frame> {
     let frame = Frame::of(bytes)
         .ok_or_else(|| Error::decode("JPEG: truncated or damaged before its first scan"))?;
@@ -428,7 +438,7 @@ fn frame(bytes: &[u8]) -> Result<Frame> {
             frame.precision
         )));
     }
-    // Hierarchical and arithmetic lossless files, and such of two channels, have no decoder.
+    // No decoder here supports hierarchical or arithmetic-coded lossless files, or two channels.
     let known = matches!(frame.kind, 0xC0..=0xC3 | 0xC9 | 0xCA);
     if !known || !matches!(frame.components, 1 | 3 | 4) {
         return Err(Error::decode(format!(
@@ -440,11 +450,11 @@ fn frame(bytes: &[u8]) -> Result<Frame> {
     Ok(frame)
 }
 
-/// The region with the margin that upsampling needs, its left edge where the library wants it.
+/// The region with the margin that upsampling needs. The left edge is that of a unit, as libjpeg-turbo requires.
 fn widen(frame: &Frame, request: &Request) -> Rect {
     let Request { region, reduce, .. } = *request;
     let (mcu_width, mcu_height) = frame.mcu;
-    // A neighbour of a reduced pixel lies further away.
+    // In pixels of the full image: the neighbour of a reduced pixel is `reduce` times further away.
     let margin = 2 * reduce;
     let left = region.x.saturating_sub(margin) / mcu_width * mcu_width;
     let top = region.y.saturating_sub(margin);
@@ -460,7 +470,7 @@ fn widen(frame: &Frame, request: &Request) -> Rect {
     }
 }
 
-/// The pixels of an image `reduce` times smaller that show an area.
+/// The area in an image that is reduced `reduce` times, widened to whole pixels.
 fn reduced(area: Rect, reduce: u32) -> Rect {
     let (x, y) = (area.x / reduce, area.y / reduce);
     Rect {

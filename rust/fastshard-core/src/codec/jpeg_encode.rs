@@ -19,7 +19,7 @@ pub(super) fn encode(
     encode_sampled(pixels, (width, height), channels, quality, subsampling)
 }
 
-/// Encodes with another of the library's ways to sample chroma.
+/// Encodes with any sampling of chroma that libjpeg-turbo has (`TJSAMP`).
 pub(super) fn encode_sampled(
     pixels: &[u8],
     (width, height): (u32, u32),

@@ -1,36 +1,62 @@
-//! The markers of a JPEG file up to its first scan (ITU-T T.81, annex B): what they say, and where.
+//! The marker segments of a JPEG file (ITU-T T.81, annex B): what they say, and where.
+//!
+//! # Idea
+//!
+//! Most questions about a file need no decoder: its size, whether it ends early, whether its scans are complete, where
+//! its data start. This file answers them by walking from segment to segment. A walk reads the four bytes of each
+//! segment's marker and length, and jumps over the rest.
+//!
+//! [`Frame`] holds what the segments up to the first scan say. It also holds places in the file, so that
+//! [`Frame::copy_header`] can write a header with another size, for a part of the image.
+//!
+//! # Equal to libjpeg
+//!
+//! Files of cameras have bytes between segments that belong to none, and fill bytes of 0xFF in front of markers. These
+//! are skipped as by libjpeg, so that both find the same segments. [`Frame::tidied`] removes the former.
+//!
+//! # Missing ends
+//!
+//! - [`ends_properly`] looks for an EOI: first at the end of the file, then behind the last scan, since cameras append
+//!   data.
+//! - [`Frame::unended`] finds the data of a file without EOI. Counting restart markers tells early whether some are
+//!   missing.
+//! - [`Frame::is_smoothed`] tells whether a progressive file lacks scans. Each scan says to which bit it refines which
+//!   coefficients (successive approximation, T.81 annex G), so that no code has to be read.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// What the header says, with the places that a smaller copy changes.
+/// What the segments up to the first scan say, and the places that a copy with another size changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) width: u32,
     pub(super) height: u32,
+    /// Bits a sample.
     pub(super) precision: u8,
+    /// Number of components: 1 is gray.
     pub(super) components: u8,
     /// The start-of-frame marker: 0xC0 baseline, 0xC1 extended, 0xC2 progressive, ...
     pub(super) kind: u8,
-    /// Width and height of a minimum coded unit, in pixels.
+    /// Width and height of a minimum coded unit (MCU), in pixels.
     pub(super) mcu: (u32, u32),
     /// Units between restart markers, 0 for none.
     pub(super) restart_interval: u32,
-    /// One scan, sequential: rows come in order, so decoding may end early.
+    /// Whether one sequential scan holds all components. Then rows are stored in their order, and decoding may end
+    /// early.
     pub(super) single_scan: bool,
-    /// Where the two bytes of the height lie, followed by those of the width.
+    /// The place of the height, two bytes, with the two bytes of the width behind it.
     pub(super) size_at: usize,
-    /// The first byte of entropy-coded data.
+    /// The place of the first byte of entropy-coded data.
     pub(super) scan_at: usize,
 }
 
-/// A marker segment: its marker, and where it lies, marker included.
+/// A marker segment: the second byte of its marker, and its place in the file, marker included.
 pub(super) struct Segment {
     pub(super) marker: u8,
     pub(super) place: Range<usize>,
 }
 
-/// The segments between the start of the image and its first scan; `None` where they are damaged.
+/// The segments from the SOI to the first SOS, included. The last item is `None` where they are damaged.
 pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = Option<Segment>> {
     let mut at = 2;
     let mut over = false;
@@ -50,8 +76,8 @@ pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = Option<Segment>> {
     })
 }
 
-/// The next segment. Restart markers, which belong into a scan, are passed over as by libjpeg; the image neither starts
-/// nor ends between its segments.
+/// The next segment. Restart markers, which belong into a scan, are skipped as by libjpeg. `None` at an SOI or EOI,
+/// which can't be between segments, and where the file ends within the segment.
 fn segment(bytes: &[u8], mut at: usize) -> Option<Segment> {
     let (marker, behind) = loop {
         match next_marker(bytes, at)? {
@@ -65,8 +91,8 @@ fn segment(bytes: &[u8], mut at: usize) -> Option<Segment> {
     (length >= 2 && place.end <= bytes.len()).then_some(Segment { marker, place })
 }
 
-/// The next marker, and where it ends. Bytes before it that belong nowhere are passed over, as by libjpeg: cameras put
-/// some between their segments. In entropy-coded data, a 0xFF that is followed by zero is no marker.
+/// The second byte of the next marker, and the place behind it. Bytes in front of it that belong to no segment are
+/// skipped, as by libjpeg: cameras write some. A 0xFF with a zero behind it is entropy-coded data and no marker.
 fn next_marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
     loop {
         at += memchr::memchr(0xFF, bytes.get(at..)?)?;
@@ -78,7 +104,7 @@ fn next_marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
 }
 
 impl Frame {
-    /// Walks the markers up to the first scan.
+    /// Walks the segments up to the first scan. `None` where they are damaged, or where no frame is defined.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let mut found: Option<Self> = None;
         let mut restart_interval = 0;
@@ -111,7 +137,7 @@ impl Frame {
         let factors = body.get(6..6 + 3 * usize::from(components))?;
         let factors = factors.chunks_exact(3).map(|component| component[1]);
         let largest = |shift: u8| factors.clone().map(|both| both >> shift & 15).max();
-        // The one component of a gray image is never interleaved, so its unit is one block, whatever its factors.
+        // A scan of one component isn't interleaved, so that its unit is one block, whatever its sampling factors say.
         let mcu = match components {
             1 => (8, 8),
             _ => (8 * u32::from(largest(4)?), 8 * u32::from(largest(0)?)),
@@ -131,8 +157,8 @@ impl Frame {
         })
     }
 
-    /// Whether scans are missing that would complete a progressive image: then decoders guess what is missing from the
-    /// blocks around, also from those outside of a region.
+    /// Whether a progressive file lacks scans. Decoders then smooth blocks with the blocks around, also with those
+    /// outside of a region.
     pub(super) fn is_smoothed(&self, bytes: &[u8]) -> bool {
         self.kind == 0xC2 && !is_complete(bytes, usize::from(self.components))
     }
@@ -145,7 +171,7 @@ impl Frame {
         )
     }
 
-    /// The file without bytes between its segments that belong to none.
+    /// The file without the bytes between its segments that belong to none.
     pub(super) fn tidied<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let lengths = segments(bytes).flatten().map(|segment| segment.place.len());
         if 2 + lengths.sum::<usize>() == self.scan_at {
@@ -159,8 +185,8 @@ impl Frame {
         tidy.into()
     }
 
-    /// A file of one scan that lacks its last marker: all that may be data of its pixels. `None` if restart markers are
-    /// missing, too.
+    /// All bytes that may belong to the pixels, of a file of one scan without an EOI. `None` if restart markers are
+    /// missing too, and with them pixels.
     pub(super) fn unended<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let mut end = entropy_end(bytes, self.scan_at);
         let markers = memchr::memchr_iter(0xFF, &bytes[self.scan_at..end]);
@@ -173,14 +199,15 @@ impl Frame {
         {
             return None;
         }
-        // Zeros stand for what never came, as in a file that a download was to fill.
+        // Zeros at the end may be room that a broken download never filled.
         while end > self.scan_at && bytes[end - 1] == 0 {
             end -= 1;
         }
         Some(&bytes[..end])
     }
 
-    /// Appends what a decoder needs of the header, for another size: no metadata, but what tells the colour space.
+    /// Appends the header with another size and without metadata. The JFIF and Adobe segments, which tell the colour
+    /// space, are kept.
     pub(super) fn copy_header(&self, bytes: &[u8], width: u32, height: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(&[0xFF, 0xD8]);
         for Segment { marker, place } in segments(bytes).flatten() {
@@ -200,7 +227,7 @@ impl Frame {
     }
 }
 
-/// Whether the first scan has a component whose quantisation table doesn't come before it.
+/// Whether the first scan has a component whose quantisation table isn't defined before it.
 pub(super) fn lacks_quantisation(bytes: &[u8]) -> bool {
     let (mut tables, mut components) = ([false; 16], &[][..]);
     for Segment { marker, place } in segments(bytes).flatten() {
@@ -231,9 +258,9 @@ pub(super) fn lacks_quantisation(bytes: &[u8]) -> bool {
     false
 }
 
-/// Whether the scans of a progressive file give each coefficient of so many components to its last bit.
+/// Whether the scans of a progressive file hold every coefficient of all its components, to the last bit.
 fn is_complete(bytes: &[u8], components: usize) -> bool {
-    // Of each component the bits that its coefficients still lack.
+    // By component: how many low bits each of its coefficients still lacks. A coefficient without a scan lacks 255.
     let mut lacking: Vec<(u8, [u8; 64])> = Vec::new();
     let mut at = 2;
     while let Some(Segment { marker, place }) = segment(bytes, at) {
@@ -248,6 +275,8 @@ fn is_complete(bytes: &[u8], components: usize) -> bool {
     lacking.len() == components && lacking.iter().all(|(_, bits)| *bits == [0; 64])
 }
 
+/// Notes the bits that coefficients lack after a scan, from its header: components, first and last coefficient, low
+/// bit.
 fn note_scan(header: &[u8], lacking: &mut Vec<(u8, [u8; 64])>) -> Option<()> {
     let (&count, rest) = header.split_first()?;
     let (components, rest) = rest.split_at_checked(2 * usize::from(count))?;
@@ -267,7 +296,7 @@ fn note_scan(header: &[u8], lacking: &mut Vec<(u8, [u8; 64])>) -> Option<()> {
     Some(())
 }
 
-/// Where entropy-coded data ends: at the first marker that is no restart.
+/// The place where entropy-coded data ends: at the first marker that is no restart marker, or at the end of the file.
 fn entropy_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start;
     while let Some(found) = bytes[at..].iter().position(|&byte| byte == 0xFF) {
@@ -280,12 +309,13 @@ fn entropy_end(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
+/// A number of two bytes, the higher one first.
 fn number(body: &[u8], at: usize) -> Option<u32> {
     let bytes = body.get(at..at + 2)?.try_into().ok()?;
     Some(u16::from_be_bytes(bytes).into())
 }
 
-/// Whether a marker ends the image, be it before what cameras append.
+/// Whether an EOI ends the image: at the end of the file, or in front of data that a camera appended.
 pub(super) fn ends_properly(bytes: &[u8]) -> bool {
     let end = bytes
         .iter()
@@ -294,8 +324,8 @@ pub(super) fn ends_properly(bytes: &[u8]) -> bool {
     bytes[..end].ends_with(&[0xFF, 0xD9]) || ends_within(bytes)
 }
 
-/// Walks all segments and scans to the marker that ends the image. Behind a marker that there is in no image, nothing can be
-/// told.
+/// Whether a walk over all segments and scans meets an EOI behind at least one scan. A marker that no image has ends
+/// the walk.
 fn ends_within(bytes: &[u8]) -> bool {
     let (mut at, mut scans) = (2, 0);
     while let Some((marker, behind)) = next_marker(bytes, at) {

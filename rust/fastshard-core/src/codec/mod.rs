@@ -1,7 +1,14 @@
 //! Codecs: bytes in, the pixels of a region or the samples of a range of frames out.
 //!
-//! JPEG goes through libjpeg-turbo, which can leave out what lies outside of the region; the other formats go through
-//! the `image` crate and are decoded whole. A [`Decoder`] belongs to one thread and keeps its handles and scratch.
+//! | Data | Decoder | A part of it |
+//! |---|---|---|
+//! | sequential JPEG | `baseline` | decodes the units that a region touches |
+//! | other JPEG | libjpeg-turbo, by `jpeg` | leaves out columns and rows around the region |
+//! | gray PNG of 8 bits | `png_gray` | decodes the whole image |
+//! | PNG, WebP, BMP, GIF, TIFF | the `image` crate, by `general` | decodes the whole image |
+//! | audio | `audio` | decodes a range of frames |
+//!
+//! A [`Decoder`] belongs to one thread and keeps its handles and scratch.
 
 mod audio;
 mod baseline;
@@ -31,7 +38,7 @@ pub(crate) use palette::without_palette;
 pub use request::{Decoded, Encoded, Header, Request};
 pub use seekable::Transcoding;
 
-/// Decodes and encodes for one thread.
+/// Decodes images for one thread, and keeps handles and scratch from one image to the next.
 #[derive(Debug)]
 pub struct Decoder {
     jpeg: jpeg::Decompressor,
@@ -40,7 +47,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that refuses images of more pixels than this from their header.
+    /// Makes a decoder that refuses images of more than `max_pixels` pixels, width times height, by their header.
     pub fn new(max_pixels: u64) -> Result<Self> {
         Ok(Self {
             jpeg: jpeg::Decompressor::new(max_pixels)?,
@@ -49,7 +56,7 @@ impl Decoder {
         })
     }
 
-    /// Reads a header and holds the size against the limit.
+    /// Reads a header and the orientation, and checks the size against the limit.
     pub fn header(&mut self, bytes: &[u8]) -> Result<Header> {
         let header = self.stored_header(bytes, 1)?;
         let orientation = upright::orientation(bytes, header.format);
@@ -59,7 +66,8 @@ impl Decoder {
         })
     }
 
-    /// The same of a file whose orientation was read when it was stored: boxes were moved and sizes noted by that one.
+    /// Reads a header and checks the size against the limit. The orientation is the one that was read when the file was
+    /// stored, because boxes and sizes were stored for that one.
     pub fn stored_header(&mut self, bytes: &[u8], orientation: u8) -> Result<Header> {
         if !(1..=8).contains(&orientation) {
             return Err(Error::decode(format!(
@@ -95,8 +103,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Decodes at least a region of an image into `out` and says which region that became. The header must be the
-    /// one that [`Self::header`] gave for these bytes.
+    /// Decodes at least a region of an image into `out`, and returns the area that was decoded. The header must be the
+    /// one that [`Self::header`] returned for these bytes.
     pub fn decode(
         &mut self,
         source: Encoded<'_>,
@@ -126,7 +134,7 @@ impl Decoder {
         }
     }
 
-    /// Decodes a JPEG by the library alone.
+    /// Decodes a JPEG by libjpeg-turbo alone, to compare the decoder of this crate with it.
     #[cfg(fuzzing)]
     pub fn decode_by_library(
         &mut self,
@@ -137,7 +145,7 @@ impl Decoder {
         self.jpeg.decode_by_library(bytes, request, out)
     }
 
-    /// Checks that a file is whole: cheaply by its structure where that settles it, by decoding where it doesn't.
+    /// Checks that a file is whole: by its structure if the format has an end marker there, else by decoding it.
     pub fn check_whole(&mut self, bytes: &[u8], header: &Header, out: &mut Scratch) -> Result<()> {
         let settled = match header.format {
             Format::Jpeg => {
@@ -153,7 +161,7 @@ impl Decoder {
         }
     }
 
-    /// Checks that all pixels can be decoded, by the rules by which they are when they are loaded.
+    /// Checks that all pixels can be decoded, by the same rules as when the image is loaded.
     pub fn check_decodes(
         &mut self,
         bytes: &[u8],
@@ -168,7 +176,7 @@ impl Decoder {
             .map(drop)
     }
 
-    /// Gives back memory that one unusually large image took.
+    /// Frees each buffer that holds more than `keep` bytes, as one unusually large image may leave.
     pub fn shrink(&mut self, keep: usize) {
         self.general.shrink(keep);
         self.jpeg.shrink(keep);
@@ -187,7 +195,8 @@ fn recognise(bytes: &[u8]) -> Result<Format> {
     })
 }
 
-/// Encodes pixels as JPEG. `quality` is libjpeg's 1 to 100; chroma is halved both ways (4:2:0), as most photographs are.
+/// Encodes pixels as JPEG. `quality` is libjpeg's, 1 to 100. Chroma has half the width and height (4:2:0), as in most
+/// photographs.
 pub fn encode_jpeg(
     pixels: &[u8],
     width: u32,
@@ -198,8 +207,8 @@ pub fn encode_jpeg(
     jpeg_encode::encode(pixels, width, height, channels, quality)
 }
 
-/// Re-codes a JPEG without loss so that parts of it can be decoded alone; gives the file and where its tiles start, or
-/// `None` where it is better stored as it is.
+/// Re-codes a JPEG without loss, so that parts of it can be decoded alone. Returns the new file and the offset of each
+/// tile's data, or `None` if the file is better stored as it is.
 pub fn seekable_jpeg(
     bytes: &[u8],
     transcoding: &Transcoding,

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::pixels::Scratch;
 
-/// An APP1 segment that says nothing but an orientation.
+/// An APP1 segment with an orientation and nothing else.
 pub(super) fn exif_segment(orientation: u8) -> Vec<u8> {
     let mut segment = b"\xFF\xE1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01".to_vec();
     segment.extend_from_slice(b"\x01\x12\0\x03\0\0\0\x01\0");
@@ -11,8 +11,8 @@ pub(super) fn exif_segment(orientation: u8) -> Vec<u8> {
     segment
 }
 
-/// Turns an image of `width` x `height` pixels, `size` bytes each, upright; for orientations from 5 on, width and height
-/// change places.
+/// Turns an image of `width` x `height` pixels, `size` bytes each, upright. Orientations from 5 on swap width and
+/// height.
 pub fn orient(
     pixels: &[u8],
     width: usize,

@@ -1,5 +1,7 @@
-//! The numbers in a PNG with a palette, which are the classes of a segmentation mask. Without its palette, such a file is a
-//! gray one of the same numbers; one of fewer than 8 bits a pixel has them spread from black to white.
+//! Segmentation masks as PNG with a palette: the pixels are numbers in the palette, which are the classes.
+//!
+//! Without its palette, such a file is a gray one with the same numbers. Decoders spread gray of fewer than 8 bits a
+//! pixel from black to white; [`Gray::spread`] is the factor.
 
 use super::format::Format;
 use super::png_gray::{Chunks, SIGNATURE};
@@ -9,15 +11,15 @@ use crate::error::{Error, Result};
 const GRAY: u8 = 0;
 const COLOUR: u8 = 3;
 
-/// A file of gray pixels in place of one with a palette.
+/// A gray file that stands for one with a palette.
 #[derive(Debug)]
 pub(crate) struct Gray {
     pub(crate) bytes: Vec<u8>,
-    /// By how much the numbers are spread.
+    /// The factor by which the decoder multiplies the numbers.
     pub(crate) spread: u8,
 }
 
-/// The file without its palette; `None` for one that is gray already. Refuses other colours.
+/// Removes the palette of a file. `None` for a file that is gray already. Refuses files with other colours.
 pub(crate) fn without_palette(bytes: &[u8], header: &Header) -> Result<Option<Gray>> {
     let palette = match header.format {
         Format::Png => rewritten(bytes),

@@ -1,20 +1,59 @@
-//! The PNG of medical images: 8-bit gray, not interlaced.
+//! A decoder for the PNG of medical images: 8-bit gray, not interlaced.
 //!
-//! Half of the time such a file takes goes into undoing the Paeth filter, where each pixel waits for its left neighbour.
-//! Here eight rows are undone at once, each a pixel behind the one above it: what their pixels wait for is done then, and
-//! they are computed in one vector. Whatever is unusual or wrong is left to the general decoder, which also has the words for what is wrong.
+//! # Idea
+//!
+//! PNG stores each pixel as its difference from a guess. The Paeth filter guesses from the pixels on the left, above,
+//! and in the corner between these. So a pixel waits for its left neighbour, and a row can't be computed in vectors.
+//!
+//! But rows can be computed side by side if each is one pixel behind the one above it. [`paeth_rows`] does this with
+//! eight rows. In each step a vector of eight 16-bit lanes holds one pixel of each row:
+//!
+//! ```text
+//! pixel    0   1   2   3   4
+//! row 0   s0  s1  s2  s3  s4
+//! row 1   s1  s2  s3  s4  s5      s3: computed in step 3
+//! row 2   s2  s3  s4  s5  s6
+//! ```
+//!
+//! In step 3, the pixel on the left of each row was computed in step 2. So was the pixel above, by the row above. The
+//! corner was above in step 2. So nothing is loaded again: the pixels above are the pixels on the left, shifted by a
+//! lane, with a pixel of the finished row in the first lane.
+//!
+//! Rows lie far apart in memory, and a vector needs one byte of each. [`Wave::steps`] therefore loads eight bytes of
+//! each row, transposes these 8x8 bytes, runs eight steps, and transposes the results back. The first seven steps and
+//! the last ones, where some rows have no pixel, run one by one.
+//!
+//! # Exactness
+//!
+//! The filter chooses the one of left, up and corner that is nearest to left + up - corner (PNG specification, section
+//! 9.4). In a tie the first of these wins. Let low and high be the smaller and the larger of left and up. The choice
+//! depends on where the corner lies between them: low in the upper third and above, high in the lower third and below,
+//! else the corner.
+//!
+//! [`paeth`] computes 3 x corner - (left + up). The result is at least high, or at most low, in just these thirds. It
+//! lies between -510 and 765, so that sixteen bits hold it. This form is that of `stb_image`. A test compares it with
+//! the specification's own words.
+//!
+//! # Cost
+//!
+//! Scratch holds the unpacked file: one byte a pixel and one a row. Eight rows are used where eight consecutive rows
+//! have the Paeth filter and at least eight pixels. All other rows are undone one by one.
+//!
+//! Any other kind of PNG, and any damage, is left to the general decoder, which also says what is wrong.
 
 use fdeflate::Decompressor;
 
 use crate::error::{Error, Result};
 use crate::pixels::Scratch;
 
+/// The first eight bytes of every PNG.
 pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1A\n";
-/// Rows that are undone together, and pixels of each that are read at once.
+/// Rows that are undone together: lanes of a vector.
 const ROWS: usize = 8;
+/// Steps between two transpositions: bytes of each row that are loaded at once.
 const STEPS: usize = 8;
 
-/// Decodes an image of this size into `out`, row by row; `None` if the general decoder has to.
+/// Decodes an image of this size into `out`, one byte a pixel. `None` if the general decoder has to decode this file.
 pub(super) fn decode(
     bytes: &[u8],
     (width, height): (usize, usize),
@@ -26,7 +65,7 @@ pub(super) fn decode(
     unfilter(filtered, width, out)
 }
 
-/// Unpacks the data of all chunks; it must fill `filtered` to the last byte.
+/// Unpacks the data of all IDAT chunks. They must fill `filtered` to the last byte.
 fn inflate(bytes: &[u8], size: (usize, usize), filtered: &mut [u8]) -> Option<()> {
     let mut chunks = Chunks(bytes.strip_prefix(SIGNATURE)?);
     let (b"IHDR", header) = chunks.next()? else {
@@ -49,19 +88,19 @@ fn inflate(bytes: &[u8], size: (usize, usize), filtered: &mut [u8]) -> Option<()
                 }
             }
             (b"IEND", _) => break,
-            // Transparency makes it another kind of image; so may what must be understood and isn't.
+            // Transparency makes it another kind of image, and so may any critical chunk that isn't known here.
             (kind, _) if kind == b"tRNS" || kind[0].is_ascii_uppercase() => return None,
-            // Animations, of which the first frame counts.
+            // An animation: the general decoder takes its first frame.
             (b"acTL" | b"fcTL" | b"fdAT", _) => return None,
             _ => {}
         }
     }
-    // What it holds back until it knows that nothing follows.
+    // The decompressor holds some bytes back until it is told that no data follow.
     filled += decompressor.read(&[], filtered, filled, true).ok()?.1;
     (decompressor.is_done() && filled == filtered.len()).then_some(())
 }
 
-/// Whether a header's body says: this size, 8 bits, gray, deflate, the standard filters, not interlaced.
+/// Whether an IHDR chunk declares this size, 8 bits, gray, deflate, the standard filters, and no interlacing.
 fn is_plain_gray(header: &[u8], (width, height): (usize, usize)) -> bool {
     let Some((sides, [8, 0, 0, 0, 0])) = header.split_at_checked(8) else {
         return false;
@@ -74,7 +113,7 @@ fn is_plain_gray(header: &[u8], (width, height): (usize, usize)) -> bool {
     (side(0), side(4)) == (width, height)
 }
 
-/// Chunks with a right checksum; ends at the first wrong one.
+/// The chunks of a file behind its signature: kind and body. Ends at the first with a wrong checksum.
 pub(super) struct Chunks<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Chunks<'a> {
@@ -91,7 +130,7 @@ impl<'a> Iterator for Chunks<'a> {
     }
 }
 
-/// The chunks of a file, whatever their checksums.
+/// The chunks of a file, kind and body, without a look at their checksums.
 pub(super) fn all_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     let mut rest = bytes.strip_prefix(SIGNATURE).unwrap_or_default();
     std::iter::from_fn(move || {
@@ -103,7 +142,7 @@ pub(super) fn all_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])
     })
 }
 
-/// Refuses a file whose pixels are numbers in a palette that it lacks.
+/// Refuses a file with colour type 3, a palette, but without that palette (PLTE).
 pub(super) fn check_palette(bytes: &[u8]) -> Result<()> {
     let mut chunks = all_chunks(bytes).take_while(|(kind, _)| *kind != b"IDAT");
     let of_palette = matches!(chunks.next(), Some((_, [_, _, _, _, _, _, _, _, _, 3, ..])));
@@ -115,7 +154,8 @@ pub(super) fn check_palette(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Undoes the filters (PNG specification, section 9) of rows that start with the number of theirs.
+/// Undoes the filters of all rows (PNG specification, section 9). Each row of `filtered` starts with the number of its
+/// filter.
 fn unfilter(filtered: &[u8], width: usize, out: &mut [u8]) -> Option<()> {
     let rows: Vec<(u8, &[u8])> = filtered
         .chunks_exact(width + 1)
@@ -141,6 +181,7 @@ fn unfilter(filtered: &[u8], width: usize, out: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// Undoes the filter of one row, pixel by pixel. `None` for a filter that doesn't exist.
 fn unfilter_row(kind: u8, above: &[u8], row: &[u8], out: &mut [u8]) -> Option<()> {
     let (mut left, mut corner) = (0u8, 0u8);
     let pixels = out.iter_mut().zip(row).zip(above);
@@ -166,11 +207,12 @@ fn unfilter_row(kind: u8, above: &[u8], row: &[u8], out: &mut [u8]) -> Option<()
     Some(())
 }
 
-/// Undoes rows of the Paeth filter below one that is done.
+/// Undoes eight rows with the Paeth filter, below the finished row `above`.
 fn paeth_rows(above: &[u8], filtered: [&[u8]; ROWS], out: &mut [u8]) {
     let width = above.len();
     let mut wave = Wave::default();
-    // Row n is n pixels behind the first. Once the last one is there, and until the first one ends, all have pixels.
+    // Row n is n pixels behind row 0. All rows have a pixel from the step where the last row starts to the one where
+    // row 0 ends.
     let first = ROWS - 1;
     let blocks = (width - first) / STEPS;
     for step in 0..first {
@@ -184,7 +226,8 @@ fn paeth_rows(above: &[u8], filtered: [&[u8]; ROWS], out: &mut [u8]) {
     }
 }
 
-/// What each row knows of the pixels just behind it. Sixteen bits hold what the filter computes on the way.
+/// The pixels that the next step depends on: by row, those on the left and in the corner. Sixteen bits hold all that
+/// the filter computes.
 #[derive(Default)]
 struct Wave {
     left: [i16; ROWS],
@@ -192,7 +235,7 @@ struct Wave {
 }
 
 impl Wave {
-    /// One pixel of each row. What is above a row's pixel is what the row above made in the step before.
+    /// Computes one pixel of each row. The pixel above it is what the row above computed in the step before.
     fn step(&mut self, above: u8, values: [u8; ROWS]) -> [u8; ROWS] {
         let mut up = [above.into(); ROWS];
         up[1..].copy_from_slice(&self.left[..ROWS - 1]);
@@ -204,7 +247,7 @@ impl Wave {
         self.left.map(|pixel| pixel as u8)
     }
 
-    /// The same for some steps, a word of pixels each.
+    /// Computes eight steps. A word holds a pixel of each row: first filtered, then undone.
     #[cfg_attr(
         target_arch = "x86_64",
         cfg_attr(not(test), expect(dead_code, reason = "the twin of the next"))
@@ -215,7 +258,7 @@ impl Wave {
         }
     }
 
-    /// The same again in SSE2, which every such processor has.
+    /// [`Self::run`] in SSE2, which every x86-64 processor has.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "sse2")]
     fn run_sse2(&mut self, above: [u8; STEPS], words: &mut [u64; STEPS]) {
@@ -240,7 +283,7 @@ impl Wave {
         (self.left, self.corner) = (bytemuck::cast(left), bytemuck::cast(corner));
     }
 
-    /// As many steps as fit into a word, each row read and written as one.
+    /// Computes eight steps in which all rows have pixels. Reads and writes eight bytes of each row at once.
     #[inline]
     fn steps(&mut self, step: usize, above: &[u8], values: [&[u8]; ROWS], out: &mut [u8]) {
         let width = above.len();
@@ -267,7 +310,7 @@ impl Wave {
         }
     }
 
-    /// A step at either end, where some rows have no pixel.
+    /// Computes a step in which some rows may have no pixel. These keep their neighbours.
     fn edge(&mut self, step: usize, above: &[u8], values: [&[u8]; ROWS], out: &mut [u8]) {
         let width = above.len();
         let there = |n: usize| step.checked_sub(n).filter(|&at| at < width);
@@ -287,7 +330,7 @@ impl Wave {
     }
 }
 
-/// Swaps rows and columns of 8 x 8 bytes: first of the quarters, then of the quarters' quarters, then of those.
+/// Transposes 8x8 bytes: swaps blocks of 4x4, then of 2x2 within these, then single bytes.
 fn transpose(words: &mut [u64; 8]) {
     const MASKS: [(usize, u64); 3] = [
         (4, 0x0000_0000_FFFF_FFFF),
@@ -304,7 +347,7 @@ fn transpose(words: &mut [u64; 8]) {
     }
 }
 
-/// Of left, up and their corner the nearest to left + up - corner. Branch-free; the idea is that of `stb_image`.
+/// Returns the one of left, up and corner that is nearest to left + up - corner, without branches.
 #[inline]
 fn paeth(left: i16, up: i16, corner: i16) -> i16 {
     let threshold = 3 * corner - (left + up);

@@ -1,31 +1,31 @@
-//! What is asked of a decoder, and what it answers.
+//! The arguments and results of the image decoders.
 
 use super::format::Format;
 use crate::pixels::{PixelFormat, Rect};
 
-/// What a file says of itself before any pixel is decoded.
+/// What a file declares, known before any pixel is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The encoding.
+    /// How the file is encoded.
     pub format: Format,
-    /// Pixels a row, as stored.
+    /// Width in pixels as stored, before the image is turned upright.
     pub width: u32,
-    /// Rows, as stored.
+    /// Height in pixels as stored, before the image is turned upright.
     pub height: u32,
-    /// Channels as decoded without a wish: 1 or 3.
+    /// Channels that the image is decoded to by default: 1 (gray) or 3 (RGB).
     pub channels: usize,
-    /// EXIF orientation, 1 to 8.
+    /// EXIF orientation, 1 to 8; 1 is upright.
     pub orientation: u8,
 }
 
-/// An encoded image as it is stored.
+/// An encoded image, and what a shard stores about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a> {
-    /// The file.
+    /// All bytes of the file.
     pub bytes: &'a [u8],
-    /// Where the tiles of a seekable JPEG start in it; empty for all others.
+    /// For a seekable JPEG, the offset in `bytes` of each tile's data, row by row. Empty for all other files.
     pub tiles: &'a [u32],
-    /// Its orientation, where that was stored beside it.
+    /// EXIF orientation, 1 to 8, if it was read when the image was stored.
     pub orientation: Option<u8>,
 }
 
@@ -39,19 +39,20 @@ impl<'a> From<&'a [u8]> for Encoded<'a> {
     }
 }
 
-/// What is wanted of an image.
+/// The part of an image to decode, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
-    /// The part, in pixels of the image as stored.
+    /// The part to decode, in pixels of the image as stored.
     pub region: Rect,
-    /// The pixels.
+    /// Channels and depth to decode to.
     pub format: PixelFormat,
-    /// Decode 1, 2, 4 or 8 times smaller, where the format can.
+    /// Factor by which width and height are reduced while decoding: 1, 2, 4 or 8. Lossless JPEG and all other formats
+    /// ignore it.
     pub reduce: u32,
 }
 
 impl Request {
-    /// All of an image, as it is.
+    /// Requests the whole image at full size.
     #[must_use]
     pub fn whole(header: &Header, format: PixelFormat) -> Self {
         Self {
@@ -62,11 +63,11 @@ impl Request {
     }
 }
 
-/// What was decoded.
+/// What a decoder has decoded, which may be more than was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// At least the region that was asked for, in pixels of the reduced image.
+    /// The area that was decoded, in pixels of the reduced image. It holds the requested region.
     pub area: Rect,
-    /// How many times smaller.
+    /// Factor by which width and height were reduced: the requested one, or 1.
     pub reduce: u32,
 }

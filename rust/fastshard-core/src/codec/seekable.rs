@@ -1,10 +1,29 @@
-//! Seekable JPEG: a restart marker after every tile, and an index of where tiles start.
+//! Seekable JPEG: a lossless re-coding with a restart marker after every tile, and an index of the tiles.
 //!
-//! A restart marker makes the entropy decoder start over, so any run of tiles, behind the original header with another
-//! size, is a valid smaller JPEG. A tile is a run of minimum coded units within one row of them: the restart interval
-//! divides the row. Coefficients stay what they were; the file is a standard JPEG for everybody else.
+//! # Idea
 //!
-//! [`super::tiles`] checks an index and cuts tiles out.
+//! A JPEG can normally be decoded from its first byte only, since a code's place depends on all codes in front of it. A
+//! restart marker makes the decoder start over. So with a marker after every tile, a region costs the tiles that it
+//! touches.
+//!
+//! A tile is a run of minimum coded units (MCUs) within one row. The restart interval, which is the width of a tile in
+//! units, divides the row, so that tiles form a grid. Tiles are up to [`TILE_WIDTH`] pixels wide and one unit high.
+//!
+//! # Why nothing is lost
+//!
+//! libjpeg-turbo decodes the Huffman codes and encodes the same coefficients again, with Huffman tables made for this
+//! image (`TJPARAM_OPTIMIZE`). There is no inverse transform and no quantisation between. The result is a standard
+//! sequential JPEG that every decoder reads. Tests compare all coefficients, and pixels of random regions with those of
+//! the original.
+//!
+//! A file stays as it is where the pixels could change or where the library complains: see [`transcode`]. Its own
+//! output is used only if [`super::tiles`] accepts the index of it.
+//!
+//! # Cost
+//!
+//! Two bytes a marker, up to 7 bits before it, and a DC coefficient whose prediction is 0. A progressive file becomes
+//! sequential, which usually takes more bytes. The index has four bytes a tile. Optimised tables save bytes against
+//! these.
 
 use turbojpeg_sys as tj;
 
@@ -16,13 +35,14 @@ use super::turbo::Turbo;
 use super::upright::orientation;
 use crate::error::Result;
 
-/// Tiles are as wide as fits into this many pixels: narrow enough to leave much out, wide enough that markers and
-/// restarted predictions cost less than the optimised Huffman tables save.
+/// The largest width of a tile in pixels. Narrow tiles leave out more around a region. This width still keeps the
+/// markers and restarted predictions cheaper than what optimised Huffman tables save.
 const TILE_WIDTH: u32 = 64;
-/// Images with fewer units than this, either way, gain nothing worth the markers.
+/// Images with fewer rows or columns of units than this gain too little to be worth the markers.
 const MIN_MCUS: u32 = 8;
 
-/// Units a tile for a row of so many: the largest divisor that keeps a tile within [`TILE_WIDTH`].
+/// The width of a tile in units: the largest divisor of `columns` that keeps a tile within [`TILE_WIDTH`] pixels, at
+/// least 1.
 fn interval(columns: u32, mcu_width: u32) -> u32 {
     let most = (TILE_WIDTH / mcu_width).max(1);
     (1..=most.min(columns))
@@ -31,34 +51,38 @@ fn interval(columns: u32, mcu_width: u32) -> u32 {
         .unwrap_or(1)
 }
 
-/// How JPEGs are re-coded.
+/// What to re-code, and what to keep, when JPEGs are made seekable.
 #[derive(Clone, Copy, Debug)]
 pub struct Transcoding {
-    /// Larger images are left alone.
+    /// Largest number of pixels, width times height, of an image that is re-coded. Larger ones stay as they are.
     pub max_pixels: u64,
-    /// Leave out what isn't needed to show the image; of EXIF data the orientation stays, where it turns the image.
+    /// Drop all metadata that isn't needed to show the image. An EXIF orientation other than 1 is kept, alone.
     pub drop_metadata: bool,
-    /// Leave alone what decodes no faster for it: small sequential images.
+    /// Keep small sequential images as they are, because tiles don't make them faster to decode.
     pub only_where_it_pays: bool,
 }
 
-/// A transcoded file and where its tiles start.
+/// A re-coded file and its index: the offset of each tile's data.
 pub(super) type Seekable = (Vec<u8>, Vec<u32>);
 
-/// Re-codes a JPEG with a restart marker after every tile, coefficients untouched, progressive becoming sequential.
-/// `None` for what is stored better as it is: other kinds of JPEG, and data with any fault.
+/// Re-codes a JPEG with a restart marker after every tile, with the same coefficients. A progressive file becomes
+/// sequential.
+///
+/// `None` for a file that is better stored as it is: other processes and samplings, files that gain nothing (where
+/// options say so), and any file that libjpeg-turbo complains of. Two more kinds stay: progressive files with missing
+/// scans, which decoders smooth; and, where metadata is kept, files with further images behind the first.
 pub(super) fn transcode(bytes: &[u8], options: &Transcoding) -> Result<Option<Seekable>> {
     let Some(frame) = Frame::of(bytes).filter(can_seek) else {
         return Ok(None);
     };
     if frame.is_smoothed(bytes) {
-        return Ok(None); // The pixels are more than the coefficients say.
+        return Ok(None); // Decoders compute what is missing from blocks around, so that tiles don't suffice.
     }
     if options.only_where_it_pays && !pays(&frame) {
         return Ok(None);
     }
     if !options.drop_metadata && has_more_images(bytes) {
-        return Ok(None); // The library writes the first one, with an index of all.
+        return Ok(None); // The library would write the first image, but with the index of all of them.
     }
     let units = interval(frame.mcus().0, frame.mcu.0);
     let tidy = frame.tidied(bytes);
@@ -70,7 +94,7 @@ pub(super) fn transcode(bytes: &[u8], options: &Transcoding) -> Result<Option<Se
     if options.drop_metadata && orientation != 1 {
         insert_orientation(&mut transcoded, orientation);
     }
-    // Whatever the library wrote, it counts only if it reads as it should.
+    // The library's output is checked as a file from anywhere: its markers must make an index that passes.
     let starts = Frame::of(&transcoded).and_then(|frame| {
         let starts = index(&transcoded, &frame)?;
         Tiles::new(&transcoded, &frame, &starts)?;
@@ -79,7 +103,7 @@ pub(super) fn transcode(bytes: &[u8], options: &Transcoding) -> Result<Option<Se
     Ok(starts.map(|starts| (transcoded, starts)))
 }
 
-/// Puts an orientation into a file without metadata: behind its JFIF segment, which comes first where there is one.
+/// Inserts an EXIF segment with an orientation into a file without metadata, behind the JFIF segment if there is one.
 fn insert_orientation(bytes: &mut Vec<u8>, orientation: u8) {
     let at = match bytes[..] {
         [0xFF, 0xD8, 0xFF, 0xE0, high, low, ..] => 4 + usize::from(u16::from_be_bytes([high, low])),
@@ -88,18 +112,20 @@ fn insert_orientation(bytes: &mut Vec<u8>, orientation: u8) {
     bytes.splice(at..at, exif_segment(orientation));
 }
 
-/// Whether a file says that it holds other images behind its own (CIPA DC-007).
+/// Whether a file has an index of further images behind its first one: the multi-picture format, CIPA DC-007.
 fn has_more_images(bytes: &[u8]) -> bool {
     segments(bytes).flatten().any(|Segment { marker, place }| {
         marker == 0xE2 && bytes[place.start + 4..place.end].starts_with(b"MPF\0")
     })
 }
 
+/// Whether tiles make a file faster to decode: any progressive one, or one with enough units in both directions.
 fn pays(frame: &Frame) -> bool {
     let (columns, rows) = frame.mcus();
     frame.kind == 0xC2 || columns.min(rows) >= MIN_MCUS
 }
 
+/// Whether a file is Huffman-coded JPEG of 8 bits, gray or of three components, with a usual size of units.
 fn can_seek(frame: &Frame) -> bool {
     let (h, v) = (frame.mcu.0 / 8, frame.mcu.1 / 8);
     matches!(frame.kind, 0xC0..=0xC2)
@@ -108,7 +134,7 @@ fn can_seek(frame: &Frame) -> bool {
         && matches!((h, v), (1 | 2 | 4, 1) | (1, 2 | 4) | (2, 2))
 }
 
-/// Re-codes a file with a restart marker after so many units; `None` when the library has anything to complain of.
+/// Re-codes a file with a restart marker after every `units` units. `None` when the library has any complaint.
 fn recode(
     bytes: &[u8],
     max_pixels: u64,
@@ -118,7 +144,7 @@ fn recode(
     let mut turbo = Turbo::transformer(max_pixels)?;
     turbo.set(tj::TJPARAM_TJPARAM_OPTIMIZE, 1)?;
     turbo.set(tj::TJPARAM_TJPARAM_RESTARTBLOCKS, units as i32)?;
-    // A file that can't be transcoded can be stored all the same; whether it is sound is looked at elsewhere.
+    // No error: a file that can't be re-coded is stored as it is, and other code checks whether it is sound.
     Ok(turbo.transform(bytes, drop_metadata))
 }
 

@@ -1,17 +1,42 @@
-//! The tiles of a seekable JPEG: where they start, and smaller JPEGs made of some of them.
+//! The tiles of a seekable JPEG: the check of their index, and smaller JPEGs cut out of a file.
 //!
-//! The index of the tiles is a hint from a file that anybody may have written: it is held against the markers in the data
-//! before each use, all of them, and without agreement the image is decoded whole.
+//! # Idea
+//!
+//! Restart markers (ITU-T T.81, table B.1) split the data of a scan into intervals that are decoded without each other:
+//! bits are aligned to bytes, and DC predictions start at 0. A tile is one interval, within a row of units. So the
+//! tiles of a rectangle, behind a header with the size of that rectangle, are a valid JPEG. Markers count modulo 8, and
+//! [`Tiles::cut`] numbers them anew.
+//!
+//! The index is an array of 32-bit offsets, row by row: the first byte of each tile's data.
+//!
+//! # Why a wrong index does no harm
+//!
+//! The index comes from a shard, and its bytes may be anything. [`Tiles::new`] accepts it only if it agrees with the
+//! data:
+//!
+//! 1. The first tile starts where the scan's data start, and the file ends with an EOI.
+//! 2. There are as many starts as tiles, in ascending order. In front of each but the first is a restart marker with
+//!    the number of the tile before.
+//! 3. The data hold no other marker: as many as starts, less 1.
+//!
+//! By 2, the starts name that many different markers. By 3, there are no others, so that these are all, in their order.
+//! Only one index passes. With any other, the image is decoded whole.
+//!
+//! # Cost
+//!
+//! The check reads all data once, to count markers. [`count_markers`] compares each byte and the one behind it without
+//! branches. It adds up the results of 248 bytes in one byte, which can't overflow, so that the compiler can use
+//! vectors of bytes.
 
 use super::jpeg_frame::Frame;
 use crate::pixels::Rect;
 
+/// Whether the restart marker at the end of interval `number`, counted from 0, is at this place.
 fn is_restart(bytes: &[u8], at: usize, number: usize) -> bool {
     bytes.get(at..at + 2) == Some(&[0xFF, 0xD0 | (number % 8) as u8])
 }
 
-/// Markers in entropy-coded data, where a 0xFF that is no marker is always followed by a zero. Counted in bytes, a short
-/// stretch at a time, which compiles to vector code.
+/// Counts the markers in entropy-coded data: each 0xFF that no zero follows.
 fn count_markers(data: &[u8]) -> usize {
     const STRETCH: usize = 248;
     let mut count = 0;
@@ -28,7 +53,8 @@ fn count_markers(data: &[u8]) -> usize {
     count
 }
 
-/// Where each tile's data starts, from the markers themselves. `None` if the restart interval makes no tiles.
+/// Makes the index of a file from its markers. `None` if the restart interval doesn't divide the row of units, or if
+/// markers are missing.
 pub(super) fn index(bytes: &[u8], frame: &Frame) -> Option<Vec<u32>> {
     let (columns, rows) = frame.mcus();
     let whole_tiles = frame.restart_interval > 0 && columns.is_multiple_of(frame.restart_interval);
@@ -51,21 +77,21 @@ pub(super) fn index(bytes: &[u8], frame: &Frame) -> Option<Vec<u32>> {
     (starts.len() == tiles).then_some(starts)
 }
 
-/// An image's tiles, held against its data.
+/// A file with an index that agrees with its data.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiles<'a> {
     bytes: &'a [u8],
     starts: &'a [u32],
-    /// Tiles a row.
+    /// Tiles in a row of the image.
     columns: u32,
-    /// Pixels a tile.
+    /// Width and height of a tile in pixels.
     size: (u32, u32),
+    /// The place of the EOI marker.
     end: usize,
 }
 
 impl<'a> Tiles<'a> {
-    /// Checks an index against the data: as many starts as there must be tiles, in order, each behind the marker with
-    /// its number, and no other markers in the data. Then there is only one index that can pass: the right one.
+    /// Checks an index against the data; the head of this file says how. `None` where they disagree.
     pub(super) fn new(bytes: &'a [u8], frame: &Frame, starts: &'a [u32]) -> Option<Self> {
         let (columns, rows) = frame.mcus();
         let interval = frame.restart_interval;
@@ -92,7 +118,7 @@ impl<'a> Tiles<'a> {
         })
     }
 
-    /// A tile's entropy-coded data.
+    /// The entropy-coded data of a tile, with stuffed zeros and without markers.
     pub(super) fn data(&self, tile: usize) -> &'a [u8] {
         let start = self.starts[tile] as usize;
         let end = self
@@ -102,7 +128,7 @@ impl<'a> Tiles<'a> {
         &self.bytes[start..end]
     }
 
-    /// Writes a JPEG of the tiles that cover `area` and says which part of the image it shows.
+    /// Writes a JPEG of the tiles that cover `area`. Returns the part of the image that it shows.
     pub(super) fn cut(&self, frame: &Frame, area: Rect, out: &mut Vec<u8>) -> Rect {
         let (width, height) = self.size;
         let (left, top) = (area.x / width, area.y / height);

@@ -1,15 +1,17 @@
-//! libjpeg-turbo's C interface behind one type, which keeps its `setjmp` to itself.
+//! A safe type for libjpeg-turbo's C interface (TurboJPEG), which reports errors as return values and not by `longjmp`.
 //!
-//! An instance is destroyed when its [`Turbo`] is dropped, so that no early return and no panic leaks one.
+//! Dropping a [`Turbo`] destroys its instance, so that neither an early return nor a panic leaks it.
 
 use turbojpeg_sys as tj;
 
 use crate::error::{Error, Result};
 use crate::pixels::Rect;
 
-/// Progressive files may repeat scans without end; no honest encoder needs more.
+/// The most scans of a progressive file. Files can repeat scans without end to waste time; real encoders need far
+/// fewer.
 const MAX_SCANS: i32 = 500;
 
+/// No region: the whole image.
 const NOWHERE: tj::tjregion = tj::tjregion {
     x: 0,
     y: 0,
@@ -17,7 +19,7 @@ const NOWHERE: tj::tjregion = tj::tjregion {
     h: 0,
 };
 
-/// An instance of the library.
+/// An instance of libjpeg-turbo: a decoder, an encoder or a transcoder.
 #[derive(Debug)]
 pub(super) struct Turbo {
     handle: tj::tjhandle,
@@ -52,19 +54,19 @@ impl Turbo {
         Ok(Self { handle })
     }
 
-    /// An instance that decodes images of at most so many pixels.
+    /// Makes an instance that decodes images of at most `max_pixels` pixels.
     pub(super) fn decompressor(max_pixels: u64) -> Result<Self> {
         let mut this = Self::new(tj::TJINIT_TJINIT_DECOMPRESS)?;
         this.limit(max_pixels)?;
         Ok(this)
     }
 
-    /// An instance that encodes.
+    /// Makes an instance that encodes.
     pub(super) fn compressor() -> Result<Self> {
         Self::new(tj::TJINIT_TJINIT_COMPRESS)
     }
 
-    /// An instance that re-codes images of at most so many pixels.
+    /// Makes an instance that re-codes images of at most `max_pixels` pixels.
     pub(super) fn transformer(max_pixels: u64) -> Result<Self> {
         let mut this = Self::new(tj::TJINIT_TJINIT_TRANSFORM)?;
         this.limit(max_pixels)?;
@@ -103,7 +105,7 @@ impl Turbo {
         last_error(self.handle)
     }
 
-    /// The result of a call that gave this code. A warning, which leaves an image, passes when `forgive` says so.
+    /// Turns the return code of a call into a result. With `forgive`, a warning passes: it leaves an image.
     pub(super) fn check(&self, forgive: bool, code: i32) -> Result<()> {
         // SAFETY: the handle is live.
         #[expect(unsafe_code, reason = "C interface")]
@@ -115,7 +117,7 @@ impl Turbo {
         Err(Error::decode(format!("JPEG: {}", self.last_error())))
     }
 
-    /// Reads a header; false where the library has anything to complain of.
+    /// Reads a header. Returns false at any error or warning.
     pub(super) fn read_header(&mut self, bytes: &[u8]) -> bool {
         // SAFETY: pointer and length are those of a live slice.
         #[expect(unsafe_code, reason = "C interface")]
@@ -124,7 +126,7 @@ impl Turbo {
         code == 0
     }
 
-    /// Decodes an area of the reduced image only, or all of it.
+    /// Restricts decoding to an area, in pixels of the reduced image. `None` lifts the restriction.
     pub(super) fn set_crop(&mut self, area: Option<Rect>) -> Result<()> {
         let region = area.map_or(NOWHERE, |area| tj::tjregion {
             x: area.x as i32,
@@ -138,7 +140,7 @@ impl Turbo {
         self.check(false, code)
     }
 
-    /// Decodes so many times smaller.
+    /// Sets the factor by which width and height are reduced while decoding.
     pub(super) fn set_scale(&mut self, reduce: u32) -> Result<()> {
         let factor = tj::tjscalingfactor {
             num: 1,
@@ -150,11 +152,11 @@ impl Turbo {
         self.check(false, code)
     }
 
-    /// Decodes the crop, or all of the image, to rows of `pitch` bytes; gives the library's code.
+    /// Decodes the area that was set, or the whole image, to rows of `pitch` bytes. Returns the library's code.
     ///
     /// # Safety
     ///
-    /// `out` holds as many rows as the crop has, or else the reduced image.
+    /// `out` must hold as many rows as the area that was set has, or else as the reduced image has.
     #[expect(unsafe_code, reason = "C interface")]
     pub(super) unsafe fn decompress(
         &mut self,
@@ -176,7 +178,7 @@ impl Turbo {
         }
     }
 
-    /// Encodes gray or RGB pixels by the parameters that were set before.
+    /// Encodes gray or RGB pixels with the parameters that were set before.
     pub(super) fn compress(
         &mut self,
         pixels: &[u8],
@@ -200,8 +202,8 @@ impl Turbo {
         let mut length = unsafe { tj::tj3JPEGBufSize(width as i32, height as i32, subsampling) };
         let mut encoded = vec![0; length as usize];
         let mut start = encoded.as_mut_ptr();
-        // SAFETY: the source holds width x height pixels (asserted above); the destination has the size the library asked
-        // for and, with NOREALLOC, is never replaced.
+        // SAFETY: the source holds width x height pixels (asserted above); the destination has the size the library
+        // asked for and, with NOREALLOC, is never replaced.
         #[expect(unsafe_code, reason = "C interface")]
         let code = unsafe {
             tj::tj3Compress8(
@@ -220,7 +222,7 @@ impl Turbo {
         Ok(encoded)
     }
 
-    /// Re-codes without loss; `None` where the library has anything to complain of.
+    /// Re-codes a file without loss. `None` at any error or warning.
     pub(super) fn transform(&mut self, bytes: &[u8], drop_metadata: bool) -> Option<Vec<u8>> {
         let mut transform = tj::tjtransform {
             r: NOWHERE,
@@ -262,7 +264,7 @@ fn last_error(handle: tj::tjhandle) -> String {
     text.to_string_lossy().replace('\n', " ")
 }
 
-/// A buffer that the library allocated.
+/// A buffer that libjpeg-turbo allocated, and that is freed when this is dropped.
 struct Output {
     start: *mut u8,
     length: u64,

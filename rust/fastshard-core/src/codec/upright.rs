@@ -1,7 +1,6 @@
-//! Where files say how their image is to be turned: EXIF data, and XMP where there are none, in all the places where PIL
-//! looks for them.
+//! Reads the orientation of an image: from EXIF data, or else from XMP, in all places where PIL looks for them.
 //!
-//! `ImageOps.exif_transpose` of Pillow 13 is the model, for what counts as well as for which of two counts.
+//! `ImageOps.exif_transpose` of Pillow 13 is the model: for the places that count, and for which of two counts.
 
 use std::borrow::Cow;
 
@@ -14,7 +13,7 @@ use super::jpeg_frame::segments;
 use super::png_gray;
 
 const EXIF: &[u8] = b"Exif\0\0";
-/// The longest text that is unpacked, as by PIL.
+/// The most bytes that a compressed text may unpack to, as in PIL.
 const MAX_TEXT: usize = 1 << 20;
 
 /// The orientation that a file asks for, 1 to 8.
@@ -37,7 +36,7 @@ fn of_jpeg(bytes: &[u8]) -> Option<u8> {
     {
         let body = &bytes[segment.place.start + 4..segment.place.end];
         if let Some(more) = body.strip_prefix(EXIF) {
-            // Long ones are cut into several segments.
+            // Long EXIF data are cut into several segments.
             match &mut exif {
                 None => exif = Some(more.into()),
                 Some(exif) => exif.to_mut().extend_from_slice(more),
@@ -72,7 +71,7 @@ fn riff_chunks(mut rest: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
         let (length, behind) = behind.split_first_chunk()?;
         let length = u32::from_le_bytes(*length) as usize;
         let body = behind.get(..length)?;
-        // The padding of the last one may be missing.
+        // The padding of the last chunk may be missing.
         rest = behind.get(length + length % 2..).unwrap_or_default();
         Some((kind, body))
     })
@@ -83,7 +82,8 @@ fn of_tiff(bytes: &[u8]) -> Option<u8> {
     of_directory(&directory).or_else(|| of_xmp(directory.find(XMP)?.bytes()))
 }
 
-/// Chunks may come behind the image. The last of several counts; `eXIf` comes before what old programs write.
+/// The orientation of a PNG. Chunks may be behind the image, and the last of several counts. `eXIf` goes before the
+/// texts that old programs write.
 fn of_png(bytes: &[u8]) -> Option<u8> {
     let (mut exif, mut profile, mut xmp) = (None, None, None);
     for (kind, body) in png_gray::all_chunks(bytes) {
@@ -105,7 +105,7 @@ fn of_png(bytes: &[u8]) -> Option<u8> {
     found.or_else(|| of_xmp(&xmp?))
 }
 
-/// What comes before a zero, and behind it.
+/// The bytes in front of the first zero, and those behind it.
 fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
     (&bytes[..end], bytes.get(end + 1..).unwrap_or_default())
@@ -116,7 +116,7 @@ fn text(kind: [u8; 4], body: &[u8]) -> Option<Cow<'_, [u8]>> {
     let (packed, text) = match (&kind, body) {
         (b"tEXt", text) => (false, text),
         (b"zTXt", [0, text @ ..]) => (true, text),
-        // Language and translated keyword come between.
+        // The language and the translated keyword are in front of the text.
         (b"iTXt", [0, _, rest @ ..]) => (false, split(split(rest).1).1),
         (b"iTXt", [_, 0, rest @ ..]) => (true, split(split(rest).1).1),
         _ => return None,
@@ -129,7 +129,8 @@ fn text(kind: [u8; 4], body: &[u8]) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-/// EXIF data as `ImageMagick` writes them: an empty line, the kind, the length, and then two digits a byte.
+/// Reads EXIF data as `ImageMagick` writes them: an empty line, the kind, the length, then two hexadecimal digits a
+/// byte.
 fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     let digits = text.splitn(4, |&byte| byte == b'\n').nth(3)?;
     let digits: Option<Vec<u8>> = (digits.iter())
@@ -147,7 +148,7 @@ fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     )
 }
 
-/// `None` where EXIF data say nothing of it, or are none.
+/// The orientation in EXIF data. `None` if they have none, or are no EXIF data.
 fn of_exif(mut exif: &[u8]) -> Option<u8> {
     for _ in 0..2 {
         exif = exif.strip_prefix(EXIF).unwrap_or(exif);

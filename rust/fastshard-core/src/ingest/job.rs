@@ -1,4 +1,17 @@
 //! A pack in progress: a coordinator thread, its workers, and the caller's handle on them.
+//!
+//! ```text
+//! files    table -> units (the cut, from sizes and options alone) -> build, in parallel -> shards, in order -> publish
+//! stream   push -> waiting batches -> build, in parallel -> shards, in order -> publish
+//! ```
+//!
+//! The units of a pack of files follow from file sizes and options. So an interrupted pack finds the same shards again,
+//! and passes over those that are finished. A stream can't be resumed, since nothing says that it would give the same
+//! samples again; a shard of it ends when the next block would exceed the shard's size.
+//!
+//! The caller is never blocked for long: pushing and waiting have time limits, and the stream is looked at in slices of
+//! 50 ms, after each of which a job that was cancelled ends. Memory is bounded by `threads + 2` units in work and two
+//! batches that wait.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -25,12 +38,12 @@ use crate::schema::Kind;
 use crate::threads::available_threads;
 use crate::threads::join_within;
 
-/// How far a pack is.
+/// How far a pack has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Rows done.
+    /// Rows that are done, including those of an earlier try.
     pub rows: u64,
-    /// Rows in all, 0 when not known.
+    /// Rows in all; 0 if not known, as for a stream.
     pub total: u64,
     /// Bytes read.
     pub bytes: u64,
@@ -43,7 +56,7 @@ pub struct Progress {
 struct Stream {
     waiting: VecDeque<RecordBatch>,
     ended: bool,
-    /// What was found out about the fields on the way.
+    /// Statistics of the fields, for the manifest.
     statistics: Option<serde_json::Value>,
 }
 
@@ -52,16 +65,16 @@ struct Shared {
     counters: Arc<Counters>,
     stream: Mutex<Stream>,
     moved: Condvar,
-    /// A block failed: no more input is wanted.
+    /// Whether a block failed, so that no more input is wanted.
     failed: AtomicBool,
     finished: Mutex<Option<Result<Report>>>,
     done: Condvar,
 }
 
-/// How long dropping a job waits for its threads, which tidy up the unfinished folder as they end.
+/// How long dropping a job waits for its threads, which clean up the unfinished folder as they end.
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Batches that may wait to be taken, beside those being worked on.
+/// Batches of a stream that may wait, beside those in work.
 const WAITING: usize = 2;
 
 /// A pack in progress. Dropping it cancels.
@@ -84,7 +97,7 @@ impl Job {
         Self::start(move |shared| pack_files(&destination, spec, root, table, shared))
     }
 
-    /// Packs what [`Self::push`] brings.
+    /// Packs the batches that [`Self::push`] hands over.
     pub fn stream(destination: &Path, spec: PackSpec) -> Result<Self> {
         spec.check()?;
         if spec.shuffle_seed.is_some() {
@@ -117,7 +130,7 @@ impl Job {
         })
     }
 
-    /// Hands over a batch of values; false when there is no room yet.
+    /// Hands over a batch of a stream; false if there is still no room after the timeout.
     pub fn push(&self, batch: &RecordBatch, timeout: Duration) -> Result<bool> {
         let until = Instant::now() + timeout;
         let mut stream = self
@@ -145,7 +158,7 @@ impl Job {
         Ok(true)
     }
 
-    /// Says that nothing more will be pushed, and what the manifest is to keep of the fields.
+    /// Ends the stream, with statistics of the fields for the manifest.
     pub fn end_stream(&self, statistics: Option<serde_json::Value>) {
         let mut stream = (self.shared.stream.lock()).unwrap_or_else(PoisonError::into_inner);
         stream.ended = true;
@@ -154,7 +167,7 @@ impl Job {
         self.shared.moved.notify_all();
     }
 
-    /// What ended the job before its input did.
+    /// The error that ended the job before its input ended.
     fn failure(&self) -> Option<Error> {
         self.shared
             .finished
@@ -164,7 +177,7 @@ impl Job {
             .err()
     }
 
-    /// Waits for the end, at most this long. The report, or the error, comes once.
+    /// Waits for the end, at most this long. The report, or the error, is returned once.
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<Report>> {
         let finished = self
             .shared
@@ -180,7 +193,7 @@ impl Job {
         result.transpose()
     }
 
-    /// How far it is.
+    /// How far the pack has come.
     #[must_use]
     pub fn progress(&self) -> Progress {
         let counters = &self.shared.counters;
@@ -201,7 +214,7 @@ impl Job {
         self.end_stream(None);
     }
 
-    /// Waits for the threads to have stopped, at most this long; whether they have.
+    /// Waits until the threads have stopped, at most this long; returns whether they have.
     pub fn join(&mut self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         let runs = |this: &Self| {
@@ -230,7 +243,7 @@ fn threads(spec: &PackSpec) -> usize {
     }
 }
 
-/// Tools outlive a unit; a thread takes a set and puts it back.
+/// Lends a set of tools to `work`: they are reused from unit to unit, by whichever thread is next.
 fn with_tools<T>(
     idle: &Mutex<Vec<Tools>>,
     builder: &Builder,
@@ -305,7 +318,7 @@ fn pack_files(
     Ok(report)
 }
 
-/// The size that raw pixels take without a resize: that of the first image that has one.
+/// The size of raw pixels without a resize: that of the first image whose header can be read.
 fn first_size(spec: &PackSpec, files: &Files) -> Result<[u32; 2]> {
     let image = spec.fields.iter().find(|field| field.kind == Kind::Image);
     let field = image.ok_or_else(|| Error::option("raw pixels need an image field"))?;
@@ -385,7 +398,7 @@ fn pack_stream(destination: &Path, spec: PackSpec, shared: &Shared) -> Result<Re
     Ok(report)
 }
 
-/// What a batch takes on disk, give or take some padding; its buffers may have grown larger.
+/// Bytes that a batch takes on disk, apart from padding. Its buffers may be larger, as they grow in steps.
 fn stored_bytes(batch: &RecordBatch) -> u64 {
     let columns = batch.columns().iter();
     let bytes = columns.map(|column| {
@@ -406,7 +419,7 @@ fn first_streamed_size(spec: &PackSpec, batch: &RecordBatch) -> Result<[u32; 2]>
         let header = decoder.header(&bytes)?;
         Ok([header.height, header.width])
     };
-    // Rows that will be skipped tell nothing; where none can be read, the first one's error does.
+    // Rows that will be skipped don't count. If no row can be read, the first one's error is returned.
     let first = size(0);
     if first.is_ok() || spec.on_error == OnError::Raise {
         return first;
@@ -416,7 +429,7 @@ fn first_streamed_size(spec: &PackSpec, batch: &RecordBatch) -> Result<[u32; 2]>
         .map_or(first, Ok)
 }
 
-/// The next batch of a stream; waits in slices so that cancelling is noticed.
+/// The next batch of a stream. Waits in slices, so that cancelling is noticed.
 fn next_batch(shared: &Shared) -> Result<Option<RecordBatch>> {
     let mut stream = shared.stream.lock().unwrap_or_else(PoisonError::into_inner);
     loop {

@@ -1,4 +1,25 @@
-//! A parallel map whose results come out in the order of its inputs, at most `window` of them at a time.
+//! A parallel map whose results come out in the order of its inputs.
+//!
+//! # Idea
+//!
+//! ```text
+//! source --(lock)--> input number n --> work, on any thread --> results, by number --> sink, on the caller's thread
+//! ```
+//!
+//! Threads take numbered inputs, and results wait in a map until their number is next. So the sink sees the same
+//! sequence for any number of threads, and what it writes doesn't depend on them.
+//!
+//! # Memory
+//!
+//! At most `window` inputs are taken and not yet handed over. A slow input so stops the others after `window - 1` more,
+//! and memory is bounded whatever the source holds. `window` must be at least 1, and should exceed the number of
+//! threads.
+//!
+//! # Errors
+//!
+//! An error of the source or of the work takes the place of its result. It is raised when its turn comes, so the first
+//! error in order wins, whichever was first in time. Panics become errors. When the caller has its error or its last
+//! result, `stopped` ends the threads at their next input.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,14 +28,14 @@ use crate::caught::caught;
 use crate::error::{Error, Result};
 
 struct State<T> {
-    /// Inputs taken.
+    /// How many inputs were taken.
     taken: usize,
-    /// Results handed over.
+    /// How many results were handed over.
     handed_over: usize,
     results: BTreeMap<usize, Result<T>>,
-    /// No more inputs.
+    /// Whether the source has no more inputs.
     exhausted: bool,
-    /// Nobody wants more results.
+    /// Whether nobody wants more results.
     stopped: bool,
 }
 
@@ -22,8 +43,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes inputs from `source`, maps them with `work` on `threads` threads, and gives the results to `sink` in order. The
-/// first error, in that order, ends it; a panic of any of the three is an error.
+/// Takes inputs from `source`, maps them with `work` on `threads` threads, and gives the results to `sink` in order.
+/// The first error, in that order, ends the map; a panic of any of the three is an error.
 pub(crate) fn ordered<I: Send, T: Send>(
     threads: usize,
     window: usize,
@@ -43,7 +64,7 @@ pub(crate) fn ordered<I: Send, T: Send>(
     let wait = |guard| changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
 
     let take = || -> Option<(usize, I)> {
-        // Held while the source is asked, so that numbers follow its order.
+        // Held while the source is asked, so that numbers follow the source's order.
         let mut source = lock(&source);
         let mut guard = lock(&state);
         while !guard.stopped && !guard.exhausted && guard.taken >= guard.handed_over + window {
@@ -87,7 +108,7 @@ pub(crate) fn ordered<I: Send, T: Send>(
     std::thread::scope(|scope| {
         let spawn = || std::thread::Builder::new().spawn_scoped(scope, run);
         for number in 0..threads {
-            // Where there can be no more threads, there are fewer; without any, nobody would work.
+            // Where no more threads can be started, fewer work; without any, nobody would.
             match spawn() {
                 Err(error) if number == 0 => return Err(Error::io("starting a thread")(error)),
                 Err(_) => break,

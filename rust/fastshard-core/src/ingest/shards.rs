@@ -1,4 +1,9 @@
-//! Where blocks go: shards, one after the other, and the books that become the manifest.
+//! Where blocks are written to: shards, one after the other, and the entries that become the manifest.
+//!
+//! Blocks arrive in order, each with the number of its shard. A shard is opened at its first block and finished when a
+//! block of a later shard arrives: first its footer is written, then a note of it (entry, ranges, skipped rows) to the
+//! staging folder. A shard whose note exists is complete, so an interrupted pack takes the note over and writes
+//! nothing. A shard whose rows were all skipped has a note but no file.
 
 use serde::Serialize;
 
@@ -8,24 +13,24 @@ use crate::error::{Error, Result};
 use crate::format::{FileRanges, Manifest};
 use crate::writer::ShardWriter;
 
-/// What a pack came to.
+/// What a pack has written.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Rows packed.
+    /// Rows in all shards.
     pub rows: u64,
-    /// Shards written.
+    /// Shards of the dataset.
     pub shards: usize,
-    /// Their bytes.
+    /// Bytes of all shards.
     pub bytes: u64,
-    /// How many of them an earlier, interrupted pack had finished.
+    /// Shards that an earlier, interrupted pack had finished.
     pub resumed_shards: usize,
-    /// Rows left out.
+    /// Rows that were left out, and why.
     pub skipped: Vec<SkippedRow>,
-    /// Why what the dataset replaced could not be removed, if it couldn't.
+    /// Why the dataset that was replaced could not be removed, if it couldn't.
     pub left: Option<String>,
 }
 
-/// Writes blocks to shards and keeps the books.
+/// Writes blocks to shards, and collects their entries for the manifest.
 pub(super) struct Shards<'a> {
     staging: &'a Staging,
     builder: &'a Builder,
@@ -57,7 +62,7 @@ impl<'a> Shards<'a> {
         }
     }
 
-    /// Goes on to a shard, taking those before it that an earlier try finished.
+    /// Goes on to a shard: ends the shards before it, or takes over those that an earlier try finished.
     pub(super) fn switch(&mut self, number: usize) -> Result<()> {
         while self.number < number {
             self.end()?;

@@ -1,5 +1,35 @@
-//! The folder beside the destination where a pack grows: finished shards survive a crash there, and the whole becomes
-//! the dataset by one rename.
+//! The folder beside the destination where a pack grows.
+//!
+//! # Idea
+//!
+//! A dataset must appear as a whole or not at all, and a pack that was killed must not begin anew. So a pack writes to
+//! `NAME.partial`, and the whole becomes the dataset by one rename:
+//!
+//! ```text
+//! NAME.partial/
+//!     lock                 locked while a pack runs; the system releases it, however the process ends
+//!     plan                 fingerprint of options and source: only the same plan goes on
+//!     shard-00000.arrow    complete as soon as shard-00000.json is there
+//!     shard-00000.json     what the manifest will say of the shard
+//!     manifest.json        at the very end
+//! ```
+//!
+//! # States after a crash
+//!
+//! | what is found | what it means | what the next pack does |
+//! |---|---|---|
+//! | `NAME.partial` with the same plan | killed while it packed | takes the finished shards over |
+//! | `NAME.partial` with another plan | an abandoned pack | removes its files and begins anew |
+//! | `NAME` with `lock` in it | killed after the rename | removes the replaced dataset, if it is left, and the lock |
+//! | two renames of which one was made | killed while it replaced a dataset | `disk::finish_replacing` |
+//!
+//! Every small file is written under another name, synced and renamed, so a file that exists is complete. The lock
+//! moves with the folder and is removed last, so nobody takes the folder for abandoned before it has its name.
+//!
+//! # What is removed
+//!
+//! Only files with names that packing gives. A destination is replaced only if it is an empty folder, or a dataset with
+//! no other file beside it. A folder that is in the way and isn't ours is an error.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -15,11 +45,11 @@ use crate::format::{FileRanges, MANIFEST, Manifest, ShardEntry};
 /// A row that was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedRow {
-    /// Its row in the source, in the order in which the source gave them.
+    /// Number of the row in the source, in the source's order.
     pub row: u64,
-    /// Its path, or empty.
+    /// Path of the row's file; empty if it has none.
     pub path: String,
-    /// What was wrong.
+    /// Why the row was left out.
     pub error: String,
 }
 
@@ -33,8 +63,8 @@ pub(super) struct Finished {
     pub(super) skipped: Vec<SkippedRow>,
 }
 
-/// The folder of an unfinished pack, held by one process. When that fails, the folder stays only if it holds finished
-/// shards that a next try can take up.
+/// The folder of an unfinished pack, held by one process. If the pack fails, the folder stays only if it holds finished
+/// shards that another try can take over.
 #[derive(Debug)]
 pub(super) struct Staging {
     destination: PathBuf,
@@ -42,7 +72,7 @@ pub(super) struct Staging {
     overwrite: bool,
     resumable: bool,
     published: bool,
-    /// Locked as long as this is open; the system lets go of it when the process ends, however it ends.
+    /// Locked as long as this is open; the system releases the lock when the process ends, however it ends.
     _lock: File,
 }
 
@@ -81,7 +111,7 @@ fn is_ours(name: &str) -> bool {
         || name == LOCK
 }
 
-/// Whether a folder holds a dataset and nothing else (or nothing at all), so that replacing it loses nothing of others.
+/// Whether a folder is empty, or holds a dataset and nothing else, so that replacing it loses no other files.
 fn is_replaceable(folder: &Path) -> bool {
     let Ok(entries) = entries(folder) else {
         return false;
@@ -93,7 +123,8 @@ fn is_replaceable(folder: &Path) -> bool {
     entries.is_empty() || (is_dataset && entries.iter().all(|entry| is_ours(name_of(entry))))
 }
 
-/// Whether a destination may be written: it isn't there, or it is a dataset (or an empty folder) to be replaced.
+/// Checks that a destination may be written: it doesn't exist, or it is a dataset or an empty folder that is to be
+/// replaced.
 fn check_destination(destination: &Path, overwrite: bool) -> Result<()> {
     if !exists(destination)? && !destination.is_symlink() {
         return Ok(());
@@ -149,8 +180,8 @@ fn remove_dataset(folder: &Path) -> Result<()> {
     disk::remove_folder(folder).map_err(Error::io(folder))
 }
 
-/// Undoes or finishes what a pack left that was killed while it published: two renames of which one was made; a dataset
-/// that is replaced, but not removed; or the lock in the new one.
+/// Undoes or finishes the work of a pack that was killed while it published. It may have left the first of two renames,
+/// a dataset that was replaced but not removed, or the lock in the new one.
 fn finish_interrupted(destination: &Path, folder: &Path) -> Result<()> {
     disk::finish_replacing(destination)?;
     let is_unfinished = !destination.is_symlink()
@@ -167,7 +198,7 @@ fn finish_interrupted(destination: &Path, folder: &Path) -> Result<()> {
     remove(&destination.join(LOCK))
 }
 
-/// Locks a folder for this process; for as long as the file is open, however the process ends.
+/// Locks a folder for this process, for as long as the returned file is open.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);
     // The folder may be renamed, or its lock be replaced, between any two of these steps.
@@ -191,8 +222,8 @@ fn lock(folder: &Path) -> Result<File> {
 }
 
 impl Staging {
-    /// Opens the folder of an unfinished pack with the same plan, or starts a new one. Without a plan nothing can be
-    /// taken up again.
+    /// Opens the folder of an unfinished pack with the same plan, or starts a new one. Without a plan, a pack can't be
+    /// resumed.
     pub(super) fn open(destination: &Path, overwrite: bool, plan: Option<&str>) -> Result<Self> {
         let folder = partial(destination)?;
         finish_interrupted(destination, &folder)?;
@@ -227,7 +258,7 @@ impl Staging {
         Ok(this)
     }
 
-    /// Removes what packing has put there, the lock aside.
+    /// Removes all files that packing has made, apart from the lock.
     fn clear(&self) -> Result<()> {
         remove_files(&self.folder, |name| is_ours(name) && name != LOCK)
     }
@@ -240,7 +271,7 @@ impl Staging {
         self.folder.join(format!("shard-{number:05}.json"))
     }
 
-    /// A shard that an earlier try finished.
+    /// What an earlier try noted of a shard, if it finished the shard.
     pub(super) fn finished(&self, number: usize) -> Option<Finished> {
         let text = std::fs::read(self.finished_path(number)).ok()?;
         let finished: Finished = serde_json::from_slice(&text).ok()?;
@@ -258,9 +289,9 @@ impl Staging {
         disk::write_atomically(&self.finished_path(number), &text)
     }
 
-    /// Makes the folder the dataset, by one rename or exchange. The lock goes along and is removed at the end: nobody
-    /// takes the folder for free before it has its name, and whoever finds the lock in a dataset knows that what it
-    /// replaced may be left. Returns what is wrong if only that could not be removed.
+    /// Makes the folder the dataset, by one rename or exchange. The lock moves along and is removed at the end, so
+    /// nobody takes the folder for abandoned. A lock in a dataset tells that the dataset before it may be left. Returns
+    /// why that could not be removed, if it couldn't.
     pub(super) fn publish(mut self, manifest: &Manifest) -> Result<Option<String>> {
         let text = serde_json::to_vec_pretty(manifest).expect("plain data");
         disk::write_atomically(&self.folder.join(MANIFEST), &text)?;
@@ -276,7 +307,7 @@ impl Staging {
             None
         };
         self.published = true;
-        // Before the old dataset goes.
+        // The new dataset must be on disk before the old one is removed.
         disk::sync_parent(&self.destination)?;
         let cleared = replaced.map_or(Ok(()), |old| remove_dataset(&old));
         let cleared = cleared.and_then(|()| remove(&self.destination.join(LOCK)));
@@ -297,7 +328,7 @@ impl Drop for Staging {
         if self.published || (self.resumable && self.holds_finished_shards()) {
             return;
         }
-        // What can't be removed here is removed, or complained of, by the next try.
+        // What can't be removed here is removed by the next try, or is its error.
         let _ = self.clear();
         let _ = disk::remove_file(&self.folder.join(LOCK));
         let _ = disk::remove_folder(&self.folder);

@@ -1,19 +1,39 @@
 //! Reading mapped files that may shrink: a missing page becomes zeros and a flag, not the end of the process.
 //!
-//! The kernel sends SIGBUS to a thread that touches a page of a mapping which has no file behind it any more (somebody
-//! truncated the file) or whose block can't be read (a failing disk). A library can't see that coming: between any look
-//! at the file's length and the read that follows, the file may shrink. So [`watch`] notes where each file is mapped,
-//! and a handler of SIGBUS puts a page of zeros in the place of the missing one and sets the flag of the mapping. The
-//! reader goes on, with zeros, and must ask [`Watch::lost`] before it hands on what it made of them.
+//! # The problem
 //!
-//! - The handler allocates nothing and takes no lock: mappings are nodes of a list that only grows. A node is used
-//!   again once its mapping is gone.
+//! The kernel sends SIGBUS to a thread that touches a page of a mapping which has no file behind it any more (somebody
+//! truncated the file), or whose block can't be read (a failing disk). No check can prevent that: between any look at
+//! the file's length and the read that follows, the file may shrink.
+//!
+//! # Idea
+//!
+//! [`watch`] notes where each file is mapped. A handler of SIGBUS maps a page of zeros in the place of the missing one,
+//! and sets the flag of the mapping. The reader goes on, with zeros, and must ask [`Watch::lost`] before it hands on
+//! what it made of them. To keep that cheap, [`any_lost`] reads one counter for all mappings.
+//!
+//! # Memory
+//!
+//! ```text
+//! HEAD -> node -> node -> ... -> null        node: start, end, lost, taken, next
+//! ```
+//!
+//! The list only grows and nodes are never freed, so a signal handler can walk it at any moment, without a lock and
+//! without allocating. A node is taken by a compare-and-swap of `taken`, and reused once its mapping is gone. `start`
+//! is written last when a mapping appears and cleared first when it goes, and 0 means that the node is free.
+//!
+//! # Other handlers
+//!
 //! - Faults outside of watched mappings go to the handler that was there before, so that other libraries, and Python's
 //!   `faulthandler`, see theirs.
-//! - Programs that note every handler and put it back later lose ours, as they see only those of Python: Lightning's
-//!   `Trainer` does so after each `fit`. So [`keep`] looks at each call from Python whether the signal has fallen back to
-//!   its default, and takes it again. A handler that somebody else has set stays: then a truncated file ends the process.
-//! - A page costs nothing until it is missing: nothing runs on the way of a read that succeeds.
+//! - Some programs note all handlers and put them back later, but see only those of Python: Lightning's `Trainer` does
+//!   so after each `fit`, which removes ours. So [`keep`] looks at each call from Python whether the signal has fallen
+//!   back to its default, and takes it again. A handler that somebody else has set stays, and is then in charge of
+//!   missing pages.
+//!
+//! # Cost
+//!
+//! Nothing runs on the way of a read that succeeds. A watched mapping costs one node.
 
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Once, OnceLock};
@@ -21,7 +41,7 @@ use std::sync::{Once, OnceLock};
 /// A watched mapping.
 #[derive(Debug)]
 struct Node {
-    /// First address; 0 while the node is free.
+    /// First address of the mapping; 0 while the node is free.
     start: AtomicUsize,
     end: AtomicUsize,
     lost: AtomicBool,
@@ -30,14 +50,14 @@ struct Node {
 }
 
 static HEAD: AtomicPtr<Node> = AtomicPtr::new(std::ptr::null_mut());
-/// Pages that were missing, in all mappings: while it is 0, nobody needs to look at any of them.
+/// How many pages were missing, in all mappings. While it is 0, no mapping needs to be looked at.
 static MISSING: AtomicUsize = AtomicUsize::new(0);
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
-/// Whether somebody has put the default in the place of our handler since, and so of the previous one too.
+/// Whether somebody has replaced our handler, and so the previous one, by the default since.
 static RESET: AtomicBool = AtomicBool::new(false);
 static INSTALL: Once = Once::new();
 
-/// The nodes. They are never freed, so a reference stays valid, in a signal handler too.
+/// All nodes. They are never freed, so references stay valid, in a signal handler too.
 fn nodes() -> impl Iterator<Item = &'static Node> {
     let mut at = HEAD.load(Ordering::Acquire);
     std::iter::from_fn(move || {
@@ -59,7 +79,7 @@ pub(crate) fn any_lost() -> bool {
 #[derive(Debug)]
 pub(crate) struct Watch(&'static Node);
 
-/// Whether pages of one mapping were missing; to be asked while the mapping is there.
+/// Tells whether pages of one mapping were missing; valid as long as the mapping is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lost(&'static Node);
 
@@ -122,7 +142,7 @@ type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_voi
 
 fn install() {
     let Some(previous) = current() else { return };
-    // Noted before ours can run.
+    // Before ours can run.
     let _ = PREVIOUS.set(previous);
     set_ours();
 }
@@ -140,7 +160,7 @@ pub fn keep() {
     }
 }
 
-/// What is done at present when the signal comes.
+/// The present action of the signal.
 fn current() -> Option<libc::sigaction> {
     // SAFETY: the structure is plain numbers, for which zeros are valid.
     #[expect(unsafe_code, reason = "signal handlers are looked up by a call of C")]
@@ -207,7 +227,7 @@ fn put_zeros(address: usize) -> bool {
     true
 }
 
-/// Does what would have been done without this handler.
+/// Does what would have happened without this handler.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let previous = PREVIOUS.get().filter(|_| !RESET.load(Ordering::Acquire));
     let handler = previous.map_or(libc::SIG_DFL, |previous| previous.sa_sigaction);

@@ -1,21 +1,52 @@
 //! Polygons as pixels, by pycocotools' rule, so that a mask is the one that COCO's tools evaluate against.
 //!
-//! The boundary is drawn on a grid five times as fine as the pixels, corners rounded to it, edges as Bresenham would. Where
-//! it steps over the line through the middles of a column of pixels, it toggles every pixel of that column from there down.
-//! pycocotools walks over every step of the boundary; here only those steps are looked up that cross such a line, so that
-//! an edge costs what the image is wide, however far away its ends are.
+//! # The rule
+//!
+//! The boundary is drawn on a grid five times as fine as the pixels: corners are rounded to it, and edges step along
+//! their longer axis, as Bresenham would draw them. Where the boundary steps over the line through the middles of a
+//! column of pixels, it toggles every pixel of that column from there down. What is toggled an odd number of times is
+//! inside.
+//!
+//! # Idea
+//!
+//! pycocotools walks over every step of the boundary. Here, only those steps are looked up that cross the middle of a
+//! column:
+//!
+//! - a *flat* edge steps along x, so the step at a middle is known, and its height is computed from the slope;
+//! - a *steep* edge steps along y, so the step is guessed from the slope, and corrected by the same rounding as walking
+//!   has.
+//!
+//! # Memory
+//!
+//! ```text
+//! toggles    a byte a pixel, row by row: 1 where the column toggles from here down
+//! line       a byte a column: whether the column is inside, in the present row
+//! ```
+//!
+//! A sweep over the rows from the first to the last toggle xors each row into `line`, writes what is inside, and sets
+//! the toggles back to 0. So nothing is cleared for the next polygon.
+//!
+//! # Why it equals walking
+//!
+//! Both compute the place of a step with the same floating-point expression, and only steps over a middle toggle
+//! anything. A test compares it with a walk over every step.
+//!
+//! # Cost
+//!
+//! An edge costs one look-up for each column of the image that it crosses, however far away its ends are. The sweep
+//! costs the box around the polygon, within the image.
 
-/// Steps of the fine grid a pixel.
+/// Steps of the fine grid per pixel.
 const FINE: i64 = 5;
-/// The step of a column after which its middle is passed.
+/// The middle of a column is between this step and the next.
 const MIDDLE: i64 = 2;
-/// Far beyond any image; what lies farther out counts as lying there.
+/// Far beyond any image; corners farther out are moved here.
 const FAR: f64 = 1e8;
 
-/// Paints polygons; keeps its memory from one to the next.
+/// Paints polygons, and keeps its memory from one to the next.
 #[derive(Debug, Default)]
 pub struct Painter {
-    /// A byte a pixel: whether the column toggles there. All 0 between polygons.
+    /// A byte for each pixel: whether its column toggles there. All 0 between polygons.
     toggles: Vec<u8>,
     line: Vec<u8>,
 }
@@ -31,7 +62,7 @@ struct Canvas<'a> {
 }
 
 impl Painter {
-    /// Sets to 1 what a polygon covers of a mask of rows of `width` pixels.
+    /// Sets the pixels that a polygon covers to 1, in a mask of `width` pixels a row.
     pub fn paint(&mut self, corners: &[[f64; 2]], width: usize, out: &mut [u8]) {
         if width == 0 || out.is_empty() {
             return;
@@ -66,7 +97,8 @@ impl Painter {
     }
 }
 
-/// The nearest place of the fine grid. Halves and what is negative are rounded as a cast to an integer in C does.
+/// The nearest place of the fine grid. The cast truncates towards 0, as in pycocotools, so negative numbers round
+/// differently.
 fn fine(place: f64) -> i64 {
     (FINE as f64 * place.clamp(-FAR, FAR) + 0.5) as i64
 }
@@ -91,14 +123,14 @@ impl Canvas<'_> {
         }
     }
 
-    /// Columns whose middle lies between two steps.
+    /// The columns of the image whose middles are between two steps.
     fn between(&self, low: i64, high: i64) -> std::ops::Range<i64> {
         let first = (low - MIDDLE + FINE - 1).div_euclid(FINE).max(0);
         let last = (high - MIDDLE - 1).div_euclid(FINE).min(self.width - 1);
         first..last + 1
     }
 
-    /// From the left to the right, a step of x each.
+    /// An edge from left to right that steps along x.
     fn flat(&mut self, [x, y]: [i64; 2], end: [i64; 2]) {
         let slope = (end[1] - y) as f64 / (end[0] - x) as f64;
         let at = |step: i64| (y as f64 + slope * step as f64 + 0.5) as i64;
@@ -108,7 +140,7 @@ impl Canvas<'_> {
         }
     }
 
-    /// From the top to the bottom, a step of y each.
+    /// An edge from top to bottom that steps along y.
     fn steep(&mut self, [x, y]: [i64; 2], end: [i64; 2]) {
         let steps = end[1] - y;
         let slope = (end[0] - x) as f64 / steps as f64;
@@ -116,7 +148,7 @@ impl Canvas<'_> {
         for column in self.between(x.min(end[0]), x.max(end[0])) {
             let middle = FINE * column + MIDDLE;
             let passed = |step: i64| (at(step) > middle) == (slope > 0.0);
-            // Nearly right; rounding decides.
+            // The guess may be off by rounding; the loops correct it.
             let guess = ((middle as f64 + 0.5 - x as f64) / slope) as i64;
             let mut step = guess.clamp(1, steps);
             while step > 1 && passed(step - 1) {

@@ -1,4 +1,10 @@
-//! Run-length encodings: how many pixels are 0, then 1, then 0 ..., column by column.
+//! Run-length encodings, as COCO has them: how many pixels are 0, then 1, then 0, and so on, column by column.
+//!
+//! The first run is of zeros and may have length 0. The lengths add up to the pixels of the image. COCO's compressed
+//! text stores each length as a signed number of 5-bit digits; from the fourth number on, it is the difference to the
+//! length before the last one, since runs of neighbouring columns resemble each other.
+//!
+//! Bounds cost one step a run, and not one a pixel.
 
 use crate::memory::{self, Denied};
 
@@ -11,7 +17,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Of an image of a height and width.
+    /// The encoding of an image of this (height, width); an error unless the runs fill it exactly.
     pub fn new(size: [u32; 2], lengths: Vec<u32>) -> Result<Self, String> {
         let pixels = u64::from(size[0]) * u64::from(size[1]);
         let found: u64 = lengths.iter().copied().map(u64::from).sum();
@@ -24,7 +30,7 @@ impl Runs {
         ))
     }
 
-    /// Of the pixels of an image, row by row.
+    /// Encodes the pixels of an image, given row by row; what isn't 0 counts as 1.
     #[must_use]
     pub fn of_rows(size: [u32; 2], pixels: &[u8]) -> Self {
         let width = size[1] as usize;
@@ -42,14 +48,15 @@ impl Runs {
         Self { size, lengths }
     }
 
-    /// How many pixels are 0, then 1, and so on.
+    /// The lengths of the runs: zeros, ones, zeros, and so on.
     #[must_use]
     pub fn lengths(&self) -> &[u32] {
         &self.lengths
     }
 
-    /// Lengths from COCO's compressed text: digits of 5 bits and a bit that says whether another one follows, each from
-    /// 48 on, the lowest first; from the fourth number on, the difference to the last but one.
+    /// Lengths from COCO's compressed text. A byte less 48 is a digit of 5 bits, the lowest first, and a bit that says
+    /// whether another digit follows. The highest bit of the last digit is the sign. From the fourth number on, the
+    /// length is the number plus the length before the last one.
     pub fn uncompressed(text: &str) -> Result<Vec<u32>, String> {
         let wrong =
             |at: usize| format!("byte {at} of a compressed run-length encoding makes no sense");
@@ -85,7 +92,7 @@ impl Runs {
         self.size
     }
 
-    /// Where the runs of ones start and end.
+    /// Where the runs of ones start and end, counted in pixels column by column.
     fn ones(&self) -> impl Iterator<Item = [usize; 2]> {
         let mut at = 0;
         let ends = self.lengths.iter().map(move |&length| {
@@ -97,7 +104,7 @@ impl Runs {
         ones.filter(|[start, end]| start < end)
     }
 
-    /// The box around the ones: left, top, right, bottom; nothing if there are none.
+    /// The box around the ones: left, top, right, bottom; `None` if there are none.
     #[must_use]
     pub fn bounds(&self) -> Option<[f64; 4]> {
         let height = self.size[0] as usize;
@@ -120,7 +127,7 @@ impl Runs {
         Some(bounds.map(|side| side as f64))
     }
 
-    /// Every pixel, column by column.
+    /// Decodes every pixel to 0 or 1, column by column.
     pub fn columns(&self, out: &mut Vec<u8>) -> Result<(), Denied> {
         out.clear();
         memory::resize(out, self.size[0] as usize * self.size[1] as usize, 0)?;

@@ -1,8 +1,32 @@
 //! A shuffle for data that does not fit in memory: whole runs of rows change places, and rows are mixed among the runs
 //! of a window that fits.
 //!
-//! What is read at a time lies in as many pieces as a window has runs, each long enough for a disk to read at full speed.
-//! As with the uniform shuffle there is no index array, and a position's row follows from the position alone.
+//! # Idea
+//!
+//! ```text
+//! runs of the view        0     1     2     3     4     5     6     7       each `run` rows long
+//! slots: runs permuted    5     2     7  |  0     6     3  |  1     4       `window` slots make a window
+//! positions               mixed anew     |  mixed anew     |  mixed anew    over all rows of the window
+//! ```
+//!
+//! A position belongs to the window `position / (run * window)`. The window's own permutation moves it to another place
+//! in the window. That place divided by `run` is a slot with a row in it, and the permutation of the runs says which
+//! run the slot holds. What is read at a time so lies in as many pieces as a window has runs, each long enough for a
+//! disk to read at full speed.
+//!
+//! The last run may be shorter, and its slot may be anywhere. Places behind it count as if it were as long as the
+//! others (`widened`). That moves the borders of windows into the middle of slots, so a window can touch two runs more
+//! than `window`.
+//!
+//! # Why it is a permutation
+//!
+//! One bijection moves places within each window. Another one pairs places with rows, run by run. No place is in two
+//! windows.
+//!
+//! # Cost
+//!
+//! As with the uniform shuffle there is no index array, and a position's row follows from the position alone. A row
+//! costs one permuted number, and a run of a window one more, which the [`Window`] remembers.
 
 use std::ops::Range;
 
@@ -12,31 +36,31 @@ use crate::random::mix;
 /// How a block-wise shuffle cuts the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// Rows a run; at least 1.
+    /// Rows per run; at least 1.
     pub run: u64,
-    /// Runs a window; at least 1.
+    /// Runs per window; at least 1.
     pub window: u64,
 }
 
-/// A permutation of `0..count` that keeps neighbours near each other.
+/// A permutation of `0..count` that reads few runs at a time.
 #[derive(Clone, Debug)]
 pub(super) struct Blockwise {
     count: u64,
     cut: Cut,
     runs: Permutation,
-    /// Where the last run, which may be shorter, comes to lie, and by how much it is shorter.
+    /// The slot of the last run, and how many rows that run is shorter than the others.
     short: (u64, u64),
     key: u64,
     epoch: u64,
 }
 
-/// Positions that are mixed among each other, with what was found out about them.
+/// A window: positions that are mixed among each other, and the runs that were looked up for them.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     start: u64,
     end: u64,
     mix: Permutation,
-    /// The slot of the first of its runs, and which runs lie in it and the following ones, as far as asked for.
+    /// The slot of the first position, and the runs in this slot and the following ones, as far as they were looked up.
     first_slot: u64,
     runs: Vec<Option<u64>>,
 }
@@ -85,7 +109,7 @@ impl Blockwise {
         }
     }
 
-    /// The runs of a window by its number: rows that lie next to each other, every one of the window among them.
+    /// The runs of a window by its number: ranges of rows that together hold every row of the window.
     pub(super) fn runs(&self, number: u64) -> impl Iterator<Item = Range<u64>> {
         let window = self.window(number);
         let slots = window.first_slot..window.first_slot + window.runs.len() as u64;
@@ -97,7 +121,8 @@ impl Blockwise {
         })
     }
 
-    /// The rows at positions, in their place. `window` is any, and then that of the last, to be used again.
+    /// Replaces positions by their rows. `window` may be any; afterwards it is that of the last position, for the next
+    /// call.
     pub(super) fn map(&self, mut positions: &mut [u64], window: &mut Window) {
         while let Some(&first) = positions.first() {
             if !window.contains(first) {
@@ -116,7 +141,7 @@ impl Blockwise {
         }
     }
 
-    /// The row at a place among the permuted runs of a window.
+    /// The row at a place among the slots; the window must hold the slot.
     fn row(&self, place: u64, window: &mut Window) -> u64 {
         let place = self.widened(place);
         let (slot, row) = (place / self.cut.run, place % self.cut.run);
@@ -125,7 +150,7 @@ impl Blockwise {
         run * self.cut.run + row
     }
 
-    /// A place among the permuted runs as if the short one were as long as the others.
+    /// A place as it would be if the short run were as long as the others.
     fn widened(&self, place: u64) -> u64 {
         let (slot, missing) = self.short;
         let end = (slot + 1) * self.cut.run - missing;

@@ -1,7 +1,26 @@
-//! Batches of samples of like lengths: less to fill up, and no batch that takes all the memory.
+//! Batches of samples of like lengths: less padding, and no batch that takes all the memory.
 //!
-//! A window of many batches of the order is sorted by length and cut into batches, which then change places. What a
-//! position leads to still follows from the position alone, but a window has to be looked at as a whole.
+//! # Idea
+//!
+//! ```text
+//! window of the order       draw its samples (already shuffled)
+//! sort by length            stable, so equal lengths stay in the order that was drawn
+//! cut into units            a unit is a batch of every rank
+//! permute the units         only if the order is shuffled
+//! ```
+//!
+//! Samples that fill no unit stay at the end, unsorted: sorted, the last batch of an epoch would always have the
+//! longest.
+//!
+//! # Why resuming still works
+//!
+//! A window is a function of (seed, epoch, start), so a sorted window is one, too. What a position leads to still
+//! follows from the position alone; only a whole window has to be looked at for it.
+//!
+//! # Cost
+//!
+//! Sorting a window once, with the length of each of its rows, and 16 bytes a sample. The last few windows are
+//! remembered, so threads that fill neighbouring batches sort each window once.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Drawn, Permutation};
 use crate::random::mix;
 
-/// Windows that are remembered: those of the batches that are filled, and of a second pass.
+/// Sorted windows that are remembered: those of the batches that are being filled, and of a second pass.
 const REMEMBERED: usize = 4;
 
 type Length = dyn Fn(u64) -> u64 + Send + Sync;
@@ -24,7 +43,7 @@ struct Sorted {
     drawn: Arc<[Drawn]>,
 }
 
-/// How samples of like lengths are brought together, and what was found out last.
+/// How samples of like lengths are brought together, and the windows that were sorted last.
 pub struct Buckets {
     unit: u64,
     window: u64,
@@ -33,8 +52,8 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// `unit`: samples that stay together, a batch of all ranks; `units`: how many of them are sorted at a time; both at
-    /// least 1. `length`: that of a row.
+    /// `unit`: samples that stay together, one batch of every rank. `units`: how many units are sorted at a time. Both
+    /// are at least 1. `length` gives the length of a row.
     #[must_use]
     pub fn new(unit: u64, units: u64, length: Box<Length>) -> Self {
         Self {
@@ -45,14 +64,14 @@ impl Buckets {
         }
     }
 
-    /// The positions that are sorted together with one of so many.
+    /// The positions that are sorted together with this one, in an epoch of so many samples.
     pub(super) fn window(&self, position: u64, samples: u64) -> Range<u64> {
         let start = position / self.window * self.window;
         start..start.saturating_add(self.window).min(samples)
     }
 
-    /// The samples of a window in their new order. `draw` gives them in the old one; `shuffle` is a seed where batches
-    /// change places.
+    /// The samples of a window in their new order. `draw` gives them in the old order. `shuffle` is the seed by which
+    /// units change places, if they do.
     pub(super) fn sorted(
         &self,
         epoch: u64,
@@ -82,7 +101,7 @@ impl Buckets {
 
     fn sort(&self, drawn: &[Drawn], epoch: u64, start: u64, shuffle: Option<u64>) -> Vec<Drawn> {
         let unit = self.unit as usize;
-        // What doesn't fill a batch is the last one, and mustn't always be the longest.
+        // What fills no unit comes last, and must not always be the longest.
         let full = drawn.len() / unit * unit;
         let mut by_length: Vec<_> = (drawn[..full].iter())
             .map(|one| ((self.length)(one.row), *one))

@@ -7,11 +7,11 @@ use std::ops::Range;
 pub enum Rows {
     /// `start, start + step, ...`, `count` of them.
     Range {
-        /// First row.
+        /// The first row.
         start: u64,
-        /// Distance, possibly negative.
+        /// The distance from one row to the next; may be negative.
         step: i64,
-        /// How many.
+        /// How many rows.
         count: u64,
     },
     /// Any rows in any order.
@@ -19,7 +19,7 @@ pub enum Rows {
 }
 
 impl Rows {
-    /// How many.
+    /// How many rows the view has.
     #[must_use]
     pub fn len(&self) -> u64 {
         match self {
@@ -43,7 +43,8 @@ impl Rows {
         }
     }
 
-    /// The rows of the dataset from those of some indices, when they lie closely in one piece.
+    /// The range of dataset rows that holds the rows at these indices, if at least about half of the range are such
+    /// rows.
     #[must_use]
     pub fn piece(&self, indices: Range<u64>) -> Option<Range<u64>> {
         let (first, last) = (self.at(indices.start), self.at(indices.end - 1));

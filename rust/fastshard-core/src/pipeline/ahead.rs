@@ -1,9 +1,27 @@
 //! Reading ahead for block-wise shuffles.
 //!
-//! A thread of its own brings one window after the other into the page cache, in pieces that a disk reads at full speed,
-//! and those who fill batches wait for it: whoever runs ahead would fetch single pages from all over the window. The
-//! thread does read what it has asked for, if only to forget it, because the kernel drops mere advice as soon as memory
-//! is short. It stays one window ahead of the newest batch, and has the pages of windows that are done with go first.
+//! # Idea
+//!
+//! The order of a block-wise shuffle is known, window by window, so the disk can be busy before rows are wanted. A
+//! thread of its own brings one window after the other into the page cache, in pieces that a disk reads at full speed.
+//! Those who fill batches wait for it: if they ran ahead, they would fetch single pages from all over the window.
+//!
+//! ```text
+//! window    n - 1                  n                 n + 1
+//!           marked to go first     newest batch      is being read
+//! ```
+//!
+//! The thread stays one window ahead of the newest batch. What has been read may push other pages out of memory, so the
+//! pages of windows that are done with are marked to go first.
+//!
+//! # Why it really reads
+//!
+//! The thread reads into a buffer that it forgets. Mere advice to the kernel is dropped as soon as memory is short, and
+//! pages that come by advice are of the smallest size, which is more work for the kernel.
+//!
+//! # When it fails
+//!
+//! However the thread ends, all windows count as read, so nobody waits for it. Rows then come page by page.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,26 +34,26 @@ use crate::error::{Error, Result};
 use crate::mapping::Scratch;
 use crate::order::Order;
 
-/// Reads that are under way at a time.
+/// Threads that read pieces of a window side by side.
 const READERS: usize = 3;
-/// What each of them takes at once.
+/// Bytes that each of them reads at once.
 const PART: usize = 4 << 20;
 
-/// How far the disk has come with an epoch's windows.
+/// How far the windows of an epoch have been read.
 #[derive(Debug)]
 pub(super) struct ReadAhead {
     windows: RangeInclusive<u64>,
-    /// The windows before this one have been read.
+    /// All windows before this one have been read.
     read: AtomicU64,
     /// The window of the newest batch.
     wanted: AtomicU64,
-    /// Guards changes of the two, so that nobody sleeps through one.
+    /// Guards changes of both numbers, so that no waiter misses one.
     lock: Mutex<()>,
     changed: Condvar,
 }
 
 impl ReadAhead {
-    /// For samples of an order that lie in these windows.
+    /// Nothing is read yet, of the windows that hold an order's samples.
     pub(super) fn new(windows: RangeInclusive<u64>) -> Self {
         Self {
             read: AtomicU64::new(*windows.start()),
@@ -64,7 +82,7 @@ impl ReadAhead {
         self.change(|| ());
     }
 
-    /// The thread's work: reads all windows, each when the one before it is begun with.
+    /// The thread's work: reads all windows, each once a batch of the one before it is wanted.
     pub(super) fn run(&self, plan: &Plan, order: &Order<'_>, cancelled: &AtomicBool) -> Result<()> {
         #[cfg(test)]
         crate::caught::inject::point("ahead", plan.spec.seed, 0);
@@ -85,7 +103,7 @@ impl ReadAhead {
                 .flat_map(|piece| piece.parts(PART))
                 .collect();
             if !missing.is_empty() {
-                // What had to be read may have to make room.
+                // What is read may need the room of other pages.
                 let done = number
                     .checked_sub(2)
                     .filter(|done| self.windows.contains(done));
@@ -99,7 +117,7 @@ impl ReadAhead {
         Ok(())
     }
 
-    /// However the thread ends, nobody waits for it any longer: what it didn't read comes page by page.
+    /// Lets everybody go on, however the thread ended: what it didn't read comes page by page.
     pub(super) fn release(&self) {
         self.change(|| self.read.store(u64::MAX, Ordering::Release));
     }
@@ -111,7 +129,7 @@ impl ReadAhead {
         self.changed.notify_all();
     }
 
-    /// Waits until something no longer holds; false when cancelled.
+    /// Waits as long as `holds` is true; false when cancelled.
     fn wait_while(&self, holds: impl Fn() -> bool, cancelled: &AtomicBool) -> bool {
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let go_on = |&mut (): &mut ()| holds() && !cancelled.load(Ordering::Relaxed);
@@ -120,8 +138,7 @@ impl ReadAhead {
     }
 }
 
-/// Reads pieces side by side: that keeps a disk busy with reads as long as the kernel makes them when it is left alone.
-/// The same asked for with advice comes in pages of the smallest size, which cost twice the work.
+/// Reads pieces side by side, which keeps a disk busy with long reads.
 fn read(pieces: &[Piece<'_>], cancelled: &AtomicBool) -> Result<()> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -136,7 +153,7 @@ fn read(pieces: &[Piece<'_>], cancelled: &AtomicBool) -> Result<()> {
         })
     };
     std::thread::scope(|scope| {
-        // Where there can be no more threads, there are fewer.
+        // Where no more threads can be started, fewer read.
         let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
         let others: Vec<_> = (1..READERS).filter_map(spawn).collect();
         let own = work();

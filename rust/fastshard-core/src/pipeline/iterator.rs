@@ -1,4 +1,22 @@
 //! The consumer's end of a pass, which owns the threads.
+//!
+//! # How a batch arrives
+//!
+//! Three ways lead to the next batch:
+//!
+//! - *inline*: batches in order that nothing decodes or mixes are shown or copied by the consumer itself, without
+//!   threads;
+//! - *help*: where rows are only copied, the consumer copies, too, as long as the next batch isn't ready;
+//! - *wait*: else it sleeps until a thread announces the batch, at most for the time that its caller allows.
+//!
+//! A wait that ends without a batch is [`Poll::Pending`], so that the caller can look at signals and ask again. A batch
+//! whose samples were all left out is passed over in the same way.
+//!
+//! # How a pass ends
+//!
+//! By the last batch, by the first error, by [`Stopper`] from another thread, or when the iterator is dropped. Threads
+//! are asked to stop and joined within a short time. One that is inside a huge image ends by itself afterwards, and
+//! frees what it holds. A forked child has no threads; there, the iterator refuses to work and joins nobody.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -16,18 +34,18 @@ use crate::error::{Error, OnError, Result};
 use crate::slot::SlotPool;
 use crate::threads::{PATIENCE, join_within};
 
-/// What a wait came to.
+/// What came of a wait for the next batch.
 #[derive(Debug)]
 pub enum Poll {
     /// The next batch.
     Ready(Batch),
     /// The epoch is over.
     End,
-    /// Not yet; ask again.
+    /// The batch is not ready yet; ask again.
     Pending,
 }
 
-/// What a forked child hears that asks an iterator of its parent.
+/// The error of a forked child that uses an iterator of its parent.
 pub const FORKED: &str = "this iterator was made before a fork and has no threads in this process; make a new one from \
                           the loader";
 
@@ -35,7 +53,7 @@ pub const FORKED: &str = "this iterator was made before a fork and has no thread
 pub struct Stopper(Arc<Shared>);
 
 impl Stopper {
-    /// The pass ends with the next poll.
+    /// Ends the pass with the next poll.
     pub fn stop(&self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
     }
@@ -46,14 +64,14 @@ pub struct Batches {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     handed_over: u64,
-    /// When the last batch was handed over, or else the pass began.
+    /// When the last batch was handed over; before the first, when the pass began.
     since: Instant,
-    /// Batches that had anything in them.
+    /// Batches that had any samples.
     counted: u64,
     process: u32,
-    /// Batches are runs of rows as they lie: shown or copied on the spot, which is quicker than waking a thread.
+    /// Whether the consumer shows or copies batches on the spot: runs of rows in order need no threads.
     inline: bool,
-    /// Where rows are only copied, the consumer does so too, rather than sleep until others have.
+    /// For rows that are only copied: the consumer copies, too, and need not sleep until others have.
     gather: Option<Gather>,
     over: bool,
 }
@@ -128,7 +146,7 @@ impl Batches {
             let Some(batch) = self.next(timeout)? else {
                 return Ok(Poll::Pending);
             };
-            // Where all of its samples were skipped, go on with the next.
+            // If all of its samples were skipped, the next poll goes on.
             Ok(self.hand_over(&batch)?.map_or(Poll::Pending, Poll::Ready))
         });
         if next.is_err() {
@@ -145,13 +163,13 @@ impl Batches {
         self.wait(timeout)
     }
 
-    /// Ends the pass from another thread, which need not wait for this one.
+    /// A handle that ends the pass from another thread, without waiting for this one.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper(self.shared.clone())
     }
 
-    /// Batches gone through so far, those included of which every sample was left out.
+    /// Batches that were used up so far, including those of which every sample was left out.
     #[must_use]
     pub fn handed_over(&self) -> u64 {
         self.handed_over
@@ -176,7 +194,7 @@ impl Batches {
         Ok(batch)
     }
 
-    /// Copies rows as long as the next batch isn't there and somebody has to, but not much longer than this.
+    /// Copies rows until the next batch is ready, no row can be claimed, or the time is over.
     fn help(&mut self, timeout: Duration) {
         if self.gather.is_none() || self.shared.is_next_ready() {
             return;
@@ -258,19 +276,19 @@ impl Batches {
         Ok(Some(batch))
     }
 
-    /// Stops and joins the threads. What was handed over stays valid. A thread in the middle of a huge image is not
-    /// waited for: it ends by itself after that image, and frees what it holds.
+    /// Stops the threads and joins them within a short time. Batches that were handed over stay valid. A thread in the
+    /// middle of a huge image is not waited for: it ends by itself after that image, and frees what it holds.
     pub fn close(&mut self) {
         self.over = true;
         self.shared.cancelled.store(true, Ordering::Relaxed);
         if self.process != std::process::id() {
-            // After a fork the threads are somebody else's; so may be the lock.
+            // After a fork the threads are the parent's, and one of them may have held the lock.
             std::mem::take(&mut self.threads)
                 .into_iter()
                 .for_each(std::mem::forget);
             return;
         }
-        // Under the lock, so that nobody misses it between looking and sleeping.
+        // Taking the lock once makes sure that no thread is between looking at the flag and going to sleep.
         drop(self.shared.lock());
         self.shared.work.notify_all();
         if let Some(ahead) = &self.shared.ahead {

@@ -1,4 +1,29 @@
 //! What the threads and the consumer of a pass share: open batches, and who waits for what.
+//!
+//! # The queue
+//!
+//! ```text
+//! front                                     back
+//! batch n        batch n + 1     ...        batch n + k         at most `prefetch` batches are open
+//! handed over    rows are still             the only batch with
+//! next           being filled               unclaimed rows
+//! ```
+//!
+//! A thread that finds no unclaimed row opens the next batch, or sleeps if `prefetch` batches are open. So there is no
+//! barrier: while slow rows of batch `n` are finished, other threads fill later batches. Batches are handed over in
+//! order, from the front.
+//!
+//! One lock guards the queue; it is taken once a claim and once a batch.
+//!
+//! # Waking up
+//!
+//! Threads sleep on `work`, the consumer on `done`. A notification is a call into the kernel, so `idle` and `awaited`
+//! say whether anybody sleeps, and nobody is notified in vain. They change under the lock, so no wake-up is lost.
+//!
+//! # Errors
+//!
+//! A row that fails is noted in its batch. A batch that can't be opened sets `failed`: batches before it are still
+//! handed over. A thread that ends before its time also sets `broken`, as the rows that it claimed will never be ready.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -14,18 +39,18 @@ use crate::memory::{self, Denied};
 use crate::order::Order;
 use crate::slot::SlotPool;
 
-/// Which batches of an epoch an iterator goes through.
+/// The batches of an epoch that an iterator goes through.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass {
-    /// The epoch.
+    /// Number of the epoch.
     pub epoch: u64,
-    /// Samples of the epoch that were taken before, by all ranks together.
+    /// Samples of the epoch that were used before, by all ranks together.
     pub start: u64,
-    /// The first batch behind `start`.
+    /// Number of the first batch, counted from `start`.
     pub first: u64,
-    /// The distance to the next.
+    /// The distance from each batch to the next.
     pub step: u64,
-    /// Show runs of rows that lie in one piece where they are; else every batch is memory of its own.
+    /// Whether runs of rows in one piece are shown where they are; else every batch has memory of its own.
     pub views: bool,
 }
 
@@ -33,16 +58,16 @@ pub struct Pass {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub(super) open: VecDeque<Arc<OpenBatch>>,
-    /// Rows of the newest open batch that are claimed already.
+    /// How many rows of the newest open batch are claimed.
     claimed: usize,
-    /// Batches opened so far.
+    /// How many batches have been opened.
     opened: u64,
     /// Set when a batch could not even be opened, or a thread ended before its time.
     pub(super) failed: Option<Error>,
-    /// Whether a thread ended before its time: what it claimed never gets ready.
+    /// Whether a thread ended before its time; the rows that it claimed will never be ready.
     pub(super) broken: bool,
-    /// Threads that sleep until there is work, and whether the consumer sleeps until there is a batch: waking nobody
-    /// costs as much as waking somebody, which is as much as gathering a hundred rows.
+    /// How many threads sleep until there is work, and whether the consumer sleeps until there is a batch: a
+    /// notification that wakes nobody is not free.
     idle: usize,
     pub(super) awaited: bool,
 }
@@ -51,18 +76,18 @@ pub(super) struct Shared {
     pub(super) plan: Arc<Plan>,
     pool: Arc<SlotPool>,
     pub(super) pass: Pass,
-    /// Batches in all.
+    /// How many batches the pass has.
     pub(super) count: u64,
     queue: Mutex<Queue>,
     pub(super) work: Condvar,
     pub(super) done: Condvar,
     pub(super) cancelled: AtomicBool,
-    /// Where a thread reads ahead.
+    /// For block-wise shuffles: how far a thread has read ahead.
     pub(super) ahead: Option<ReadAhead>,
 }
 
 impl Shared {
-    /// For so many batches of a pass, none of which is open yet. Nothing is read ahead.
+    /// A pass of `count` batches, none of which is open yet. Nothing is read ahead.
     pub(super) fn new(plan: Arc<Plan>, pool: Arc<SlotPool>, pass: Pass, count: u64) -> Self {
         Self {
             plan,
@@ -89,8 +114,8 @@ impl Shared {
         .bucketed(plan.buckets.as_ref())
     }
 
-    /// The windows of a block-wise shuffle that this pass goes through; nothing where there is nothing to read, or
-    /// decoded pixels are kept.
+    /// The windows of a block-wise shuffle that this pass goes through. `None` if there is nothing to read ahead, or if
+    /// decoded pixels are cached.
     pub(super) fn windows(&self) -> Option<RangeInclusive<u64>> {
         let (plan, pass) = (&*self.plan, &self.pass);
         if plan.dataset.sources().is_empty() || !plan.keeping.is_empty() || self.count == 0 {
@@ -131,7 +156,7 @@ impl Shared {
         )
     }
 
-    /// Refuses to prefetch more batches than fit in memory.
+    /// Refuses to prefetch more batches than memory holds.
     pub(super) fn check_prefetch(&self) -> Result<()> {
         let ahead = self.count.min(self.plan.spec.prefetch as u64);
         let bytes = ahead.saturating_mul(self.pool.bytes() as u64);
@@ -144,8 +169,8 @@ impl Shared {
         })
     }
 
-    /// The next rows to fill; `None` when there are none and never will be, or none right now that can be filled without
-    /// waiting, and `wait` is not set.
+    /// The next rows to fill. With `wait`, sleeps until there are some; `None` means that there never will be. Without,
+    /// `None` also means that none can be filled right now.
     pub(super) fn claim(&self, order: &Order<'_>, rows: usize, wait: bool) -> Option<Claim> {
         let mut queue = self.lock();
         loop {
@@ -191,7 +216,7 @@ impl Shared {
                     }
                     queue.open.push_back(Arc::new(batch));
                     queue.opened += 1;
-                    // Others may have gone to sleep for want of a batch.
+                    // Other threads may sleep because no batch had rows left.
                     self.wake_idle(&queue);
                 }
                 Err(error) => {
@@ -249,7 +274,7 @@ impl Shared {
         }
     }
 
-    /// Whether what a batch needs has been read from the disk, as far as that is done ahead.
+    /// Whether what a batch needs has been read ahead, where reading ahead is done at all.
     fn is_read(&self, order: &Order<'_>, first: u64, rows: usize) -> bool {
         let last = first + rows as u64 - 1;
         (self.ahead.as_ref()).is_none_or(|ahead| ahead.is_read(order.window(last)))

@@ -1,7 +1,17 @@
 //! Log-mel spectrograms: torchaudio's `MelSpectrogram`, and a logarithm.
 //!
-//! Filters are kept as runs of weights over the bins that they touch. Everything after the transform is single
-//! precision; the filters are computed in double.
+//! ```text
+//! wave -> frame: n_fft samples under a Hann window -> real FFT -> magnitude or power of n_fft / 2 + 1 bins
+//!      -> sums of bins under n_mels triangles -> floor and logarithm -> minus mean, over deviation
+//! ```
+//!
+//! A triangle touches few bins, so a filter is kept as its first bin and a run of weights, and costs only those bins. A
+//! full matrix would be almost all zeros. Filters and the window are computed in double precision once; everything
+//! after the transform is single precision.
+//!
+//! Frames that reach beyond the signal are mirrored at its ends, without doubling the end samples; only `center` makes
+//! such frames. Each frame is computed alone, in one thread's buffers, and costs one FFT and a product for each bin and
+//! triangle that touch.
 
 use std::f64::consts::PI;
 use std::sync::Arc;
@@ -12,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// How frequencies are spread.
+/// The scale on which filters are spaced evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MelScale {
@@ -22,29 +32,29 @@ pub enum MelScale {
     Slaney,
 }
 
-/// How filters are weighted.
+/// How the weights of filters are normalised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MelNorm {
-    /// To an area of one.
+    /// Each filter has an area of one, over frequencies in hertz.
     Slaney,
 }
 
-/// The logarithm that is taken.
+/// The logarithm of the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Logarithm {
-    /// The natural one.
+    /// The natural logarithm.
     Ln,
-    /// To base 10.
+    /// The logarithm to base 10.
     Log10,
-    /// Decibels: ten times the one to base 10.
+    /// Decibels: ten times the logarithm to base 10.
     Db,
-    /// None.
+    /// No logarithm, and no floor.
     None,
 }
 
-/// What spectrogram to compute.
+/// Options of a spectrogram.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names are torchaudio's")]
@@ -54,7 +64,7 @@ pub struct LogMelSpec {
     pub hop_length: usize,
     pub n_mels: usize,
     pub f_min: f64,
-    /// By default half of the sample rate.
+    /// Highest frequency in hertz; by default half of the sample rate, in whole hertz.
     pub f_max: Option<f64>,
     /// 1 for magnitudes, 2 for power.
     pub power: u8,
@@ -62,11 +72,11 @@ pub struct LogMelSpec {
     pub mel_scale: MelScale,
     pub norm: Option<MelNorm>,
     pub log: Logarithm,
-    /// Values below are raised to it before the logarithm.
+    /// Sums below this are raised to it before the logarithm.
     pub floor: f32,
-    /// Subtracted at the end: nothing, one number, or one a filter.
+    /// Subtracted at the end: nothing, one number, or one for each filter.
     pub mean: Vec<f32>,
-    /// What is divided by then.
+    /// Divides the difference: nothing, one number, or one for each filter.
     pub std: Vec<f32>,
 }
 
@@ -105,7 +115,7 @@ impl LogMelSpec {
     }
 }
 
-/// Weights of consecutive bins.
+/// A triangle: the weights of consecutive bins, from `first` on.
 #[derive(Debug)]
 struct Filter {
     first: usize,
@@ -151,7 +161,7 @@ fn to_frequency(mel: f64, scale: MelScale) -> f64 {
     }
 }
 
-/// Triangles whose corners lie evenly on the mel scale.
+/// Triangles whose corners are evenly spaced on the mel scale; each one begins at the middle of the one before.
 fn filters(spec: &LogMelSpec, sample_rate: u32) -> Vec<Filter> {
     // Whole numbers of hertz at the top, as torchaudio has it.
     let nyquist = f64::from(sample_rate / 2);
@@ -187,7 +197,7 @@ fn filters(spec: &LogMelSpec, sample_rate: u32) -> Vec<Filter> {
 }
 
 impl LogMel {
-    /// Of signals of this rate.
+    /// The spectrogram of signals of this sample rate.
     pub fn new(spec: &LogMelSpec, sample_rate: u32) -> Result<Self> {
         spec.check(sample_rate)?;
         let mut window = vec![0.0; spec.n_fft];
@@ -203,7 +213,7 @@ impl LogMel {
         })
     }
 
-    /// Filters, and the frames of time that so many samples become.
+    /// The shape `[n_mels, time]` of the spectrogram of so many samples.
     pub fn shape(&self, samples: usize) -> Result<[usize; 2]> {
         let (n_fft, hop) = (self.spec.n_fft, self.spec.hop_length);
         let least = if self.spec.center {
@@ -257,7 +267,7 @@ impl LogMel {
         }
     }
 
-    /// A frame of the signal, mirrored at its ends, under the window.
+    /// Copies a frame of the signal, mirrored at its ends, under the window.
     fn cut(&self, wave: &[f32], start: i64, frame: &mut [f32]) {
         let inside = usize::try_from(start)
             .ok()

@@ -1,9 +1,29 @@
-//! Resampling by a windowed sinc, one filter for each phase of the output: torchaudio's `resample` with its defaults.
+//! Resampling by a windowed sinc: torchaudio's `resample` with its default window.
 //!
-//! Rates are reduced by their greatest common divisor, so that output `n` lies at input `n * from / to`, whose fraction
-//! takes `to` different values: the phases. Filters are as long as the sinc's window and no longer, and all of one
-//! length, so that every output is the same sum of products wherever in the signal it is computed: a part of the result is
-//! the same, to the bit, as the result's part.
+//! # Idea
+//!
+//! Both rates are divided by their greatest common divisor. Output `n` is then at `n * from / to` in the input, whose
+//! fraction takes only `to` different values: the phases. Each phase has a filter of its own, computed once.
+//!
+//! # Layout
+//!
+//! ```text
+//! taps      `to` filters of `length` taps, one after the other; `length` is a multiple of 8
+//! starts    for each phase, the input of the first tap, counted from where its cycle of `to` outputs begins
+//! ```
+//!
+//! Output `n` has phase `n % to`, and its filter starts at input `n / to * from + starts[phase]`. A filter covers the
+//! inputs under the sinc's window. All have the length of the longest, rounded up; taps outside of the window are 0.
+//!
+//! # Why a part is the same as the whole
+//!
+//! An output is a sum of `length` products in a fixed order, eight sums side by side, wherever in the signal it is
+//! computed. Inputs before the beginning and after the end count as 0. So computing a window of the result gives the
+//! window of the whole result, to the bit, from the inputs that `needed` names.
+//!
+//! # Cost
+//!
+//! `length` products an output; `length * to` taps of memory, about 64 MiB at most.
 
 use std::ops::Range;
 
@@ -11,15 +31,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// How to resample.
+/// Options of a resampling, named as in torchaudio.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResampleSpec {
-    /// Frames a second of the result.
+    /// Sample rate of the result, in frames per second.
     pub sample_rate: u32,
-    /// Zero crossings of the sinc on each side.
+    /// Zero crossings of the sinc on each side of the filter.
     pub lowpass_filter_width: u32,
-    /// Where the filter begins to cut, as a part of the lower of both Nyquist frequencies.
+    /// Cut-off frequency, as a share of the lower of both Nyquist frequencies; above 0, at most 1.
     pub rolloff: f64,
 }
 
@@ -44,7 +64,7 @@ impl ResampleSpec {
 }
 
 const MAX_RATE: u32 = 1 << 20;
-/// Taps of all filters of a pair of rates: 64 MiB.
+/// Most taps of all filters of a pair of rates: 64 MiB.
 const MAX_TAPS: u64 = 1 << 24;
 /// Products that are summed side by side.
 const LANES: usize = 8;
@@ -54,9 +74,9 @@ const LANES: usize = 8;
 pub struct Kernel {
     from: u64,
     to: u64,
-    /// Taps of each filter, a multiple of the lanes.
+    /// Taps of each filter; a multiple of [`LANES`].
     length: usize,
-    /// Where each filter starts, counted from the phase's whole input.
+    /// For each phase, the input of the first tap, counted from the input where the cycle of `to` outputs begins.
     starts: Vec<i64>,
     taps: Vec<f32>,
 }
@@ -66,7 +86,7 @@ fn divisor(a: u32, b: u32) -> u32 {
 }
 
 impl Kernel {
-    /// The filters from a rate to that of the spec.
+    /// The filters from a rate to the rate of the spec.
     pub fn new(from: u32, spec: &ResampleSpec) -> Result<Self> {
         let common = divisor(from, spec.sample_rate);
         let (from, to) = (from / common, spec.sample_rate / common);
@@ -101,7 +121,7 @@ impl Kernel {
         })
     }
 
-    /// How many frames so many become.
+    /// How many frames so many input frames become.
     #[must_use]
     pub fn frames(&self, input: u64) -> u64 {
         (u128::from(input) * u128::from(self.to)).div_ceil(u128::from(self.from)) as u64
@@ -113,19 +133,19 @@ impl Kernel {
         whole as i64 + self.starts[(output % self.to) as usize]
     }
 
-    /// The input that outputs need, of so many frames in all.
+    /// The range of input frames that outputs are computed from, in a signal of `frames` frames.
     #[must_use]
     pub fn needed(&self, outputs: &Range<u64>, frames: u64) -> Range<u64> {
         if outputs.is_empty() {
             return 0..0;
         }
         let start = self.start(outputs.start).clamp(0, frames as i64) as u64;
-        // Filters start later and later, but for the rounding of each.
+        // Each filter starts no earlier than the one before, but for rounding; hence one frame more.
         let end = self.start(outputs.end - 1) + self.length as i64 + 1;
         start..end.clamp(start as i64, frames as i64) as u64
     }
 
-    /// Computes outputs from the input that starts at a frame; what lies outside of it is silence.
+    /// Computes outputs from input frames, the first of which is frame `first` of the signal. Frames outside are zero.
     pub fn run(&self, input: &[f32], first: u64, outputs: Range<u64>, out: &mut [f32]) {
         let mut edge = vec![0.0; self.length];
         for (out, output) in out.iter_mut().zip(outputs) {
@@ -147,7 +167,7 @@ impl Kernel {
     }
 }
 
-/// The sinc at a time in zero crossings, under a squared cosine.
+/// The sinc under a squared cosine (a Hann window); `time` is in zero crossings.
 fn sinc(time: f64, width: f64) -> f64 {
     if time.abs() >= width {
         return 0.0;

@@ -1,7 +1,28 @@
 //! From resampled pixels to the batch: gray, element type, scale, normalisation and layout in one pass.
 //!
-//! All of these act on one value at a time, so for 8-bit pixels the whole chain is a table of 256 entries a channel,
-//! computed once with the same single-precision steps that torchvision takes on every value.
+//! # Idea
+//!
+//! All of these but gray act on one value at a time. So the whole chain is a table: one entry for each value of each
+//! channel, computed once, with the same single-precision steps that torchvision takes on every value.
+//!
+//! | input | output | what runs |
+//! |---|---|---|
+//! | 8 bits | `float32`, at most one normalisation, as many channels | the steps, in vector code: see `linear` |
+//! | any | the input's own dtype | no change of values |
+//! | 8 bits | anything else | a table of 256 entries a channel |
+//! | 16 bits | anything else | a table of 65,536 entries a channel |
+//!
+//! Gray joins channels, and therefore comes first, into a scratch buffer. The layout only decides where a value is
+//! written.
+//!
+//! # Why it is exact
+//!
+//! A table holds what the steps give for every possible value, and `linear` runs the steps. A test compares both to the
+//! bit.
+//!
+//! # Cost
+//!
+//! One look-up, or three operations, for each value of the output. The tables of a field are shared by all threads.
 
 use bytemuck::Pod;
 use half::{bf16, f16};
@@ -14,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Scratch};
 use crate::schema::Dtype;
 
-/// The value chain of a field.
+/// The value operations of a field, ready to run.
 #[derive(Debug)]
 pub struct Finish {
     input: PixelFormat,
@@ -27,7 +48,7 @@ pub struct Finish {
     linear: Option<Vec<Linear>>,
 }
 
-/// What becomes of each 8-bit value of each channel, or how to compute it for 16-bit ones.
+/// What becomes of each value of each channel: all entries of a channel, then those of the next.
 #[derive(Debug)]
 enum Table {
     Same,
@@ -38,7 +59,7 @@ enum Table {
     Floats(Vec<f32>),
 }
 
-/// One channel's chain, applied to one value.
+/// The steps of one channel: a scale, then normalisations by (mean, deviation).
 #[derive(Clone, Debug, Default)]
 struct Chain {
     scale: Option<f32>,
@@ -70,7 +91,7 @@ fn misplaced(what: &str, why: &str) -> Error {
 }
 
 impl Finish {
-    /// The chain of the pixel operations in a list.
+    /// Compiles the value operations of a list; the others are passed over.
     pub fn new(operations: &[Operation], input: PixelFormat, layout: Layout) -> Result<Self> {
         let stored = if input.depth == Depth::Eight {
             Dtype::Uint8
@@ -105,7 +126,7 @@ impl Finish {
                 }
                 Operation::Normalize { mean, std } => {
                     if !matches!(dtype, Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16) {
-                        // Means and deviations are of values from 0 to 1, so that is what integers become.
+                        // Means and deviations are given for values from 0 to 1, so integers are scaled to that range.
                         let factor = scale_factor(stored, Dtype::Float32);
                         for chain in &mut chains {
                             chain.scale = factor;
@@ -161,7 +182,7 @@ impl Finish {
         }
     }
 
-    /// Whether pixels may go to their place as they are.
+    /// Whether `run` would copy the pixels unchanged, so that they may be written to their place at once.
     #[must_use]
     pub fn is_identity(&self) -> bool {
         let placed = self.layout == Layout::Nhwc || self.channels == 1;
@@ -171,7 +192,7 @@ impl Finish {
             && matches!(self.table, Table::Same)
     }
 
-    /// Writes `pixels` (of the input format) to `out` as the output has them.
+    /// Writes `pixels`, which have the input format, to `out` in the output's channels, dtype and layout.
     pub fn run(&self, pixels: &[u8], scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
         let count = pixels.len() / self.input.bytes();
         let (pixels, channels) = if self.gray {
@@ -197,7 +218,7 @@ impl Finish {
         Ok(())
     }
 
-    /// Paints over a rectangle of what `run` has written, of rows of `width` pixels.
+    /// Paints a rectangle over in the output of `run`, an image of `width` pixels a row.
     pub fn erase(&self, erase: &Erase, out: &mut [u8], width: u32) {
         match self.dtype {
             Dtype::Uint8 => self.paint(erase, out, width),

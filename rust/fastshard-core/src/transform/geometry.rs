@@ -1,12 +1,41 @@
 //! Folding geometric operations into few resamplings.
 //!
-//! A [`Canvas`] is what the image will look like, kept as numbers: nothing is computed until all operations have spoken.
-//! Each [`Stage`] takes a hard-cropped part of its input (`source`), resizes it to `size`, and shows a `view` of the
-//! result, which may be smaller (a later crop: only that part is computed) or reach beyond it (padding). Operations that
-//! a stage can't absorb, such as a second resize, open the next stage.
+//! # Idea
 //!
-//! A stage may warp instead of resizing: crops and flips before a warp and further warps become part of its matrix. A warp
-//! never averages, so that resizing (with its wider filter) and warping have a stage each, in whichever order.
+//! Crops, pads, flips, resizes and warps only say where pixels come from. A [`Canvas`] keeps that as numbers, and
+//! nothing is computed until all operations have spoken. Mostly a single resampling remains. It computes only the
+//! pixels that are shown, and [`Stage::needed`] tells the decoder which part of the file they come from.
+//!
+//! # A stage
+//!
+//! ```text
+//! input -- crop --> source -- resize or warp --> size -- crop or pad --> view -- flip --> output
+//! ```
+//!
+//! A crop before the resize is hard: it makes `source` smaller, and filters don't see beyond it. A crop after the
+//! resize is soft: it only moves `view`, since each output has a window of its own. A `view` that reaches beyond the
+//! resized image shows a border.
+//!
+//! | operation | joins the last stage | opens another one |
+//! |---|---|---|
+//! | crop, flip | always | never |
+//! | pad | if the view is the whole image | else: behind a crop of a resampled image, or behind another pad |
+//! | resize | if nothing is resampled yet and no border is shown | else |
+//! | warp | if nothing is resampled and no border is shown, or behind a warp that samples alike | else |
+//!
+//! A warp joins a warp by multiplying the matrices, together with the crops and flips in between. The first warp must
+//! show no border, and with padding other than constant it must not be cropped. A warp never joins a resize: a resize
+//! averages with a filter as wide as its scale, and a warp only blends neighbours.
+//!
+//! # Why this is exact
+//!
+//! An output depends on its own window only, and a flip only changes the order of outputs. So folded crops, pads and
+//! flips give the pixels that one operation after the other gives, up to the rounding of sampling points. Joined warps
+//! don't: one blend stands for several, and the image stays sharper.
+//!
+//! # Cost
+//!
+//! A few numbers an operation; no pixel is touched.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +45,7 @@ use super::warp::{Padding, Sampling, Warp};
 use super::{Filter, Interpolation};
 use crate::pixels::Rect;
 
-/// A rectangle that may reach outside of its frame.
+/// A rectangle that may reach outside of its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct View {
@@ -37,24 +66,24 @@ impl View {
     }
 }
 
-/// One resampling.
+/// One stage: a hard crop, at most one resampling, a view of its result, and flips.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
     /// The part of the input that exists for this stage: filters don't see beyond it.
     pub source: Rect,
     /// Width and height that `source` is resized to.
     pub size: (u32, u32),
-    /// How; `None` as long as nothing resizes.
+    /// Filter of the resize; `None` where nothing is resized.
     pub filter: Option<Filter>,
-    /// Instead of a resize, from a `size` of its own to `source`.
+    /// Warp in place of a resize; it takes places in an image of `size` to places in `source`.
     pub warp: Option<Warp>,
-    /// The part of the resized image that comes out.
+    /// The part of the resized image that is shown; it may reach beyond the image.
     pub view: View,
-    /// Value of each channel where the view reaches outside: one for all, or one each.
+    /// Value of the border that the view shows: one for all channels, or one each.
     pub fill: Vec<u16>,
-    /// Mirrored left to right.
+    /// Whether the view is mirrored left to right.
     pub flip_x: bool,
-    /// Mirrored top to bottom.
+    /// Whether the view is mirrored top to bottom.
     pub flip_y: bool,
 }
 
@@ -72,7 +101,7 @@ impl Stage {
         }
     }
 
-    /// The part of the resized image that is both there and shown.
+    /// The part of the resized image that the view shows; `None` if it shows nothing but border.
     #[must_use]
     pub fn shown(&self) -> Option<Rect> {
         let (x0, x1) = overlap(self.view.x, self.view.width, self.size.0)?;
@@ -115,7 +144,8 @@ impl Stage {
         })
     }
 
-    /// How many times smaller the input may be: 8, 4, 2, or 1 where every pixel counts as it is.
+    /// How many times smaller the input may be decoded: 8, 4 or 2 if an antialiased resize shrinks it at least that
+    /// much, else 1.
     #[must_use]
     pub fn reduction(&self) -> u32 {
         let shrinks = |by: u32| {
@@ -144,7 +174,7 @@ impl Stage {
         self.filter.is_some() || self.warp.is_some()
     }
 
-    /// Without a resampling, a view inside the source can become the source itself.
+    /// Makes a view inside the image a hard crop, where nothing resamples.
     fn harden(&mut self) {
         if let (false, true, Some(shown)) = (self.resamples(), self.is_inside(), self.shown()) {
             self.source = Rect {
@@ -157,7 +187,7 @@ impl Stage {
         }
     }
 
-    /// From what comes out to the image of `size`: the flips and where the view lies.
+    /// From the output to the image of `size`: undoes the flips and the crop.
     fn view_matrix(&self) -> Matrix {
         let View {
             x,
@@ -169,7 +199,7 @@ impl Stage {
             * Matrix::flip((width, height), self.flip_x, self.flip_y)
     }
 
-    /// The warp so far, if one that samples like this can join it.
+    /// The warp so far (at first the identity), if another one with this sampling can join it.
     fn joined(&self, sampling: &Sampling) -> Option<Warp> {
         let Some(warp) = &self.warp else {
             let free = self.filter.is_none() && self.is_whole();
@@ -188,7 +218,7 @@ fn overlap(start: i64, length: u32, limit: u32) -> Option<(u32, u32)> {
     (from < to).then_some((from as u32, to as u32))
 }
 
-/// First source pixel and how many the outputs `start .. start + length` of `size` draw on.
+/// The first source pixel, and how many, that the outputs `start .. start + length` of `size` are computed from.
 fn reach(filter: Filter, start: u32, length: u32, size: u32, source: u32) -> (u32, u32) {
     let scale = f64::from(source) / f64::from(size);
     let support = filter.interpolation.support()
@@ -208,24 +238,24 @@ fn reach(filter: Filter, start: u32, length: u32, size: u32, source: u32) -> (u3
 #[derive(Clone, Debug, PartialEq)]
 pub struct Canvas {
     stages: Vec<Stage>,
-    /// Where places went, if somebody wants to know.
+    /// One move per operation, if the canvas is tracked.
     moves: Option<Vec<Move>>,
-    /// How another image that goes the same way is sampled, and what comes in from outside of it.
+    /// Sampling and fill in place of the operations' own, for a mask.
     mask: Option<Mask>,
 }
 
-/// How an image is sampled that goes where another one goes.
+/// Sampling of an image that follows another one, such as a segmentation mask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mask {
-    /// In place of what the operations say.
+    /// Interpolation in place of the operations' own.
     pub interpolation: Interpolation,
-    /// What comes in from outside: one value for all channels, or one each.
+    /// Value of borders: one for all channels, or one each.
     pub fill: Vec<u16>,
 }
 
 impl Mask {
-    /// Of a warp.
+    /// The sampling of a warp that asks for `asked`.
     fn sampling(&self, asked: &Sampling) -> Sampling {
         let interpolation = match self.interpolation {
             Interpolation::Nearest => Interpolation::Nearest,
@@ -250,12 +280,12 @@ impl Canvas {
         }
     }
 
-    /// From here on sampled in another way than operations say.
+    /// Replaces the interpolation and the fill of all operations that follow.
     pub fn sampled_as(&mut self, mask: &Mask) {
         self.mask = Some(mask.clone());
     }
 
-    /// The same, which also notes where places go.
+    /// An untouched image whose [`moves`](Self::moves) are recorded.
     #[must_use]
     pub fn tracked(width: u32, height: u32) -> Self {
         Self {
@@ -264,13 +294,13 @@ impl Canvas {
         }
     }
 
-    /// Where places went, operation by operation; nothing unless it is tracked.
+    /// One move per operation, in order; `None` unless the canvas is tracked.
     #[must_use]
     pub fn moves(&self) -> Option<&[Move]> {
         self.moves.as_deref()
     }
 
-    /// Notes what was just done.
+    /// Records the move of the operation that was just applied.
     fn note(&mut self, matrix: impl FnOnce() -> Matrix) {
         let size = self.size();
         if let Some(moves) = &mut self.moves {
@@ -279,14 +309,14 @@ impl Canvas {
         }
     }
 
-    /// Width and height by now.
+    /// Width and height after the operations so far.
     #[must_use]
     pub fn size(&self) -> (u32, u32) {
         let view = self.stages[self.stages.len() - 1].view;
         (view.width, view.height)
     }
 
-    /// What is to be done, in order.
+    /// The stages to run, in order.
     #[must_use]
     pub fn stages(&self) -> &[Stage] {
         &self.stages
@@ -303,7 +333,7 @@ impl Canvas {
         self.last()
     }
 
-    /// Resizes what is there to a width and a height.
+    /// Resizes the image to a width and a height; does nothing if it has them.
     pub fn resize(&mut self, width: u32, height: u32, filter: Filter) {
         let before = self.size();
         if before == (width, height) {
@@ -330,8 +360,8 @@ impl Canvas {
         });
     }
 
-    /// Takes each place of an image of this size from where the matrix says, as [`Matrix::affine`] and its neighbours make
-    /// it for the present [`size`](Self::size).
+    /// Warps to an image of this size. The matrix takes its places to places in the present image, as
+    /// [`Matrix::affine`] and its neighbours make it for the present [`size`](Self::size).
     pub fn warp(&mut self, matrix: Matrix, (width, height): (u32, u32), sampling: &Sampling) {
         let before = self.size();
         if before == (width, height) && matrix.is_identity() {
@@ -353,11 +383,11 @@ impl Canvas {
         stage.size = (width, height);
         stage.view = View::of_size(width, height);
         (stage.flip_x, stage.flip_y) = (false, false);
-        // What can't be undone leaves nothing of any box.
+        // A matrix without an inverse flattens the image: nothing is left of any box.
         self.note(|| matrix.inverse().unwrap_or(Matrix::scaling(0.0, 0.0)));
     }
 
-    /// Keeps a part, which must lie inside.
+    /// Keeps a rectangle, which must lie inside of the image.
     pub fn crop(&mut self, x: i64, y: i64, width: u32, height: u32) {
         let corner = (x as f64, y as f64);
         let stage = self.last();
@@ -381,7 +411,7 @@ impl Canvas {
         self.note(|| Matrix::translation(-corner.0, -corner.1));
     }
 
-    /// Adds a border: left, top, right, bottom.
+    /// Adds a border of so many pixels to the left, top, right and bottom.
     pub fn pad(&mut self, [mut left, mut top, mut right, mut bottom]: [u32; 4], fill: &[u16]) {
         if [left, top, right, bottom] == [0; 4] {
             return;

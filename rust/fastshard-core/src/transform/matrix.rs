@@ -1,7 +1,13 @@
 //! Projective maps of the plane, and torchvision's way of making them.
 //!
-//! Coordinates are continuous: pixel `i` covers `i .. i + 1` and has its centre at `i + 0.5`. A warp's matrix takes a place
-//! in the output to the place in the input that shows there. Sizes are (width, height) here.
+//! Coordinates are continuous: pixel `i` covers `i .. i + 1` and has its centre at `i + 0.5`. A warp's matrix takes a
+//! place in the output to the place in the input that shows there. Sizes are (width, height) here.
+//!
+//! A place (x, y) is the vector (x, y, 1); the image (u, v, w) of it is the place (u / w, v / w). Affine maps have the
+//! last row (0, 0, 1), so `w` is 1. Maps are composed by multiplying matrices, in double precision.
+//!
+//! torchvision computes `affine` and `rotate` around the middle of the image; `around_middle` moves their matrices to
+//! the corner. A perspective has eight unknown entries, for which its four pairs of points give eight linear equations.
 
 use std::ops::Mul;
 
@@ -12,15 +18,15 @@ pub struct Matrix(pub [[f64; 3]; 3]);
 /// The arguments of torchvision's `affine`. Angles are in degrees, positive is clockwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine {
-    /// Rotation.
+    /// Angle of the rotation, in degrees.
     pub angle: f64,
-    /// Pixels to the right and down.
+    /// Shift to the right and down, in pixels.
     pub translate: [f64; 2],
-    /// Larger than 1 enlarges.
+    /// Factor of both sides; larger than 1 enlarges.
     pub scale: f64,
-    /// Along x and y.
+    /// Shear along x and y, in degrees.
     pub shear: [f64; 2],
-    /// What stays in place, x and y from the upper left corner; `None` is the middle.
+    /// The point that stays in place, x and y from the upper left corner; `None` is the middle.
     pub center: Option<[f64; 2]>,
 }
 
@@ -47,10 +53,10 @@ impl Mul for Matrix {
 }
 
 impl Matrix {
-    /// Nothing moves.
+    /// The map that moves nothing.
     pub const IDENTITY: Self = Self([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
 
-    /// Adds to both coordinates.
+    /// Moves by `x` to the right and `y` down.
     #[must_use]
     pub fn translation(x: f64, y: f64) -> Self {
         Self([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
@@ -82,7 +88,7 @@ impl Matrix {
         Self::around_middle(inverse_affine(parts, size), size, size)
     }
 
-    /// torchvision's `rotate`, output to input: degrees counter-clockwise, and the size of the result.
+    /// torchvision's `rotate` by degrees counter-clockwise, output to input; `output` is the size of the result.
     #[must_use]
     pub fn rotation(
         degrees: f64,
@@ -108,7 +114,7 @@ impl Matrix {
         let (x, y) = (0.5 * f64::from(width), 0.5 * f64::from(height));
         let corners = [[-x, -y], [-x, y], [x, y], [x, -y]].map(|[x, y]| matrix.map(x, y));
         let length = |axis: usize, half: f64| {
-            // Noise in the last bits must not count; beyond four digits, neither does the rest in torchvision.
+            // Noise in the last bits must not add a row. torchvision itself drops all but four decimal digits.
             let ends = corners.map(|corner| ((corner[axis] + half) * 1e7).round());
             let ends = ends.map(|end| (end / 1e3).trunc() / 1e4);
             let most = ends.into_iter().fold(f64::MIN, f64::max).ceil();
@@ -129,14 +135,14 @@ impl Matrix {
         Some(Self([[a, b, c], [d, e, f], [g, h, 1.0]]))
     }
 
-    /// Where a place comes from.
+    /// Maps a place; under a warp's matrix, to where it comes from.
     #[must_use]
     pub fn map(&self, x: f64, y: f64) -> [f64; 2] {
         let [u, v, w] = self.0.map(|[a, b, c]| a * x + b * y + c);
         [u / w, v / w]
     }
 
-    /// The way back; `None` where there is none.
+    /// The inverse, by cofactors; `None` if the matrix is singular.
     #[must_use]
     pub fn inverse(&self) -> Option<Self> {
         let [[a, b, c], [d, e, f], [g, h, i]] = self.0;
@@ -150,14 +156,14 @@ impl Matrix {
         (inverse.iter().flatten().all(|value| value.is_finite())).then_some(Self(inverse))
     }
 
-    /// Whether straight steps stay straight and equal.
+    /// Whether equal steps stay equal steps: the last row is (0, 0, 1).
     #[must_use]
     pub fn is_affine(&self) -> bool {
         let [a, b, c] = self.0[2];
         (a, b, c) == (0.0, 0.0, 1.0)
     }
 
-    /// Whether nothing moves, but for rounding.
+    /// Whether this is the identity, up to rounding.
     #[must_use]
     pub fn is_identity(&self) -> bool {
         let entries = self
@@ -177,7 +183,7 @@ impl Matrix {
     }
 }
 
-/// torchvision turns the other way in `rotate` than in `affine`.
+/// The arguments of `affine` that rotate as `rotate` does: their angles have opposite signs.
 fn rotated(degrees: f64, center: Option<[f64; 2]>) -> Affine {
     Affine {
         angle: -degrees.rem_euclid(360.0),

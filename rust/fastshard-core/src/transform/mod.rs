@@ -1,9 +1,12 @@
 //! Transforms of image fields, with the names, defaults and results of torchvision v2.
 //!
-//! A list of operations is split in three. The *geometric* ones (resize, crop, pad, flip, warp) are not run one after the other:
-//! [`geometry`] folds them into as few resamplings as possible (mostly one), which also says which part of the source is
-//! needed at all. *Effects* change pixels in place between them; a [`Recipe`] is one sample's sequence of both. The
-//! *value* ones (grayscale, dtype, normalise) at the end become one table look-up a value in [`finish`].
+//! A list of operations is split in three:
+//!
+//! - The *geometric* ones (resize, crop, pad, flip, warp) are not run one after the other. [`geometry`] folds them into
+//!   as few resamplings as possible, mostly one, which also says which part of the source is needed at all.
+//! - *Effects* change pixels in place between them. A [`Recipe`] is one sample's sequence of both.
+//! - The *value* ones at the end (grayscale, dtype, normalise) are compiled into tables, or into vector arithmetic, in
+//!   [`finish`].
 
 mod augment;
 mod boxes;

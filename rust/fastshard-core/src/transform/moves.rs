@@ -1,7 +1,14 @@
 //! Where geometry takes places of an image, such as the corners of boxes; with torchvision's arithmetic.
 //!
-//! Operations are looked at one by one here, and not folded as in [`super::geometry`]: what a crop cuts off a box stays
-//! cut off, whatever follows.
+//! A [`Move`] is one operation: a matrix from the image before to the image after, and the size of the image after.
+//! Moves are not multiplied as in [`super::geometry`]. A box is clipped to the image after each of them, because what a
+//! crop cuts off must not come back when a later operation makes the image larger.
+//!
+//! A box through a move is the upright box around its four mapped corners. A perspective has a horizon, where the
+//! homogeneous coordinate `w` is 0; a division by `w` would throw corners behind it to the other side of the image. So
+//! the outline of the box is first cut at `w = NEAR`, in homogeneous coordinates, and only then divided.
+//!
+//! A box costs four products of a matrix and a vector for each move.
 
 use super::matrix::Matrix;
 
@@ -14,20 +21,20 @@ pub struct Move {
     pub size: (u32, u32),
 }
 
-/// Left, top, right, bottom.
+/// Left, top, right and bottom of a box, in pixels.
 pub type Corners = [f64; 4];
 
-/// A box on its way through moves.
+/// A box on its way through a list of moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tracked {
-    /// What is left of it inside of the image.
+    /// The box, clipped to the image.
     pub corners: Corners,
-    /// The share of its area that this is.
+    /// Share of the area that is left: the product of what each clip has left.
     pub visible: f64,
 }
 
 impl Tracked {
-    /// At the start, where it may reach outside.
+    /// A box before any move; it may reach outside of the image.
     #[must_use]
     pub fn new(corners: Corners) -> Self {
         Self {
@@ -36,7 +43,7 @@ impl Tracked {
         }
     }
 
-    /// The box around where its corners go, cut to the image.
+    /// The box around the mapped corners, clipped to the image after the move.
     #[must_use]
     pub fn through(self, step: &Move) -> Self {
         let whole = step.around(self.corners);
@@ -60,14 +67,15 @@ impl Tracked {
     }
 }
 
-/// Of a box; never negative, and 0 for what isn't a number.
+/// Area of a box; never negative, and 0 if a corner is NaN.
 #[must_use]
 pub fn area([left, top, right, bottom]: Corners) -> f64 {
     (right - left).max(0.0) * (bottom - top).max(0.0)
 }
 
 impl Move {
-    /// What turning an image of a width and height upright does, by its EXIF orientation.
+    /// The move that turns a stored image of this (width, height) upright, by its EXIF orientation. Numbers other than
+    /// 2 to 8 leave it as it is.
     #[must_use]
     pub fn upright(orientation: u8, (width, height): (u32, u32)) -> Self {
         let (w, h) = (f64::from(width), f64::from(height));
@@ -92,7 +100,7 @@ impl Move {
         }
     }
 
-    /// The way back from an upright image of a width and height to the stored one.
+    /// The move back from an upright image of this (width, height) to the stored one.
     #[must_use]
     pub fn stored(orientation: u8, upright: (u32, u32)) -> Self {
         // A quarter to the left undoes one to the right; everything else undoes itself.
@@ -104,7 +112,7 @@ impl Move {
         Self::upright(back, upright)
     }
 
-    /// The box around where the corners of a box go.
+    /// The box around the mapped corners of a box.
     fn around(&self, [left, top, right, bottom]: Corners) -> Corners {
         let corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
         let mut around = [
@@ -127,7 +135,7 @@ impl Move {
             places.into_iter().for_each(take);
             return around;
         }
-        // A perspective looks behind its horizon: only what lies before it is seen.
+        // Part of the box is behind the horizon of a perspective; only the part before it is seen.
         for (at, &place) in places.iter().enumerate() {
             let next = places[(at + 1) % places.len()];
             if place[2] > NEAR {
@@ -141,17 +149,17 @@ impl Move {
         around
     }
 
-    /// Where a place goes.
+    /// Maps a place of the image before to the image after.
     #[must_use]
     pub fn place(&self, x: f64, y: f64) -> [f64; 2] {
         self.matrix.map(x, y)
     }
 }
 
-/// How far from the horizon of a perspective places still count.
+/// The smallest homogeneous coordinate that counts as before the horizon of a perspective.
 pub(super) const NEAR: f64 = 1e-6;
 
-/// All moves as one matrix, from the last image back to the first; `None` where something was flattened.
+/// All moves as one matrix from the last image back to the first; `None` if it can't be inverted.
 #[must_use]
 pub fn way_back(moves: &[Move]) -> Option<Matrix> {
     let forth = moves

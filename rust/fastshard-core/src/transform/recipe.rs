@@ -1,7 +1,15 @@
 //! What is to be done to one sample: every random number is drawn, nothing is computed yet.
 //!
-//! Geometric operations fold into the [`Canvas`] of the current section, pixel effects queue up behind it. Geometry after
-//! an effect opens the next section, because the two don't commute (a border would be brightened, an edge blurred).
+//! ```text
+//! section: Canvas (resamplings), then effects | section: Canvas, then effects | ... | erased in the finished sample
+//! ```
+//!
+//! Geometric operations fold into the [`Canvas`] of the current section, and pixel effects queue up behind it. Geometry
+//! after an effect opens the next section, because the two don't commute: a border would be brightened, an edge
+//! blurred.
+//!
+//! A recipe exists before any pixel does. So it can tell the decoder which part of the image is needed, and how much
+//! smaller it may be decoded. It follows from the sample's random numbers alone, so whoever moves boxes draws it again.
 
 use super::effect::{Effect, Erase};
 use super::geometry::{Canvas, Mask, Stage};
@@ -15,19 +23,19 @@ struct Section {
     effects: Vec<Effect>,
 }
 
-/// The operations of one sample, in order.
+/// The operations of one sample, in order, with their parameters drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     sections: Vec<Section>,
-    /// Painted over in the finished sample.
+    /// Rectangles that are painted over in the finished sample.
     erased: Vec<Erase>,
     finished: bool,
-    /// Only geometry counts: effects are drawn, and forgotten.
+    /// Whether this is a mask's: effects are drawn, but not kept.
     mask: bool,
 }
 
 impl Recipe {
-    /// For an untouched image.
+    /// A recipe that leaves an image of this size as it is.
     #[must_use]
     pub fn new(width: u32, height: u32) -> Self {
         let canvas = Canvas::new(width, height);
@@ -42,7 +50,7 @@ impl Recipe {
         }
     }
 
-    /// The same for an image that goes where another one goes, and whose values stay.
+    /// The recipe of a mask, which follows an image: geometry with the mask's sampling, and no effects.
     #[must_use]
     pub fn of_mask(mut self, mask: &Mask) -> Self {
         self.mask = true;
@@ -50,7 +58,7 @@ impl Recipe {
         self
     }
 
-    /// The same, which also notes where places go.
+    /// A recipe whose [`moves`](Self::moves) are recorded.
     #[must_use]
     pub fn tracked(width: u32, height: u32) -> Self {
         let mut recipe = Self::new(width, height);
@@ -58,7 +66,7 @@ impl Recipe {
         recipe
     }
 
-    /// Where places went, operation by operation; nothing unless it is tracked.
+    /// One move per geometric operation, in order; none unless the recipe is tracked.
     pub fn moves(&self) -> impl Iterator<Item = Move> {
         (self.sections.iter())
             .flat_map(|section| section.canvas.moves().unwrap_or_default().iter().copied())
@@ -69,13 +77,13 @@ impl Recipe {
         &mut self.sections[at]
     }
 
-    /// Width and height by now.
+    /// Width and height after the operations so far.
     #[must_use]
     pub fn size(&self) -> (u32, u32) {
         self.sections[self.sections.len() - 1].canvas.size()
     }
 
-    /// Where geometry goes.
+    /// The canvas for the next geometric operation; after an effect, that of a new section.
     pub fn canvas(&mut self) -> &mut Canvas {
         if !self.last().effects.is_empty() {
             let (width, height) = self.size();
@@ -90,14 +98,14 @@ impl Recipe {
         &mut self.last().canvas
     }
 
-    /// Queues an effect on the pixels as they are by then.
+    /// Queues an effect behind the geometry so far.
     pub fn add(&mut self, effect: Effect) {
         if !self.mask {
             self.last().effects.push(effect);
         }
     }
 
-    /// From here on the sample has its final values.
+    /// Marks that the values are final from here on, so that erasing paints into the finished sample.
     pub fn finish(&mut self) {
         self.finished = true;
     }
@@ -111,19 +119,20 @@ impl Recipe {
         }
     }
 
-    /// What is painted over in the finished sample.
+    /// The rectangles to paint over in the finished sample.
     #[must_use]
     pub fn erased(&self) -> &[Erase] {
         &self.erased
     }
 
-    /// The part of the image that anything is computed from; `None` if nothing of it shows.
+    /// The part of the image that the sample is computed from; `None` if nothing of the image shows.
     #[must_use]
     pub fn needed(&self) -> Option<Rect> {
         self.sections[0].canvas.stages()[0].needed()
     }
 
-    /// How many times smaller (1, 2, 4 or 8) the image may be decoded, as it is made at least that much smaller.
+    /// How many times smaller (1, 2, 4 or 8) the image may be decoded, because the first resampling makes it that much
+    /// smaller.
     #[must_use]
     pub fn reduction(&self) -> u32 {
         self.sections[0].canvas.stages()[0].reduction()

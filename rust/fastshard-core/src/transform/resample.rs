@@ -1,4 +1,23 @@
 //! Running a stage: source pixels in, a view of the resized image out.
+//!
+//! | the stage | what runs |
+//! |---|---|
+//! | warps | [`sample`] |
+//! | resizes 8-bit pixels, with any filter but nearest | [`convolve`](super::convolve) |
+//! | resizes 16-bit pixels, or takes nearest neighbours | the crate `fast_image_resize` |
+//! | only crops, pads or flips | copies of rows |
+//!
+//! # Coordinates
+//!
+//! Three rectangles meet here. `stage.source` is the part of the input that filters may see. `source.area` is what the
+//! decoder gave, in pixels that it may have made `reduce` times smaller. `shown` is the part of the resized image that
+//! the view shows. An output of `shown` is found in the source by the scale of the whole resize, and then counted from
+//! the first decoded pixel. So neither the crop nor the decoded part moves a sampling point, but for rounding.
+//!
+//! # Borders and flips
+//!
+//! Where the view reaches beyond the resized image, the whole view is filled first. The convolution mirrors as it
+//! writes; after all others, the view is mirrored in place.
 
 use fast_image_resize as fir;
 use fast_image_resize::images::{CroppedImage, CroppedImageMut, Image as FirImage, ImageRef};
@@ -11,11 +30,11 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, PixelFormat, Rect};
 
-/// A resizer for one thread; it keeps its intermediate images.
+/// One thread's resampler, which keeps its intermediate images.
 #[derive(Debug, Default)]
 pub struct Resampler {
     convolution: Convolution,
-    /// For what the convolution doesn't do: 16 bits, and nearest neighbours.
+    /// For resizes that the convolution can't do: 16 bits, and nearest neighbours.
     resizer: fir::Resizer,
 }
 
@@ -36,7 +55,8 @@ fn algorithm(filter: Filter) -> fir::ResizeAlg {
     let kernel = match filter.interpolation {
         Interpolation::Nearest => return fir::ResizeAlg::Nearest,
         Interpolation::Bilinear => fir::FilterType::Bilinear,
-        // Keys's cubic has a parameter; PIL, and torchvision with antialiasing, take -0.5, torch without takes -0.75.
+        // The parameter of Keys's cubic is -0.5 in PIL and in torchvision with antialiasing, and -0.75 in torch
+        // without.
         Interpolation::Bicubic if !filter.antialias => {
             let kernel = fir::Filter::new("cubic -0.75", sharp_cubic, 2.0);
             fir::FilterType::Custom(kernel.expect("a name and a finite support"))
@@ -87,7 +107,7 @@ impl Resampler {
         Ok(())
     }
 
-    /// Resizes what is shown, mirrored as it goes.
+    /// Resizes the shown part and mirrors it on the way.
     fn convolve(
         &mut self,
         stage: &Stage,
@@ -122,7 +142,7 @@ impl Resampler {
         self.convolution.run(image, &across, &down, &mut target)
     }
 
-    /// Gives memory back that one unusual image took.
+    /// Frees intermediate memory beyond `keep` bytes, which an unusually large image may have taken.
     pub fn shrink(&mut self, keep: usize) {
         self.convolution.shrink(keep);
     }
@@ -156,7 +176,7 @@ impl Resampler {
             .map_err(failed)?;
         let (x, width) = window(stage.source.width, stage.size.0, shown.x, shown.width);
         let (y, height) = window(stage.source.height, stage.size.1, shown.y, shown.height);
-        // Where the visible part starts, seen from the hard-cropped source.
+        // In decoded pixels, counted from the corner of the visible part.
         let x = (x + f64::from(stage.source.x)) / reduce - f64::from(source.area.x + inside.x);
         let y = (y + f64::from(stage.source.y)) / reduce - f64::from(source.area.y + inside.y);
         let (x, width) = clamp(x, width / reduce, inside.width);
@@ -170,7 +190,7 @@ impl Resampler {
     }
 }
 
-/// The decoded part that lies in the stage's source, in coordinates of the decoded part.
+/// The part of the decoded pixels that is in the stage's source, counted from the first decoded pixel.
 fn visible(stage: &Stage, source: Source<'_>) -> Rect {
     let Source { area, reduce, .. } = source;
     let x0 = (stage.source.x / reduce).max(area.x);
@@ -187,7 +207,7 @@ fn visible(stage: &Stage, source: Source<'_>) -> Rect {
     }
 }
 
-/// Both directions of a resize: x, then y. What is `inside` counts from the decoded pixels' corner.
+/// Both axes of a resize, x and y. `inside` counts from the first decoded pixel.
 fn axes(stage: &Stage, filter: Filter, shown: Rect, source: Source<'_>, inside: Rect) -> [Axis; 2] {
     let spans = |rect: Rect| [(rect.x, rect.width), (rect.y, rect.height)];
     let sizes = [stage.size.0, stage.size.1];
@@ -217,7 +237,7 @@ fn window(source: u32, size: u32, start: u32, length: u32) -> (f64, f64) {
     (f64::from(start) * scale, f64::from(length) * scale)
 }
 
-/// Takes back what rounding put beyond the edge.
+/// Clips a window to the pixels: rounding may have put its ends beyond them.
 fn clamp(start: f64, length: f64, limit: u32) -> (f64, f64) {
     let start = start.max(0.0);
     (start, length.min(f64::from(limit) - start))
@@ -233,7 +253,7 @@ fn copy(stage: &Stage, shown: Rect, source: Source<'_>, out: &mut [u8], left: u3
     let y = (stage.source.y + shown.y - source.area.y) as usize;
     let (mut length, mut rows) = (shown.width as usize * size, shown.height as usize);
     if length == from_pitch && length == to_pitch {
-        // All in one piece: a large copy doesn't read first what it is to overwrite.
+        // All in one piece: a large copy need not read what it overwrites.
         (length, rows) = (length * rows, 1);
     }
     for row in 0..rows {
@@ -243,7 +263,7 @@ fn copy(stage: &Stage, shown: Rect, source: Source<'_>, out: &mut [u8], left: u3
     }
 }
 
-/// Paints pixels: one value for all channels, or one each.
+/// Fills `out` with pixels of one colour: one value for all channels, or one value each.
 pub fn fill(out: &mut [u8], values: &[u16], format: PixelFormat) {
     let value = |channel: usize| {
         values[if values.len() == 1 {

@@ -1,11 +1,40 @@
 //! Carrying a warp out: a source pixel, or a blend of four, for each pixel of the output.
 //!
-//! Where all maps are affine, a row of the output is a straight line through the source, walked in fixed point. Which part
-//! of it lies inside, with all four neighbours, is found beforehand with exact integer divisions, so that the loop over it
-//! asks nothing; the few pixels at the borders go another, careful way. Perspectives divide and ask for each pixel.
+//! # Idea
 //!
-//! Borders of a bilinear warp are torchvision's: what is inside is blended with black, and that, once more in proportion to
-//! what is inside, with the fill.
+//! A warp's matrix takes the middle of an output pixel to a place in the source. Under an affine matrix, a row of the
+//! output is a straight line through the source: from pixel to pixel the place moves by the same step. So places are
+//! numbers in fixed point, and the next place costs two additions.
+//!
+//! Before a row is drawn, [`span`] finds which of its pixels are far from borders, by exact integer divisions:
+//!
+//! ```text
+//! row:    fill | careful | safe .......................... | careful | fill
+//! ```
+//!
+//! - *safe*: all four neighbours are decoded, so the loop asks nothing about borders or padding;
+//! - *careful*: a neighbour is missing, and the padding decides what stands for it;
+//! - *fill*: with constant padding, nothing of the image shows here, or an earlier warp of the chain has cut it off.
+//!
+//! Perspectives, and lines too far away for fixed point, are mapped pixel by pixel, with a division each.
+//!
+//! # Arithmetic
+//!
+//! A coordinate has 32 fraction bits in 64. It is shifted by half a pixel, since neighbours are counted from the
+//! middles of pixels, and by half a unit of a weight, which makes truncation to 11 bits round. The four weights of a
+//! pixel are products of two such weights and add up to exactly 2^22, so flat areas stay flat.
+//!
+//! Pixels of a bilinear warp at a border are blended twice, as in torchvision: what is inside is blended with black,
+//! and the result is blended with the fill, in proportion to the weights of what is inside.
+//!
+//! # Why vector code changes nothing
+//!
+//! `avx2` blends the same integers without a rounding in between; see there.
+//!
+//! # Cost
+//!
+//! No memory beside the output. Nearest: one pixel read for each pixel. Bilinear: four reads and four products a
+//! channel.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -24,18 +53,18 @@ use super::{Interpolation, Stage};
 use crate::error::{Error, Result};
 use crate::pixels::{Depth, Rect};
 
-/// Coordinates beyond are not walked in fixed point.
+/// Coordinates from here on are not walked in fixed point: with 32 fraction bits they still fit 64 bits.
 const FAR: f64 = (1u64 << 27) as f64;
 
-/// A value of a pixel.
+/// The element type of a pixel.
 trait Channel: Pod {
     fn blend(values: [Self; 4], weights: [u32; 4]) -> Self;
     fn to_f64(self) -> f64;
     fn from_f64(value: f64) -> Self;
     fn from_u16(value: u16) -> Self;
 
-    /// Blends the first pixels of a run in vector code, where there is any, and says how many. All of the run have
-    /// their four neighbours.
+    /// Blends the first pixels of a run with vector code, where there is any, and returns how many. Every pixel of the
+    /// run has its four neighbours.
     fn blend_run<const N: usize>(
         _pixels: &[[Self; N]],
         _pitch: usize,
@@ -110,7 +139,7 @@ impl Channel for u16 {
     }
 }
 
-/// Draws what `shown` of a warped stage shows into rows of `pitch` pixels, at `left` and `top`.
+/// Draws the pixels `shown` of a warped stage into `out`, which has rows of the stage's view, from `left` and `top` on.
 pub(super) fn draw(
     stage: &Stage,
     warp: &Warp,
@@ -152,15 +181,15 @@ where
     Ok(())
 }
 
-/// What a warp takes its pixels from. All coordinates start at the first decoded pixel.
+/// The source of a warp. All coordinates count from the first decoded pixel.
 struct Picture<'a, C, const N: usize> {
     pixels: &'a [[C; N]],
     pitch: usize,
-    /// Where the image begins and ends, along x and y; part of it may not be decoded.
+    /// Where the image begins and ends along x and y; parts of it may not be decoded.
     edges: [[i64; 2]; 2],
-    /// The decoded part of it.
+    /// Where the decoded part of the image begins and ends along x and y.
     inside: [[i64; 2]; 2],
-    /// From the middle of an output pixel to `pixels`.
+    /// From the middle of an output pixel to `pixels`, shifted so that truncation finds the right pixel and weights.
     matrix: Matrix,
     warp: &'a Warp,
     fill: [C; N],
@@ -180,8 +209,8 @@ impl<'a, C: Channel, const N: usize> Picture<'a, C, N> {
         let inside = [(edges[0], area.width), (edges[1], area.height)]
             .map(|([from, to], decoded)| [from.max(0), to.min(decoded.into())]);
         let smooth = warp.sampling.interpolation != Interpolation::Nearest;
-        // Bilinear neighbours are counted from the middle of a pixel, and half a unit makes cutting off round. Between two
-        // pixels, a little keeps noise in the last bit from choosing.
+        // Bilinear neighbours are counted from the middle of a pixel, and half a unit of a weight makes truncation
+        // round. For nearest neighbours, a little more than 0 keeps rounding noise from choosing between two pixels.
         let unit = f64::from(WEIGHT_ONE);
         let shift = if smooth { 0.5 / unit - 0.5 } else { 1e-6 };
         let [x, y] = edges.map(|[start, _]| start as f64 + shift);
@@ -238,7 +267,7 @@ impl<'a, C: Channel, const N: usize> Picture<'a, C, N> {
 
     fn straight(&self, line: &Line, seen: Range<usize>, out: &mut [[C; N]]) {
         let safe = common(&self.safe(line, out.len()), &seen);
-        // An empty range may lie anywhere; keep it where it splits what is seen.
+        // An empty range may start anywhere; it must split `seen` in two.
         let safe = if safe.is_empty() {
             seen.start..seen.start
         } else {
@@ -268,7 +297,7 @@ impl<'a, C: Channel, const N: usize> Picture<'a, C, N> {
         }
     }
 
-    /// A row of anything, pixel by pixel.
+    /// Fills a row under any matrix, mapping pixel by pixel.
     fn steps(&self, x: u32, y: u32, out: &mut [[C; N]]) {
         let y = f64::from(y) + 0.5;
         for (at, pixel) in out.iter_mut().enumerate() {
@@ -315,7 +344,7 @@ impl<'a, C: Channel, const N: usize> Picture<'a, C, N> {
         blended
     }
 
-    /// The pixel at a place, wherever that is.
+    /// The pixel at any place, inside of the image or not.
     fn careful(&self, [u, v]: [i64; 2]) -> [C; N] {
         let [x, y] = [u >> BITS, v >> BITS];
         if !self.smooth {
@@ -347,7 +376,7 @@ impl<'a, C: Channel, const N: usize> Picture<'a, C, N> {
         })
     }
 
-    /// The pixel of the image, or the one that stands for it outside.
+    /// The pixel at whole coordinates; outside of the image, the one that the padding puts there, if any.
     fn find(&self, x: i64, y: i64) -> Option<[C; N]> {
         let padding = self.warp.sampling.padding;
         let x = resolve(padding, x, self.edges[0])?.clamp(self.inside[0][0], self.inside[0][1] - 1);
@@ -358,7 +387,7 @@ impl<'a, C: Channel, const N: usize> Picture<'a, C, N> {
     }
 }
 
-/// The row or column within the image that one outside shows.
+/// The row or column of the image that shows at `at`; `None` where the fill does.
 fn resolve(padding: Padding, at: i64, [from, to]: [i64; 2]) -> Option<i64> {
     let length = to - from;
     let mirrored = |period: i64, again: i64| {
@@ -374,7 +403,7 @@ fn resolve(padding: Padding, at: i64, [from, to]: [i64; 2]) -> Option<i64> {
     }
 }
 
-/// Of the pixel at a place, its right neighbour, the one below, and that one's right neighbour.
+/// Weights of the pixel at a place, of its right neighbour, of the pixel below, and of that one's right neighbour.
 #[inline]
 fn weights(place: [i64; 2]) -> [u32; 4] {
     let [x, y] = place.map(|at| (at >> (BITS - WEIGHT_BITS)) as u32 & (WEIGHT_ONE - 1));
@@ -383,20 +412,20 @@ fn weights(place: [i64; 2]) -> [u32; 4] {
     [WHOLE - right - below - both, right, below, both]
 }
 
-/// What is no number is far away.
+/// A coordinate in fixed point, at most [`FAR`] away from 0; NaN becomes the farthest.
 #[expect(clippy::manual_clamp, reason = "a clamp keeps what is no number")]
 fn fixed(at: f64) -> i64 {
     (at.max(-FAR).min(FAR) * ONE as f64).round() as i64
 }
 
-/// The places of a row's pixels.
+/// The places of a row's pixels along x and y, in fixed point: the first, and the step from each to the next.
 struct Line {
     start: [i64; 2],
     step: [i64; 2],
 }
 
 impl Line {
-    /// By an affine matrix; `None` if it leads too far away.
+    /// The line of a row under an affine matrix; `None` if it leaves the range of fixed point.
     fn new(matrix: &Matrix, x: u32, y: u32, length: u32) -> Option<Self> {
         let (x, y) = (f64::from(x) + 0.5, f64::from(y) + 0.5);
         let ends = [x, x + f64::from(length)].map(|x| matrix.map(x, y));
@@ -412,7 +441,7 @@ impl Line {
         [0, 1].map(|axis| self.start[axis] + self.step[axis] * pixel as i64)
     }
 
-    /// The pixels of the first `length` whose places lie within these pixels along x and y.
+    /// Which of the first `length` pixels have places inside of `sides`, given in whole pixels along x and y.
     fn within(&self, sides: [[i64; 2]; 2], length: usize) -> Range<usize> {
         let [x, y] = [0, 1].map(|axis| {
             let [from, to] = sides[axis].map(|side| side * ONE);
@@ -422,7 +451,7 @@ impl Line {
     }
 }
 
-/// The numbers `i` below `length` with `low <= start + i * step < high`.
+/// The numbers `i` below `length` with `low <= start + i * step < high`, exactly: divisions round downwards.
 fn span(start: i64, step: i64, low: i64, high: i64, length: usize) -> Range<usize> {
     if step < 0 {
         return span(-start, -step, 1 - high, 1 - low, length);

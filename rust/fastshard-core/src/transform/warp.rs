@@ -1,6 +1,22 @@
 //! Warps: rotations, affine maps and perspectives, as one matrix from output to input.
 //!
-//! Consecutive warps that sample alike multiply into one, so a chain of them is resampled once and stays sharp.
+//! # Idea
+//!
+//! The matrix leads from the output to the input, so that each output pixel is computed once and no holes remain.
+//! Consecutive warps that sample alike multiply into one. A chain of them is resampled once and stays sharp.
+//!
+//! # Frames
+//!
+//! The product of two matrices forgets what the first warp pushed out of its image, and a second warp could bring it
+//! back. So with constant padding, a chain keeps a [`Frame`] for each earlier warp: the matrix from the output to that
+//! warp's image, and its size. A pixel whose place is outside of any frame is fill.
+//!
+//! # The part of the input that is needed
+//!
+//! An affine matrix takes a rectangle of output pixels to a parallelogram, and a perspective takes one that doesn't
+//! cross its horizon to a quadrilateral. Both lie in the box around the four mapped corners. A margin of more than a
+//! pixel to each side covers interpolation and rounding. Across a horizon, or where mirrored padding is seen, all of
+//! the input is needed.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,13 +44,13 @@ pub enum Padding {
 pub struct Sampling {
     /// `Nearest` or `Bilinear`.
     pub interpolation: Interpolation,
-    /// What is outside of the image.
+    /// What places outside of the image show.
     pub padding: Padding,
-    /// Its value with [`Padding::Constant`]: one for all channels, or one each.
+    /// Value outside of the image with [`Padding::Constant`]: one for all channels, or one each.
     pub fill: Vec<u16>,
 }
 
-/// A frame that an earlier warp of the chain left: what lies outside of it is gone.
+/// The image that an earlier warp of the chain made: what lies outside of it is fill.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Frame {
     /// From the output to the frame.
@@ -48,13 +64,13 @@ pub(super) struct Frame {
 pub struct Warp {
     /// From the output to the source.
     pub matrix: Matrix,
-    /// How.
+    /// Interpolation, padding and fill.
     pub sampling: Sampling,
     pub(super) frames: Vec<Frame>,
 }
 
 impl Warp {
-    /// By one matrix.
+    /// A warp by one matrix, which leads from the output to the source.
     #[must_use]
     pub fn new(matrix: Matrix, sampling: Sampling) -> Self {
         Self {
@@ -64,7 +80,7 @@ impl Warp {
         }
     }
 
-    /// The same, seen through another map: a place of the new output is taken to one of the old.
+    /// The same warp behind another map, which takes places of the new output to places of the old one.
     #[must_use]
     pub fn through(mut self, matrix: Matrix) -> Self {
         self.matrix = self.matrix * matrix;
@@ -74,12 +90,12 @@ impl Warp {
         self
     }
 
-    /// Whether every map is straight.
+    /// Whether all matrices are affine, so that equal steps in the output are equal steps in the source.
     pub(super) fn is_affine(&self) -> bool {
         self.matrix.is_affine() && self.frames.iter().all(|frame| frame.matrix.is_affine())
     }
 
-    /// The part of the input that these pixels of the output are taken from, where the input ends at `source`.
+    /// The part of the input that the pixels `shown` of the output are computed from; the input ends at `source`.
     pub(super) fn needed(&self, shown: Rect, source: Rect) -> Option<Rect> {
         let Some([low, high]) = self.reach(shown) else {
             return Some(source);
@@ -126,7 +142,7 @@ impl Warp {
         (sound && sides != [true; 2]).then_some([low, high])
     }
 
-    /// Loses what lies outside of the present output, which has this size, for whatever follows.
+    /// Cuts off what lies outside of the present output, which has this size, for all maps that follow.
     pub(super) fn cut(&mut self, size: (u32, u32)) {
         if self.sampling.padding == Padding::Constant {
             let matrix = Matrix::IDENTITY;

@@ -1,4 +1,4 @@
-//! WAV and FLAC, by way of symphonia's readers.
+//! WAV and FLAC: symphonia's readers find the start of a range, and its decoders decode it.
 
 use std::io::Cursor;
 
@@ -21,7 +21,7 @@ pub(super) struct Container<'a> {
     decoder: Box<dyn AudioDecoder>,
     track: u32,
     header: AudioHeader,
-    /// Bits a sample, of FLAC.
+    /// Bits a sample as stored; only FLAC uses it.
     bits: u32,
     planes: Vec<Vec<f32>>,
 }
@@ -105,21 +105,21 @@ impl<'a> Container<'a> {
         Ok(())
     }
 
-    /// Refuses what [`Self::read`] would in any packet, without decoding them.
+    /// Refuses a file with any packet that [`Self::read`] would refuse, without decoding it.
     pub(super) fn check(&self) -> Result<()> {
         if self.header.format != AudioFormat::Flac || self.bits < 32 {
             return Ok(());
         }
-        // With a reader of its own: one that has met the end of the file can't go back.
+        // A reader of its own, because a reader that has met the end of the file can't go back.
         let mut reader = reader(self.bytes, self.header.format)?;
-        // The end of the file may be an error; what is missing shows when frames are read.
+        // Stop at an error too: a file that ends early shows when its frames are read.
         while let Ok(Some(packet)) = reader.next_packet() {
             self.check_packet(&packet.data)?;
         }
         Ok(())
     }
 
-    /// Of a difference of samples of 32 bits, which takes 33, symphonia drops the highest one.
+    /// Refuses differences between channels of 32 bits. They take 33 bits, and symphonia drops the highest one.
     fn check_packet(&self, packet: &[u8]) -> Result<()> {
         let wide = self.header.format == AudioFormat::Flac && self.bits >= 32;
         match packet {
@@ -158,7 +158,7 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Counts the frames of a FLAC file whose header doesn't.
+/// Counts the frames of a FLAC file whose header doesn't give their number.
 fn count(bytes: &[u8], track: u32) -> Result<u64> {
     let mut reader = reader(bytes, AudioFormat::Flac)?;
     let mut frames = 0u64;

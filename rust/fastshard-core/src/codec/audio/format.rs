@@ -13,21 +13,21 @@ pub enum AudioFormat {
     Mp3,
 }
 
-/// What a file says of itself before anything is decoded.
+/// What a file declares, known before any sample is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioHeader {
-    /// The encoding.
+    /// How the file is encoded.
     pub format: AudioFormat,
-    /// Frames a second.
+    /// Sampling rate in hertz.
     pub sample_rate: u32,
-    /// Samples a frame.
+    /// Number of channels, at least 1.
     pub channels: u16,
-    /// Frames, without what encoders add at both ends.
+    /// Number of frames (samples a channel), without the silence that encoders add at both ends.
     pub frames: u64,
 }
 
 impl AudioFormat {
-    /// Its name in lower case.
+    /// The name in manifests and messages: `wav`, `flac`, `ogg` or `mp3`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

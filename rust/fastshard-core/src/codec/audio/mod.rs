@@ -1,9 +1,13 @@
-//! Audio codecs: bytes in, the samples of a range of frames out.
+//! Audio codecs: bytes in, the samples of a range of frames out. A frame is one sample of each channel.
 //!
-//! MP3 is decoded by [`layer3`], from frames that [`mpeg`] finds, since the file in memory tells their places at once and a
-//! window can start at any of them. symphonia decodes the others: of Ogg Vorbis it gets packets that [`ogg`] finds; WAV and
-//! FLAC go through its readers and their seeking. Whatever range is asked for, its samples are those of decoding everything and
-//! cutting, to the bit: codecs that carry state from one packet to the next start early enough.
+//! | Format | Finds the start of a range | Decodes |
+//! |---|---|---|
+//! | MP3 | [`mpeg`] | [`layer3`] |
+//! | Ogg Vorbis | [`ogg`] | symphonia |
+//! | WAV, FLAC | [`container`], by symphonia's readers | symphonia |
+//!
+//! The samples of a range are equal, to the bit, to those of decoding the whole file and cutting the range out. Codecs
+//! that carry state from one packet to the next start early enough for that.
 
 mod container;
 mod format;
@@ -24,7 +28,7 @@ pub use format::{AudioFormat, AudioHeader};
 pub use waves::Waves;
 
 impl AudioFormat {
-    /// Recognises a format by its first bytes.
+    /// Recognises a format by the first bytes of a file, behind `ID3v2` tags. `None` for any other format.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Option<Self> {
         match mpeg::behind_id3(bytes) {
@@ -51,15 +55,15 @@ impl AudioFormat {
     }
 }
 
-/// What is refused from the header.
+/// Limits that a file's header is checked against, before any sample is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AudioLimits {
-    /// Samples, frames times channels, that are decoded at once.
+    /// Largest number of samples, frames times channels, that a file or its window may take.
     pub max_samples: u64,
-    /// Channels.
+    /// Largest number of channels.
     pub max_channels: u16,
-    /// Frames a second.
+    /// Highest sampling rate in hertz.
     pub max_sample_rate: u32,
 }
 
@@ -73,9 +77,9 @@ impl Default for AudioLimits {
     }
 }
 
-/// No codec here makes more of a byte: a FLAC frame of silence has 65,535 frames in 14 bytes.
+/// More frames than any codec here decodes from a byte: FLAC packs up to 65,535 silent ones into 14 bytes.
 const MAX_FRAMES_A_BYTE: u64 = 8192;
-/// What is decoded at a time to see whether it can be.
+/// Frames that are decoded at a time to check a file.
 const CHECKED_FRAMES: u64 = 1 << 16;
 
 enum Source<'a> {
@@ -97,8 +101,8 @@ impl std::fmt::Debug for AudioFile<'_> {
 }
 
 impl<'a> AudioFile<'a> {
-    /// Reads a file's header and holds it against the limits. `frames` is their number, where a header may lack it and
-    /// somebody has counted before.
+    /// Reads a file's header and checks it against the limits. `frames` is the number of frames if it is known from an
+    /// earlier count, since a header may lack it.
     pub fn open(bytes: &'a [u8], frames: Option<u64>, limits: &AudioLimits) -> Result<Self> {
         let format = recognise(bytes)?;
         let body = mpeg::behind_id3(bytes);
@@ -120,13 +124,14 @@ impl<'a> AudioFile<'a> {
         Ok(Self { header, source })
     }
 
-    /// What the file says of itself.
+    /// The format, sampling rate, channels and frames of the file.
     #[must_use]
     pub fn header(&self) -> &AudioHeader {
         &self.header
     }
 
-    /// Decodes a range of frames, to all channels or to their mean.
+    /// Decodes a range of frames into `out`, to all channels or, with `mono`, to their mean. The range must lie within
+    /// the file.
     pub fn read(&mut self, range: Range<u64>, mono: bool, out: &mut Waves) -> Result<()> {
         debug_assert!(range.start <= range.end && range.end <= self.header.frames);
         let channels = if mono {
@@ -152,7 +157,7 @@ impl<'a> AudioFile<'a> {
         taker.finish(self.header.frames)
     }
 
-    /// Checks that a file is whole: by its first and its last frame, or by all of them.
+    /// Checks that a file is whole: with `decode` by decoding all frames, else by decoding the first and the last one.
     pub fn check(&mut self, decode: bool, out: &mut Waves) -> Result<()> {
         if let Source::Container(container) = &mut self.source {
             container.check()?;

@@ -1,25 +1,46 @@
-//! MP3: where the frames of a file are, and decoding from any of them on.
+//! MP3 files: the places of their MPEG frames, and decoding from any of these on.
 //!
-//! A frame's length follows from its header, so walking over a file reads four bytes a frame. To be decoded as after all
-//! frames before it, a frame needs the two granules before it (overlapping transforms, and the memory of the filter bank):
-//! one frame or two. These need the bits that they left in even earlier ones, whose number each says.
+//! "Frame" has two meanings here. An MPEG frame is 576 or 1,152 samples a channel, with a header. In ranges and counts
+//! of the crate, a frame is one sample of each channel.
 //!
-//! Encoders add silence at the start. Where a tag of LAME's or libav's tells how much, it is left out together with the
-//! 529 frames that every decoder adds, and what fills up the end goes too. That is what mpg123 does.
+//! # Finding frames
+//!
+//! The length of an MPEG frame follows from its header, so that a walk over a file reads four bytes a frame. Places
+//! take eight bytes a frame in memory. Bytes that are no frame are skipped up to the next two headers in a row that
+//! match.
+//!
+//! # Starting in the middle
+//!
+//! A window must have the samples that it has when the whole file is decoded. What a granule leaves for later ones has
+//! three parts:
+//!
+//! - Transforms overlap by one granule.
+//! - The filter bank remembers 15 samples of each subband, which are fewer than the 18 of a granule. These samples
+//!   again need the granule before theirs.
+//! - A frame's data may begin in earlier frames (the bit reservoir). Each frame says how many bytes before.
+//!
+//! So two granules in front of the window are decoded: one MPEG frame, or two of MPEG 2. Frames before these only hand
+//! over their data, as many as the first decoded one needs. [`Mpeg::before`] finds both places.
+//!
+//! # Silence at the ends
+//!
+//! Encoders put silence in front of the first sample, and fill up the last MPEG frame. A tag of LAME or libav in the
+//! first frame gives both lengths. The delay and the 529 samples that every decoder adds are dropped, and so is the
+//! filling, as mpg123 does. Without such a tag, all samples are kept.
 
 use super::format::{AudioFormat, AudioHeader};
 use super::layer3::{Decoder, HEADER, Head};
 use super::waves::Taker;
 use crate::error::{Error, Result};
 
-/// Granules whose decoding a frame depends on.
+/// Granules before an MPEG frame that have to be decoded for it.
 const BEFORE: usize = 2;
-/// What a decoder adds at the start.
+/// Samples a channel that every decoder adds at the start.
 const DECODER_DELAY: u64 = 529;
-/// How much may stand before the first frame, behind a tag.
+/// Bytes that are searched for the first frame.
 const MAX_JUNK: usize = 1 << 20;
 
-/// What follows `ID3v2` tags; all where there are none.
+/// The file behind its `ID3v2` tags, of which it may have several or none.
 pub(super) fn behind_id3(mut bytes: &[u8]) -> &[u8] {
     while let Some(rest) = behind_one_id3(bytes) {
         bytes = rest;
@@ -39,7 +60,7 @@ fn behind_one_id3(bytes: &[u8]) -> Option<&[u8]> {
     Some(bytes.get(10 + length + footer..).unwrap_or_default())
 }
 
-/// Whether a frame starts here, with another one or nothing behind it.
+/// The header of a frame at this place, if a frame like it or the end of the file follows.
 fn starts(bytes: &[u8], at: usize) -> Option<Head> {
     let head = Head::of(bytes.get(at..)?)?;
     let rest = bytes.get(at + head.length..)?;
@@ -47,23 +68,25 @@ fn starts(bytes: &[u8], at: usize) -> Option<Head> {
     follows.then_some(head)
 }
 
-/// Whether a file begins like MP3; behind a tag, anything may stand before the first frame.
+/// Whether a file begins like an MP3: with a frame, or with a tag and then a frame somewhere behind.
 pub(super) fn begins(file: &[u8]) -> bool {
     let body = behind_id3(file);
     starts(body, 0).is_some() || (body.len() < file.len() && first(body).is_some())
 }
 
-/// What a tag in the first frame says.
+/// The tag in the first frame: how many MPEG frames there are, and how many samples to drop at either end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tag {
     /// MPEG frames in the file, without the tag's own.
     count: Option<u64>,
+    /// Samples a channel to drop at the start, the decoder's own delay included.
     delay: u64,
+    /// Samples a channel to drop at the end.
     padding: u64,
 }
 
 impl Tag {
-    /// The tag of Xing's, LAME's or Fraunhofer's encoder, if a frame is one.
+    /// Reads a tag of the encoders of Xing, LAME or Fraunhofer. `None` if the frame holds no tag but samples.
     fn of(head: &Head, frame: &[u8]) -> Option<Self> {
         if frame.get(HEADER + 32..HEADER + 36) == Some(b"VBRI") {
             let count = frame.get(HEADER + 46..)?.first_chunk()?;
@@ -106,9 +129,11 @@ impl Tag {
 pub(super) struct Mpeg<'a> {
     bytes: &'a [u8],
     head: Head,
-    /// Where each frame starts.
+    /// The place of each MPEG frame.
     starts: Vec<usize>,
+    /// Samples a channel to drop at the start.
     delay: u64,
+    /// Samples a channel, without what is dropped at either end.
     frames: u64,
 }
 
@@ -124,7 +149,7 @@ impl<'a> Mpeg<'a> {
         let (starts, cut) = walk(bytes, at, &head);
         let tag = tag.unwrap_or_default();
         let found = starts.len() as u64;
-        // Some encoders count the tag's own frame.
+        // Some encoders count the tag's own frame too.
         let most = if cut { found } else { found + 1 };
         if let Some(count) = tag.count.filter(|&count| count > most) {
             return Err(Error::decode(format!(
@@ -157,7 +182,8 @@ impl<'a> Mpeg<'a> {
         (head, &rest[..head.length.min(rest.len())])
     }
 
-    /// The frame to decode first, for this one to come out as after all others, and the frame whose data that needs.
+    /// Two MPEG frames to start at, so that this one has the samples that it has in the whole file: the first one to
+    /// decode, and the one where its data begin.
     fn before(&self, frame: usize) -> (usize, usize) {
         let decoded = frame.saturating_sub(BEFORE / self.head.granules());
         let mut first = decoded;
@@ -194,7 +220,7 @@ impl<'a> Mpeg<'a> {
                     let planes = [0, 1].map(|channel| decoder.plane(channel, &head));
                     taker.take(first, &planes[..taker.channels])?;
                 }
-                // What comes before is decoded for what it leaves behind.
+                // Frames before the range are decoded for what they leave to later ones, and may be damaged.
                 Err(error) if at >= wanted => return Err(Error::decode(format!("mp3: {error}"))),
                 _ => {}
             }
@@ -203,13 +229,13 @@ impl<'a> Mpeg<'a> {
     }
 }
 
-/// Where the first frame is.
+/// The place and the header of the first frame.
 fn first(bytes: &[u8]) -> Option<(usize, Head)> {
     let mut found = memchr::memchr_iter(0xFF, &bytes[..bytes.len().min(MAX_JUNK)]);
     found.find_map(|at| Some((at, starts(bytes, at)?)))
 }
 
-/// Where frames like one are, from a place on, and whether the last one is cut off. What is no such frame is passed over,
+/// The places of all frames like `like`, from `at` on, and whether the last frame is cut off. Other bytes are skipped,
 /// as players do.
 fn walk(bytes: &[u8], mut at: usize, like: &Head) -> (Vec<usize>, bool) {
     let mut starts_at = Vec::with_capacity((bytes.len() - at) / like.length + 1);

@@ -1,11 +1,32 @@
-//! Ogg Vorbis: the pages of a file, and decoding from any of them on.
+//! Ogg Vorbis files: their pages (RFC 3533), and decoding from any of these on.
 //!
-//! A page says up to which frame the packets go that end on it. So decoding starts with the last packet of the last page
-//! before the frames that are wanted: its second half is what the next packet overlaps with, and where that one begins is
-//! known. Pages are held against their checksums when they are used.
+//! # Pages and packets
 //!
-//! A decoder is made of a file's setup header: hundreds of codes, which take as long to read as a second of sound to decode.
-//! One encoder writes the same header into all files of a quality, so a thread keeps its last decoders.
+//! A Vorbis packet is a block of sound. Ogg packs packets into pages. The lacing of a page, up to 255 bytes, gives
+//! lengths: values of 255 are added to the next one, and a smaller value ends a packet. A packet may go on on the next
+//! page. Each page gives the number of frames (samples a channel) up to the end of the last packet that ends on it.
+//!
+//! # Starting in the middle
+//!
+//! The second half of a packet overlaps with the first half of the next one. So a packet gives the samples that it
+//! gives in the whole file if the packet before it was decoded too. [`Ogg::before`] finds the last page that ends
+//! before the range. Decoding starts with the last packet of that page, which gives no samples by itself. The place of
+//! what follows is known: the page's own count.
+//!
+//! A range before the end of the first page has no such page. Then decoding starts at the first packet, and its samples
+//! are kept until the first page ends and tells their place. If that page counts fewer frames than were decoded, the
+//! samples before frame 0 are dropped.
+//!
+//! # Checks
+//!
+//! A walk over the page headers finds missing pages and a missing end. Checksums are compared when a page is used. The
+//! count of each page but the last must agree with the samples that were decoded. The last page may count less, which
+//! cuts the end.
+//!
+//! # Kept decoders
+//!
+//! A decoder is built from a file's setup header, which holds hundreds of Huffman codes. An encoder writes the same
+//! header into all files of one quality. So a thread keeps its latest decoders, and takes one whose headers are equal.
 
 use std::ops::Range;
 
@@ -20,8 +41,9 @@ use super::format::{AudioFormat, AudioHeader};
 use super::waves::Taker;
 use crate::error::{Error, Result};
 
+/// Bytes of a page's header in front of its lacing.
 const HEAD: usize = 27;
-/// What a header packet may take: far more than codebooks do, less than would hurt.
+/// The most bytes of a header packet: far more than codebooks take.
 const MAX_HEADER: usize = 1 << 24;
 
 fn bad(what: impl std::fmt::Display) -> Error {
@@ -30,15 +52,18 @@ fn bad(what: impl std::fmt::Display) -> Error {
 
 #[derive(Clone, Debug)]
 struct Page {
+    /// The place of the page in the file, header included.
     place: Range<usize>,
-    /// How its content is cut: runs of 255 and what is less end packets.
+    /// The place of its lacing: the lengths into which its content is cut.
     lacing: Range<usize>,
-    /// Whether its first packet began before.
+    /// Whether its first packet began on an earlier page.
     continued: bool,
-    /// Whether a stream starts or ends here.
+    /// Whether it is the first page of a stream.
     first: bool,
+    /// Whether it is the last page of a stream.
     last: bool,
-    /// One behind the last frame of the packets that end here; negative where none does.
+    /// The number of frames up to the end of the last packet that ends on the page; negative where none ends (the
+    /// granule position).
     end: i64,
     serial: u32,
     number: u32,
@@ -74,11 +99,13 @@ impl Page {
         })
     }
 
+    /// How many packets end on the page.
     fn packets_that_end(&self, bytes: &[u8]) -> usize {
         let lacing = &bytes[self.lacing.clone()];
         lacing.iter().filter(|&&length| length < 255).count()
     }
 
+    /// Compares the page with its checksum, which counts as zero itself.
     fn check(&self, bytes: &[u8]) -> Result<()> {
         let page = &bytes[self.place.clone()];
         let stored = page[22..]
@@ -95,7 +122,8 @@ impl Page {
     }
 }
 
-/// CRC-32 with the polynomial 0x04C11DB7, neither reflected nor inverted.
+/// Adds bytes to the checksum of RFC 3533: CRC-32 with the polynomial 0x04C11DB7, neither reflected nor inverted. A
+/// table of 256 numbers, 1 KiB, takes a byte at a time.
 fn crc(start: u32, bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
@@ -120,7 +148,7 @@ fn crc(start: u32, bytes: &[u8]) -> u32 {
 
 pub(super) struct Ogg<'a> {
     bytes: &'a [u8],
-    /// Those of the one stream that is Vorbis, behind its headers.
+    /// The pages of the Vorbis stream, behind its headers.
     pages: Vec<Page>,
     parameters: AudioCodecParameters,
     header: AudioHeader,
@@ -157,7 +185,8 @@ impl<'a> Ogg<'a> {
         self.header
     }
 
-    /// The last page whose packets end no later than at a frame, and the page on which the last of them begins.
+    /// The page on which decoding has to start for a frame, and the last page that ends no later than at this frame.
+    /// The last packet of the second begins on the first. `None` if no page ends that early.
     fn before(&self, frame: u64) -> Option<(usize, usize)> {
         let ends = |page: &Page| page.end >= 0 && page.end as u64 <= frame;
         let known = self.pages.iter().rposition(ends)?;
@@ -195,15 +224,15 @@ impl<'a> Ogg<'a> {
     }
 }
 
-/// Decoding under way.
+/// A range that is being decoded.
 struct Reading<'t, 'o> {
     decoder: VorbisDecoder,
-    /// Whether it met a packet that it couldn't decode.
+    /// Whether the decoder met a packet that it couldn't decode.
     stumbled: bool,
     taker: &'t mut Taker<'o>,
-    /// Where the next frames belong, once a page has told.
+    /// The number of the next frame to be decoded, once a page has told it.
     next: Option<i64>,
-    /// What was decoded before that.
+    /// By channel, the samples that were decoded before that.
     early: Vec<Vec<f32>>,
 }
 
@@ -225,7 +254,8 @@ impl<'t, 'o> Reading<'t, 'o> {
         }
     }
 
-    /// Decodes a packet; those before the ones that are wanted for what they leave behind.
+    /// Decodes a packet, and takes its samples if they are `wanted`. Other packets are decoded for what they leave to
+    /// the next.
     fn packet(&mut self, packet: &[u8], wanted: bool) -> Result<()> {
         if self.taker.is_done() {
             return Ok(());
@@ -250,7 +280,7 @@ impl<'t, 'o> Reading<'t, 'o> {
         Ok(())
     }
 
-    /// Holds what was decoded against what a page says, or learns from the first one where it belongs.
+    /// Compares the number of decoded frames with a page's, or learns their place from the first page.
     fn page_ends(&mut self, page: &Page) -> Result<()> {
         let Some(next) = self.next else {
             return self.first_page_ends(page);
@@ -264,6 +294,7 @@ impl<'t, 'o> Reading<'t, 'o> {
         )))
     }
 
+    /// Gives the samples of the first page their place, which is counted back from the page's end.
     fn first_page_ends(&mut self, page: &Page) -> Result<()> {
         if page.end < 0 {
             return Ok(());
@@ -272,7 +303,7 @@ impl<'t, 'o> Reading<'t, 'o> {
         let count = planes.first().map_or(0, |plane| plane.len()) as i64;
         let mut start = page.end - count;
         if page.last {
-            // Of an only page, what is too much is too much at its end.
+            // On the last page a smaller count cuts the end, not the start.
             start = start.max(0);
         }
         self.taker.take(start, &planes)?;
@@ -319,8 +350,8 @@ fn walk(bytes: &[u8]) -> Result<Vec<Page>> {
     Ok(pages)
 }
 
-/// Calls for each packet that ends on a page. `begun` carries over the beginning of the one that doesn't; nothing, where
-/// it isn't known.
+/// Calls `call` for each packet that ends on a page. `begun` hands the beginning of a packet over to the next page;
+/// `None` where that beginning isn't known.
 fn each_packet(
     bytes: &[u8],
     page: &Page,
@@ -354,7 +385,7 @@ fn each_packet(
     Ok(())
 }
 
-/// The identification and setup headers, and the pages up to the end of the last one.
+/// The identification and setup headers, and how many pages the three headers take.
 fn headers(bytes: &[u8], pages: &[Page]) -> Result<([Vec<u8>; 2], usize)> {
     let (mut begun, mut found) = (None, Vec::new());
     for (number, page) in pages.iter().enumerate() {
@@ -377,7 +408,7 @@ fn headers(bytes: &[u8], pages: &[Page]) -> Result<([Vec<u8>; 2], usize)> {
     Err(bad("has no three headers, or one of more than 16 MiB"))
 }
 
-/// Sample rate and channels.
+/// Sampling rate in hertz and channels, from an identification header.
 fn identified(header: &[u8]) -> Result<(u32, u16)> {
     let known = header
         .strip_prefix(b"\x01vorbis\0\0\0\0")

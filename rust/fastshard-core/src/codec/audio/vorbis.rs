@@ -1,16 +1,16 @@
-//! Vorbis decoders that a thread keeps for other files with the same codebooks.
+//! Vorbis decoders that a thread keeps for other files with the same headers.
 
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::default::codecs::VorbisDecoder;
 
 use crate::error::{Error, Result};
 
-/// Channels and qualities that come in turns.
+/// The most decoders that a thread keeps. A data set may mix a few numbers of channels and qualities.
 const KEPT: usize = 4;
-/// The largest headers whose decoders are kept; usual ones have 4 KiB.
+/// The most bytes of headers whose decoder is kept; usual headers have 4 KiB.
 const MAX_KEPT_HEADER: usize = 1 << 14;
 
-/// What a thread keeps of the files before, the last one first.
+/// The decoders of a thread's latest files, the latest first.
 #[derive(Default)]
 pub(super) struct Decoders(Vec<VorbisDecoder>);
 
@@ -21,7 +21,7 @@ impl std::fmt::Debug for Decoders {
 }
 
 impl Decoders {
-    /// A decoder for these headers, as good as new.
+    /// Takes a decoder with these headers out, and resets it. Makes a new one if there is none.
     pub(super) fn take(&mut self, parameters: &AudioCodecParameters) -> Result<VorbisDecoder> {
         let fits = |kept: &VorbisDecoder| kept.codec_params().extra_data == parameters.extra_data;
         if let Some(at) = self.0.iter().position(fits) {
@@ -34,6 +34,7 @@ impl Decoders {
             .map_err(|error| Error::decode(format!("ogg: {error}")))
     }
 
+    /// Keeps a decoder for the next file, in place of the one that was unused for longest.
     pub(super) fn keep(&mut self, decoder: VorbisDecoder) {
         let headers = decoder.codec_params().extra_data.as_ref();
         if headers.is_some_and(|headers| headers.len() <= MAX_KEPT_HEADER) {

@@ -1,4 +1,4 @@
-//! Decoded samples, and the range of them that is asked for.
+//! Decoded samples, and how a requested range is filled with them.
 
 use std::ops::Range;
 
@@ -6,25 +6,25 @@ use super::vorbis::Decoders;
 use crate::error::{Error, Result};
 use crate::memory;
 
-/// Scratch beyond this is given back.
+/// Room for more samples than this is freed when fewer are needed.
 const KEEP_SAMPLES: usize = 4 << 20;
 
-/// Samples of a range of frames, channel after channel.
+/// The decoded samples of a range of frames, one channel behind the other. Reused for other files.
 #[derive(Debug, Default)]
 pub struct Waves {
     samples: Vec<f32>,
     channels: usize,
     frames: usize,
-    /// Not of the samples, but of the thread that they belong to.
+    /// The Vorbis decoders of the thread that these samples belong to.
     pub(super) decoders: Decoders,
 }
 
 impl Waves {
-    /// Makes room; what the samples are is unspecified.
+    /// Makes room for samples, whose values are unspecified.
     pub(super) fn reset(&mut self, channels: usize, frames: usize) -> Result<()> {
         let count = channels.saturating_mul(frames);
         if self.samples.len() < count {
-            // Fresh pages of the system's, which cost nothing where a broken file ends early.
+            // Fresh pages from the system cost nothing until they are written, also where a broken file ends early.
             self.samples = memory::zeros(count)?;
         } else if self.samples.len() > KEEP_SAMPLES && count < KEEP_SAMPLES {
             self.samples = memory::zeros(count)?;
@@ -33,25 +33,26 @@ impl Waves {
         Ok(())
     }
 
-    /// Channels.
+    /// Number of channels; 1 for a mean.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// Frames.
+    /// Number of frames: samples a channel.
     #[must_use]
     pub fn frames(&self) -> usize {
         self.frames
     }
 
-    /// The samples of a channel.
+    /// The samples of a channel, counted from 0. Full scale is -1 to 1, which some files exceed.
     #[must_use]
     pub fn channel(&self, at: usize) -> &[f32] {
         &self.samples[at * self.frames..(at + 1) * self.frames]
     }
 
-    /// Puts decoded frames in their place; to one channel as their mean.
+    /// Copies decoded frames to their place, from frame `at` of the range on. With one channel, stores the mean of
+    /// `planes`.
     fn put(&mut self, at: usize, planes: &[&[f32]]) {
         let (frames, count) = (self.frames, planes[0].len());
         let mixes = self.channels == 1 && planes.len() > 1;
@@ -75,11 +76,12 @@ impl Waves {
     }
 }
 
-/// Takes what a codec gives, from anywhere before a range to its end.
+/// Collects the samples of a range from a codec that may start anywhere before it.
 pub(super) struct Taker<'a> {
     pub(super) range: Range<u64>,
-    /// The first frame that is missing.
+    /// The first frame that is still missing.
     pub(super) next: u64,
+    /// Channels that the codec decodes.
     pub(super) channels: usize,
     pub(super) out: &'a mut Waves,
 }
@@ -89,7 +91,7 @@ impl Taker<'_> {
         self.next >= self.range.end
     }
 
-    /// Takes decoded frames, the first of which has this number.
+    /// Takes decoded frames, the first of which has the number `first`. Frames outside of the range are dropped.
     pub(super) fn take(&mut self, first: i64, planes: &[&[f32]]) -> Result<()> {
         if planes.len() != self.channels {
             return Err(Error::decode(format!(
@@ -123,6 +125,7 @@ impl Taker<'_> {
         Ok(())
     }
 
+    /// Fails if the range isn't complete. `frames` is the number of frames in the file.
     pub(super) fn finish(&self, frames: u64) -> Result<()> {
         if self.is_done() {
             return Ok(());
@@ -134,5 +137,5 @@ impl Taker<'_> {
     }
 }
 
-/// What channels are counted up to: as many as a WAV file can tell apart, and more than `max_channels` can be.
+/// The most channels of any file; `max_channels` can't raise this limit.
 pub(super) const MAX_PLANES: usize = 64;

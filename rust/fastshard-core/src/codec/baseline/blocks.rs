@@ -1,4 +1,30 @@
-//! From entropy-coded data to samples, block by block.
+//! Entropy-coded data to samples, block by block.
+//!
+//! # Idea
+//!
+//! Blocks have no fixed length, so that all blocks of a run are read up to the last one that the region needs. What is
+//! done with a block depends on its component and place:
+//!
+//! | Block | Work |
+//! |---|---|
+//! | outside of the region, or chroma of a gray request | DC read, AC skipped |
+//! | reduced to one sample | DC read, one product, AC skipped |
+//! | only DC, no AC | one product, its samples filled with one value |
+//! | any other | coefficients read, then transformed to 8x8, 4x4 or 2x2 samples |
+//!
+//! DC is always read, because each is stored as the difference from the one before (T.81, clause F.1.2.1).
+//!
+//! # Stuffed zeros
+//!
+//! A zero follows each 0xFF in the data, so that no code looks like a marker. [`unstuff`] copies the data without these
+//! zeros, a stretch between two of them at a time. Then the bit reader loads eight bytes without looking at them. A
+//! 0xFF without a zero is a marker within a run, thus damage.
+//!
+//! # End of the data
+//!
+//! Zeros are appended as padding, which could be read as codes where data are cut off. [`Bits::ends_within`] therefore
+//! compares the number of bits that were read with the length of the data. If all units of a run were read, they must
+//! end in its last byte.
 
 use super::huffman::{Bits, Codes, PADDING, Steps};
 use super::idct;
@@ -6,19 +32,19 @@ use super::kernel::Kernel;
 use super::plan::{Plan, Run, Shape};
 use super::zigzag::Block;
 
-/// A component while its blocks are decoded.
+/// A component with its tables and samples, while its blocks are decoded.
 #[derive(Debug)]
 pub(super) struct Part<'a> {
     pub(super) shape: &'a Shape,
     pub(super) multipliers: &'a Block,
     pub(super) dc: &'a Codes,
     pub(super) ac: &'a Codes,
-    /// Where blocks are passed over, many of them.
+    /// For skipping several symbols at a time, where many blocks are skipped.
     pub(super) steps: Option<&'a Steps>,
     pub(super) samples: &'a mut [u8],
 }
 
-/// Copies data without the zeros that are stuffed in behind each 0xFF, and pads it. `None` if there is a marker.
+/// Copies data without the zero behind each 0xFF, and appends [`PADDING`]. `None` if there is a marker.
 pub(super) fn unstuff(mut data: &[u8], out: &mut Vec<u8>) -> Option<()> {
     out.clear();
     while let Some(at) = memchr::memchr(0xFF, data) {
@@ -30,7 +56,7 @@ pub(super) fn unstuff(mut data: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Decodes the units of a run that are needed. `data` is the run's, unstuffed.
+/// Decodes the units of a run up to the last that the region needs. `data` is the run's, unstuffed and padded.
 pub(super) fn decode(
     kernel: Kernel,
     data: &[u8],
@@ -42,7 +68,7 @@ pub(super) fn decode(
         Kernel::Plain => units::<false>(data, run, plan, parts),
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx2 => {
-            #[expect(unsafe_code, reason = "a third faster, and transforms several times")]
+            #[expect(unsafe_code, reason = "vector code where the processor has it")]
             // SAFETY: this kernel is chosen only where the processor has the instructions.
             unsafe {
                 units_avx2(data, run, plan, parts)
@@ -95,6 +121,7 @@ fn units<const AVX2: bool>(
 }
 
 impl Part<'_> {
+    /// Skips the AC coefficients of a block.
     #[inline(always)]
     fn skip(&self, bits: &mut Bits<'_>) -> Option<()> {
         match self.steps {
@@ -103,7 +130,8 @@ impl Part<'_> {
         }
     }
 
-    /// Decodes the rest of a block, and its samples if it has a place among those that are needed.
+    /// Reads a block behind its DC coefficient `first`. With a `place`, in blocks of the component from the region's
+    /// top left unit, also computes its samples.
     #[inline(always)]
     fn block<const AVX2: bool>(
         &mut self,

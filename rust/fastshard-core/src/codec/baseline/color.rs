@@ -1,6 +1,9 @@
-//! Colour conversion, a pixel at a time.
+//! Conversion of Y, Cb, Cr to RGB (JFIF), a pixel at a time.
+//!
+//! The factors 1.402, 0.34414, 0.71414 and 1.772 have 16 fraction bits, and each sum is rounded once. libjpeg reads the
+//! same numbers from tables.
 
-/// Brightness and two differences of colour to red, green and blue.
+/// Converts pixels from Y, Cb and Cr to red, green and blue.
 #[inline(always)]
 pub(super) fn to_rgb([y, cb, cr]: [&[u8]; 3], out: &mut [[u8; 3]]) {
     const HALF: i32 = 1 << 15;

@@ -1,23 +1,63 @@
-//! Entropy decoding (ITU-T T.81, annex F.2), a table look-up a symbol.
+//! Huffman decoding of sequential JPEG (ITU-T T.81, clause F.2.2): one table look-up a symbol.
 //!
-//! A look-up gives the value that follows a code together with the code, so that the next look-up waits for a load and a
-//! shift and nothing else: that chain is what entropy decoding takes its time with.
+//! # Idea
+//!
+//! A coefficient is stored as a Huffman code and, behind it, the bits of its value. The code says how many these are.
+//! So no symbol's start is known before the symbol in front of it is decoded, and this chain sets the speed.
+//!
+//! Here one look-up finds the code and the value behind it together. Between two look-ups the chain has one load, which
+//! gives the length of both, and the shift by that length.
+//!
+//! # The table of values
+//!
+//! [`Codes`] has 2^11 entries of 32 bits, 8 KiB, indexed by the next 11 bits. There are three kinds of entries:
+//!
+//! | The 11 bits begin with | Bits 0 to 7 | 8 to 15 | 16 to 23 | 24 to 31 |
+//! |---|---|---|---|---|
+//! | a code and its value | length of both | step | value, lower byte | value, upper byte |
+//! | a code, but not all of its value | 0 | step | length of the code | length of the value |
+//! | less than a code | 0 | 0 | 0 | 0 |
+//!
+//! The step says how far the place of this coefficient lies behind that of the one before, in zig-zag order: the run of
+//! zeros, plus 1. The end of a block (EOB) has a step of 128. So one comparison of the place with 63 finds each way in
+//! which a block can end: 63 is a full block, 128 and more is an EOB, and what lies between is damage.
+//!
+//! The second kind computes the value from the bits (EXTEND, figure F.12). The third kind searches the code by its
+//! length, as DECODE of the standard does (figure F.16).
+//!
+//! # The table of strides
+//!
+//! A block that is skipped needs no values, only its length. [`Steps`] has 2^12 entries, 16 KiB, indexed by the next 12
+//! bits. An entry follows all symbols whose codes end within these bits. It holds the length of all of them and the sum
+//! of their steps. The length includes the last value, even where that reaches beyond the twelve bits. It stops at an
+//! EOB, or where the steps reach 63. An entry of 0 is a code of more than 12 bits. Near the end of a block, symbols are
+//! read one by one again, so that damage is found as it is without strides.
+//!
+//! # Reading bits
+//!
+//! `ahead` holds the next bits from its highest one on. [`Bits::refill`] loads eight bytes and moves on by whole bytes,
+//! so that at least 56 bits are valid. It has no branch but the check for the end of the data. Bits below the valid
+//! ones are already those of the data, so that the next refill writes the same bits over them. This is the refill that
+//! Fabian Giesen describes in "Reading bits in far too many ways" (2018).
+//!
+//! 56 bits are enough for five look-ups of up to 11 bits, or for two strides of up to 12 + 15 bits. So most look-ups
+//! don't check how many bits are left.
 
 use std::cell::OnceCell;
 
 use super::zigzag::{Block, NATURAL};
 
-/// A code and its value are looked up together where they have no more bits than this.
+/// Bits of the index of the table of values.
 const LOOK: u32 = 11;
-/// Look-ups between two refills, which give 56 bits.
+/// Look-ups between two refills: 5 x 11 bits of the 56 that a refill gives.
 const LOOKS: usize = 5;
-/// Where values don't matter, codes that begin within so many bits are looked up together.
+/// Bits of the index of the table of strides.
 const SKIP_LOOK: u32 = 12;
-/// Look-ups of those between two refills: the last code may be followed by 15 bits.
+/// Strides between two refills: 2 x (12 + 15) bits, because the last code's value may have 15 bits beyond the index.
 const SKIP_LOOKS: usize = 2;
-/// Added to the place of a coefficient where a block ends.
+/// The step of an EOB: more than any place, and than any sum of steps without an EOB.
 const END: usize = 128;
-/// The place in a block of a coefficient; those behind the last are the last.
+/// The place in a block of a coefficient, by its number in zig-zag order. Numbers behind 63 stand for the last place.
 const PLACES: [u8; 256] = {
     let mut places = [63; 256];
     let mut at = 0;
@@ -28,20 +68,22 @@ const PLACES: [u8; 256] = {
     places
 };
 
-/// Whether codes are those of first coefficients or those of the others.
+/// What codes are for: the first coefficient of a block (DC), or the other 63 (AC).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Dc,
     Ac,
 }
 
-/// A code and what it means.
+/// A code's length and what its symbol says.
 #[derive(Clone, Copy, Debug)]
 struct Symbol {
-    /// Bits of the code, and of the value that follows it.
+    /// Bits of the code, 1 to 16.
     length: u32,
+    /// Bits of the value behind the code, 0 to 15.
     size: u32,
-    /// How far the place of the coefficient lies from the one before.
+    /// Zeros before this coefficient, plus 1; 16 for sixteen zeros (ZRL); [`END`] for an EOB. DC coefficients have no
+    /// use for it.
     step: u32,
 }
 
@@ -63,19 +105,18 @@ impl Symbol {
         self.length + self.size
     }
 
-    /// The value in the bits behind the code.
+    /// The value in the bits behind the code (EXTEND, figure F.12). `bits` start with the code.
     #[inline(always)]
     fn value(self, bits: u64) -> i32 {
         let bits = bits << self.length;
         let value = (bits >> 1 >> (63 - self.size)) as i32;
-        // Values whose first bit is 0 are the negative ones.
+        // A first bit of 0 marks a negative value, stored as value + 2^size - 1.
         let below = !((bits as i64) >> 63) as i32;
         value - (below & ((1 << self.size) - 1))
     }
 }
 
-/// A symbol and its value, packed: bits in all, step, value. Where the bits are 0, the value is too long to be looked up
-/// with the code, whose length and the value's come instead; 0 is a code that is too long.
+/// An entry of either table; the head of this file describes its bits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Entry(u32);
 
@@ -88,7 +129,7 @@ impl Entry {
         Self(symbol.step << 8 | symbol.length << 16 | symbol.size << 24)
     }
 
-    /// The symbol whose value is too long.
+    /// The symbol of an entry without value; `None` if the code is longer than the index.
     #[inline(always)]
     fn symbol(self) -> Option<Symbol> {
         (self.0 != 0).then_some(Symbol {
@@ -114,23 +155,24 @@ impl Entry {
     }
 }
 
-/// A Huffman code, ready to be looked up.
+/// A Huffman table of a file, as tables that can be looked up.
 #[derive(Debug)]
 pub(super) struct Codes {
     spec: Box<[u8]>,
     short: Box<[Entry; 1 << LOOK]>,
-    /// For each length: the first number of 16 bits behind all its codes, and what to add to a code to get its
-    /// symbol's place.
+    /// Two numbers for each length, 1 to 16. The first is the smallest number of 16 bits behind all codes of up to this
+    /// length. The second is added to a code of this length to get the place of its symbol.
     lengths: [(u32, i32); 16],
     steps: OnceCell<Box<Steps>>,
     kind: Kind,
 }
 
-/// For the next bits, what several symbols take and how far they lead.
+/// The table of strides: for the next bits, the length of several symbols and the sum of their steps.
 pub(super) type Steps = [Entry; 1 << SKIP_LOOK];
 
 impl Codes {
-    /// From how many codes there are of each length, 1 to 16, and their symbols. `None` where that makes no code.
+    /// Makes the tables of a DHT segment's body: 16 counts of codes, by length, and the symbols (annex C). `None` where
+    /// counts and symbols make no prefix code, or where a value has 16 bits.
     pub(super) fn new(spec: &[u8], kind: Kind) -> Option<Self> {
         let (counts, symbols) = spec.split_first_chunk::<16>()?;
         let mut codes = Self {
@@ -156,7 +198,7 @@ impl Codes {
         (place == symbols.len() && (1..=256).contains(&place)).then_some(codes)
     }
 
-    /// Fills in what starts with a code: for each value, all that may follow it.
+    /// Fills all entries whose index begins with a code: for each value, whatever bits follow it.
     fn add(&mut self, code: u32, symbol: Symbol) -> Option<()> {
         if symbol.total() > LOOK {
             if let Some(free) = LOOK.checked_sub(symbol.length) {
@@ -178,7 +220,7 @@ impl Codes {
         Some(())
     }
 
-    /// Where several symbols lead, for those who don't need their values; made when first asked for.
+    /// The table of strides, made when it is first asked for.
     pub(super) fn steps(&self) -> &Steps {
         self.steps.get_or_init(|| {
             let mut steps = Box::new([Entry::default(); 1 << SKIP_LOOK]);
@@ -187,7 +229,8 @@ impl Codes {
         })
     }
 
-    /// Fills in what follows the first `used` bits of `bits`, which lead `step` far.
+    /// Fills all entries that begin with the first `used` bits of `bits`: complete symbols whose steps add up to
+    /// `step`.
     fn fill_steps(&self, steps: &mut Steps, bits: u32, used: u32, step: u32) {
         for (code, symbol) in self.symbols() {
             let Some(free) = SKIP_LOOK.checked_sub(used + symbol.length) else {
@@ -220,7 +263,7 @@ impl Codes {
         })
     }
 
-    /// Whether these codes were made from that.
+    /// Whether these tables were made from this body of a DHT segment.
     pub(super) fn is_of(&self, spec: &[u8]) -> bool {
         *self.spec == *spec
     }
@@ -230,7 +273,8 @@ impl Codes {
         self.short[(bits >> (64 - LOOK)) as usize]
     }
 
-    /// Finds a code that is too long to be looked up.
+    /// Finds a code that is longer than the index, by comparing 16 bits with the end of each length (DECODE, figure
+    /// F.16).
     #[cold]
     #[inline(never)]
     fn search(&self, bits: u64) -> Option<Symbol> {
@@ -243,21 +287,22 @@ impl Codes {
     }
 }
 
-/// Reads bits from data without stuffed zeros, the highest first.
+/// Reads bits from data without stuffed zeros, the highest bit of each byte first.
 #[derive(Debug)]
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     at: usize,
-    /// The next bits, from the top.
+    /// The next bits, from the highest one on.
     ahead: u64,
+    /// How many of them are valid. Those below are bits of the data too, or 0.
     count: u32,
 }
 
-/// Zeros that must follow the data, which are read ahead of their time.
+/// Bytes of zeros that must follow the data, so that eight bytes can be loaded where its last code is read.
 pub(super) const PADDING: usize = 16;
 
 impl<'a> Bits<'a> {
-    /// Reads data with its [`PADDING`].
+    /// Starts at the first bit of `data`, the end of which is [`PADDING`].
     pub(super) fn new(data: &'a [u8]) -> Self {
         Self {
             data,
@@ -267,7 +312,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// At least 56 bits from here on.
+    /// Loads bits until at least 56 are valid. `None` behind the padding: data ended within a symbol.
     #[inline(always)]
     fn refill(&mut self) -> Option<()> {
         let next = self.data.get(self.at..self.at + 8)?.first_chunk()?;
@@ -277,7 +322,8 @@ impl<'a> Bits<'a> {
         Some(())
     }
 
-    /// The next symbol, of which at least [`LOOK`] bits must be there, and whether it was short.
+    /// Reads a symbol. At least [`LOOK`] bits must be valid. Also tells whether the symbol took no more than these; a
+    /// longer one refills, so that the caller has to start counting its look-ups anew.
     #[inline(always)]
     fn next(&mut self, codes: &Codes) -> Option<(Entry, bool)> {
         let mut entry = codes.look_up(self.ahead);
@@ -292,41 +338,41 @@ impl<'a> Bits<'a> {
         Some((entry, short))
     }
 
-    /// Bits read so far.
+    /// Bits read so far, from the start of the data.
     pub(super) fn position(&self) -> usize {
         8 * self.at - self.count as usize
     }
 
-    /// Whether as much was read as there is: all of it, but for what fills the last byte, or less.
+    /// Whether the symbols that were read lie within the data. `all`: whether they must also end in its last byte.
     pub(super) fn ends_within(&self, all: bool) -> bool {
         let (used, there) = (self.position().div_ceil(8), self.data.len() - PADDING);
         used == there || (!all && used < there)
     }
 
-    /// Reads a first coefficient: what it adds to the one of the block before.
+    /// Reads a DC coefficient, as its difference from the DC coefficient of the block before.
     #[inline(always)]
     pub(super) fn dc(&mut self, codes: &Codes) -> Option<i16> {
         self.refill()?;
         Some(self.next(codes)?.0.value())
     }
 
-    /// Reads the other coefficients into a block of zeros and says how many were there, in the order of the data, the
-    /// first included, up to the last that isn't zero.
+    /// Reads the AC coefficients into a block of zeros. Returns how many places of the zig-zag order the data covers,
+    /// DC included, before its EOB; all behind them are zero.
     #[inline(always)]
     pub(super) fn ac(&mut self, codes: &Codes, block: &mut Block) -> Option<usize> {
         self.symbols(codes, 0, |place, entry| {
-            // The end of a block writes a zero where there is one still.
+            // Without a branch for the EOB: it writes 0 to the last place, which is still 0.
             block[usize::from(PLACES[place & 255] & 63)] = entry.value();
         })
     }
 
-    /// Passes over the coefficients behind the first.
+    /// Skips the AC coefficients, a symbol at a time.
     #[inline(always)]
     pub(super) fn skip_ac(&mut self, codes: &Codes) -> Option<()> {
         self.symbols(codes, 0, |_, _| {}).map(drop)
     }
 
-    /// The same, several symbols at a time.
+    /// Skips the AC coefficients, several symbols at a time.
     #[inline(always)]
     pub(super) fn stride_ac(&mut self, codes: &Codes, steps: &Steps) -> Option<()> {
         let mut place = 0;
@@ -336,7 +382,8 @@ impl<'a> Bits<'a> {
                 let entry = steps[(self.ahead >> (64 - SKIP_LOOK)) as usize];
                 let step = entry.step();
                 let next = place + step % END;
-                // The block is full, or will be within these symbols; or the code is a long one.
+                // The block is full within these symbols, which may also be damage; or the code is longer than the
+                // index.
                 if next >= 63 || step == 0 {
                     return self.symbols(codes, place, |_, _| {}).map(drop);
                 }
@@ -350,6 +397,7 @@ impl<'a> Bits<'a> {
         }
     }
 
+    /// Reads symbols up to the end of a block, and calls `store` with the place and the entry of each.
     #[inline(always)]
     fn symbols(
         &mut self,

@@ -1,19 +1,52 @@
 //! Inverse cosine transforms of 8x8 coefficients to 8x8, 4x4, 2x2 or 1x1 samples, in integers.
 //!
-//! The full one is the exact 13-bit form of Loeffler, Ligtenberg and Moschytz (1989); the smaller ones leave out what
-//! only finer samples would show. Both are libjpeg's, bit by bit, so that it doesn't matter who decodes an image.
+//! # Idea
+//!
+//! A transform in two dimensions is one in one dimension of all columns, then of all rows. Factors have 13 fraction
+//! bits. The first pass keeps 2 fraction bits of its results, and the second removes them, together with the factor of
+//! 8 of two passes.
+//!
+//! | Output | Method | Equal to |
+//! |---|---|---|
+//! | 8x8 | Loeffler, Ligtenberg and Moschytz (1989) | `jidctint.c` of libjpeg, called islow |
+//! | 4x4, 2x2 | averages of two, or of four, adjacent outputs of that | `jidctred.c` of libjpeg |
+//! | 1x1 | an eighth of the first coefficient | `jpeg_idct_1x1` of libjpeg |
+//!
+//! # Products in pairs
+//!
+//! Loeffler, Ligtenberg and Moschytz save multiplications by sharing products between outputs. This file multiplies out
+//! instead: an output is a sum of pairs, each two coefficients times two factors. One instruction, `pmaddwd`, computes
+//! eight such pairs out of 16-bit numbers in a vector register. [`EVEN`] and [`ODD`] hold the factors: sums of
+//! libjpeg's integer constants, all within 16 bits.
+//!
+//! # Exactness
+//!
+//! Multiplying out integers doesn't change a sum, so that results are equal to the last bit. That holds as long as no
+//! sum overflows. [`whole`] therefore wraps and saturates where 16-bit registers do. Products of coefficients and
+//! quantisation steps wrap, sums of two coefficients wrap, and results of a pass saturate.
+//!
+//! libjpeg-turbo takes short cuts which overflow elsewhere, but only for coefficients that no encoder makes of pixels.
+//! [`HONEST`] is a bound below which all ways agree. Blocks beyond it are refused, and libjpeg-turbo decodes the image.
+//!
+//! # Cost
+//!
+//! A pass of the 8x8 transform has 8 multiplications of 8 pairs. It has 6 where only the first four rows and columns
+//! hold coefficients (see [`LOW`]). `idct_avx2` has that code. Processors without AVX2 decode at an eighth only, where
+//! blocks become 1x1 samples, or 2x2 of chroma. So [`whole`] runs in tests only, as the model of the vector code.
 
 use super::zigzag::Block;
 
-/// Fraction bits of a constant, and bits that the first pass keeps of them.
+/// Fraction bits of a factor.
 pub(super) const CONST_BITS: u32 = 13;
+/// Fraction bits of what the first pass returns.
 const PASS_BITS: u32 = 2;
 
 const fn fix(value: f64) -> i32 {
     (value * (1 << CONST_BITS) as f64 + 0.5) as i32
 }
 
-/// What of coefficients 2 and 6 goes into the outer and into the inner outputs.
+/// Factors of coefficients 2 and 6: in the even part of the outer outputs (0, 3, 4, 7), and of the inner ones (1, 2, 5,
+/// 6).
 pub(super) const EVEN: [[i16; 2]; 2] = {
     let (all, second, sixth) = (fix(0.541_196_100), fix(0.765_366_865), fix(1.847_759_065));
     [
@@ -22,15 +55,15 @@ pub(super) const EVEN: [[i16; 2]; 2] = {
     ]
 };
 
-/// What of the odd coefficients goes into the four outputs of one half, from the outermost inwards.
+/// Factors of the odd coefficients in the odd part of the outputs 0 to 3. The outputs 7 to 4 subtract the same.
 pub(super) struct Odd {
-    /// Of 3 + 7 and 1 + 5, into the first and fourth output and into the second and third.
+    /// Of the sums 3 + 7 and 1 + 5: in outputs 0 and 2, and in outputs 1 and 3.
     pub(super) sums: [[i16; 2]; 2],
-    /// Of 7 and 1, into the first and the fourth.
+    /// Of coefficients 7 and 1: in output 0, and in output 3.
     pub(super) ends: [[i16; 2]; 2],
-    /// Of 5 and 3, into the second and the third.
+    /// Of coefficients 5 and 3: in output 1, and in output 2.
     pub(super) middle: [[i16; 2]; 2],
-    /// Of 1 and 3, where there are no others.
+    /// Of coefficients 1 and 3 in outputs 0 to 3, where 5 and 7 are zero.
     pub(super) low: [[i16; 2]; 4],
 }
 
@@ -56,17 +89,21 @@ pub(super) const ODD: Odd = {
     }
 };
 
-/// Shifts after the first and the second pass of the full transform.
+/// Bits that the first and the second pass of the full transform shift off, with rounding.
 pub(super) const SHIFTS: [u32; 2] = [CONST_BITS - PASS_BITS, CONST_BITS + PASS_BITS + 3];
 
-/// Pixels make coefficients of up to 1024, and rounding adds up to 128. Up to here no sum of a smaller transform
-/// overflows, in whatever order and registers it is computed, nor does the full one where libjpeg takes a shorter way to
-/// the same samples, which is where nothing lies below the first row.
+/// The largest coefficient, times its quantisation step, that is transformed here.
+///
+/// Pixels make coefficients of up to 1024, and rounding in the encoder adds up to 128. Up to this bound no sum of a
+/// smaller transform overflows, in whatever order and registers libjpeg-turbo computes it. The full transform wraps and
+/// saturates as libjpeg-turbo does, except where libjpeg-turbo takes a short cut: in blocks with nothing below the
+/// first row. So there only the first row is checked.
 pub(super) const HONEST: i32 = 1550;
 
-/// So many coefficients, in the order of the data, lie in the first four rows and columns.
+/// So many coefficients at the start of the zig-zag order all lie in the first four rows and columns.
 pub(super) const LOW: usize = 10;
 
+/// A sample of a transform's result, which is centred on 0.
 #[inline(always)]
 fn sample(value: i32) -> u8 {
     (value + 128).clamp(0, 255) as u8
@@ -77,15 +114,16 @@ fn descale(value: i32, bits: u32) -> i32 {
     (value + (1 << (bits - 1))) >> bits
 }
 
-/// A sample of a block without other coefficients than the first: an eighth of it. `None` for what no encoder makes of
-/// pixels.
+/// The one value of all samples of a block that has only its first coefficient: an eighth of that. Every transform of
+/// this file gives the same, so that such blocks need none. `None` beyond [`HONEST`].
 #[inline(always)]
 pub(super) fn flat(first: i16, multiplier: i16) -> Option<u8> {
     let coefficient = i32::from(first) * i32::from(multiplier);
     (coefficient.abs() <= HONEST).then(|| sample(descale(coefficient, 3)))
 }
 
-/// Eight values out of eight coefficients. Sums of coefficients have 16 bits, as in vector registers.
+/// One pass of the 8x8 transform: eight values of eight coefficients. Sums of two coefficients wrap at 16 bits and
+/// results saturate there, as in vector registers.
 fn full(values: [i32; 8], shift: u32) -> [i32; 8] {
     let [c0, c1, c2, c3, c4, c5, c6, c7] = values;
     let narrow = |value: i32| i32::from(value as i16);
@@ -118,7 +156,8 @@ fn full(values: [i32; 8], shift: u32) -> [i32; 8] {
     })
 }
 
-/// 8x8 samples, their rows `pitch` apart. `None` where the first row isn't [`HONEST`].
+/// Transforms a block to 8x8 samples, whose rows start `pitch` bytes apart. `None` where a coefficient of the first row
+/// is beyond [`HONEST`].
 pub(super) fn whole(
     block: &Block,
     multipliers: &Block,
@@ -145,7 +184,7 @@ pub(super) fn whole(
     Some(())
 }
 
-/// Four values out of eight coefficients, of which the fifth has no say.
+/// One pass of the 4x4 transform: four values of eight coefficients. The fifth has no part in them.
 #[inline(always)]
 fn half([c0, c1, c2, c3, _, c5, c6, c7]: [i32; 8], shift: u32) -> [i32; 4] {
     let sum = c0 << (CONST_BITS + 1);
@@ -165,7 +204,8 @@ fn half([c0, c1, c2, c3, _, c5, c6, c7]: [i32; 8], shift: u32) -> [i32; 4] {
     ]
 }
 
-/// Two values out of eight coefficients: the first and the odd ones.
+/// One pass of the 2x2 transform: two values of the first coefficient and the odd ones. The others have no part in
+/// them.
 #[inline(always)]
 fn quarter([c0, c1, _, c3, _, c5, _, c7]: [i32; 8], shift: u32) -> [i32; 2] {
     let sum = c0 << (CONST_BITS + 2);
@@ -178,18 +218,19 @@ fn quarter([c0, c1, _, c3, _, c5, _, c7]: [i32; 8], shift: u32) -> [i32; 2] {
     ]
 }
 
-/// 4x4 samples. `None` for coefficients that no encoder makes of pixels.
+/// Transforms a block to 4x4 samples. `None` where a coefficient is beyond [`HONEST`].
 #[inline(always)]
 pub(super) fn halved(block: &Block, by: &Block, out: &mut [u8], pitch: usize) -> Option<()> {
     reduced(block, by, out, pitch, half)
 }
 
-/// 2x2 samples.
+/// Transforms a block to 2x2 samples. `None` where a coefficient is beyond [`HONEST`].
 #[inline(always)]
 pub(super) fn quartered(block: &Block, by: &Block, out: &mut [u8], pitch: usize) -> Option<()> {
     reduced(block, by, out, pitch, quarter)
 }
 
+/// Applies a pass to eight columns, then to the rows that these become.
 #[inline(always)]
 fn reduced<const SIZE: usize>(
     block: &Block,

@@ -1,4 +1,20 @@
-//! The full inverse transform in AVX2: all columns, then all rows at once, their products in pairs of 16 bits.
+//! The 8x8 inverse transform in AVX2. [`super::idct`] explains the method and its factors.
+//!
+//! # Layout
+//!
+//! A block is eight registers of 128 bits, each a row of eight 16-bit numbers. A pass transforms eight columns at once,
+//! and a transposition turns rows into columns before the second pass.
+//!
+//! Within a pass, two rows are interleaved into one register of 256 bits: eight columns, each with a pair of
+//! coefficients. `pmaddwd` multiplies each pair by two factors and adds the two products into 32 bits. A full pass has
+//! 8 of these. A pass with `LOW` has 6, because coefficients 4 to 7 are zero and only 1 and 3 are left of the odd ones.
+//!
+//! # Exactness
+//!
+//! Registers compute what [`super::idct::whole`] computes in 32 bits with explicit wrapping and saturation. Products
+//! with quantisation steps wrap at 16 bits (`pmullw`), sums of two coefficients too (`paddw`), and results of a pass
+//! saturate there (`packssdw`). Packing to 8 bits saturates at -128 and 127, and adding 128 to that is the plain code's
+//! clamp to 0 and 255. A test compares both for coefficients of all sizes.
 
 #[allow(clippy::wildcard_imports, reason = "two dozen intrinsics")]
 use std::arch::x86_64::*;
@@ -9,8 +25,10 @@ use super::zigzag::Block;
 /// Rows of eight 16-bit values.
 type Rows = [__m128i; 8];
 
-/// 8x8 samples, their rows `pitch` apart, if the first row is [`HONEST`]; `LOW` where only the first four rows and columns of coefficients aren't zero.
-/// No closures: what they do would be compiled without AVX2.
+/// Transforms a block to 8x8 samples, whose rows start `pitch` bytes apart. `None` where a coefficient of the first row
+/// is beyond [`HONEST`]. `LOW`: only coefficients in the first four rows and columns may differ from zero.
+///
+/// Loops instead of closures keep all of the code in a function that is compiled for AVX2.
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(super) fn whole<const LOW: bool>(
@@ -25,7 +43,7 @@ pub(super) fn whole<const LOW: bool>(
         let [coefficients, by]: [[i16; 8]; 2] = [*coefficients, *by];
         *row = _mm_mullo_epi16(bytemuck::cast(coefficients), bytemuck::cast(by));
     }
-    // Unsigned, because the smallest number has no positive twin.
+    // Compared as unsigned numbers, because the absolute value of -32768 doesn't fit into a signed one.
     let beyond = _mm_subs_epu16(_mm_abs_epi16(rows[0]), _mm_set1_epi16(HONEST as i16));
     if _mm_testz_si128(beyond, beyond) == 0 {
         return None;
@@ -47,7 +65,7 @@ pub(super) fn whole<const LOW: bool>(
     Some(())
 }
 
-/// Transforms the columns.
+/// Transforms eight columns, and shifts `SHIFT` bits off the results with rounding.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn pass<const SHIFT: i32, const LOW: bool>([c0, c1, c2, c3, c4, c5, c6, c7]: Rows) -> Rows {
@@ -85,7 +103,7 @@ fn pass<const SHIFT: i32, const LOW: bool>([c0, c1, c2, c3, c4, c5, c6, c7]: Row
     [first, second, third, fourth, fifth, sixth, seventh, last]
 }
 
-/// A row in 32 bits, with the fraction of constants and half of what the shift cuts off.
+/// Widens a row to 32 bits, gives it the fraction bits of the factors, and adds half a unit for the shift to round.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn scale<const SHIFT: i32>(row: __m128i) -> __m256i {
@@ -93,7 +111,7 @@ fn scale<const SHIFT: i32>(row: __m128i) -> __m256i {
     _mm256_add_epi32(row, _mm256_set1_epi32(1 << (SHIFT - 1)))
 }
 
-/// A row and its mirror image: their even part plus and minus the odd one.
+/// Returns a row of the upper half and its mirror image in the lower one: even part plus odd part, and minus it.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn mirrored<const SHIFT: i32>(even: __m256i, odd: __m256i) -> (__m128i, __m128i) {
@@ -106,13 +124,14 @@ fn mirrored<const SHIFT: i32>(even: __m256i, odd: __m256i) -> (__m128i, __m128i)
     )
 }
 
-/// The values of two rows in turns.
+/// Makes pairs of the numbers of two rows, column by column.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn interleave(a: __m128i, b: __m128i) -> __m256i {
     _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b))
 }
 
+/// Multiplies both numbers of each pair by a factor of their own, and adds the two products.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn multiply(pairs: __m256i, [a, b]: [i16; 2]) -> __m256i {
@@ -122,6 +141,7 @@ fn multiply(pairs: __m256i, [a, b]: [i16; 2]) -> __m256i {
     )
 }
 
+/// Swaps rows and columns: interleaves numbers of 16 bits, then pairs of them, then fours.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn transpose([a, b, c, d, e, f, g, h]: Rows) -> Rows {

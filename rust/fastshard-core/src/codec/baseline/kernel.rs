@@ -1,6 +1,6 @@
-//! Which of two copies of the code runs.
+//! The choice between the plain code and its copy in AVX2, made once for a thread. Both compute the same samples.
 
-/// Which code runs.
+/// The copy of the code that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
     Plain,

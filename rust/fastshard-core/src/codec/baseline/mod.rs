@@ -1,13 +1,39 @@
-//! A decoder for the sequential JPEG of every camera and of seekable shards, made for parts of images.
+//! A decoder for sequential 8-bit JPEG that transforms only the blocks that a region needs.
 //!
-//! Two thirds of the time that a JPEG takes go into its Huffman codes, and libjpeg-turbo reads those of images with
-//! restart markers, which all seekable ones are, by the slower of its two routines. Here codes are read from data whose
-//! stuffed zeros were taken out first, values come out of the same table as their codes, and blocks outside of the region
-//! are passed over without being stored. What is decoded goes through the same integers as in libjpeg, so that pixels are
-//! the same.
+//! # Idea
 //!
-//! Whatever is unusual or wrong, be it a marker, a colour space, a sampling or a code, is left to libjpeg-turbo, which also
-//! has the words for what is wrong.
+//! Most of the time that a JPEG takes goes into its Huffman codes. libjpeg-turbo has two routines for them, and takes
+//! the slower one wherever an image has restart markers. Every seekable image has restart markers.
+//!
+//! This decoder has one routine for all. It removes the stuffed zeros from the data first, and finds a code and the
+//! value behind it by one table look-up. Of blocks outside of the region, only DC and the length are read.
+//!
+//! # Stages
+//!
+//! | Module | From | To |
+//! |---|---|---|
+//! | `scan` | marker segments | quantisation tables, Huffman tables, components |
+//! | `plan` | the region | runs of units to read, and the size of each component's samples |
+//! | `blocks`, `huffman` | entropy-coded data | 64 coefficients a block |
+//! | `idct`, `idct_avx2` | coefficients | 8x8, 4x4, 2x2 or 1x1 samples a block |
+//! | `rows`, `rows_avx2`, `color` | samples of all components | gray or RGB pixels |
+//!
+//! # Exactness
+//!
+//! Pixels are equal to those of libjpeg-turbo, because every stage computes the same integers: the accurate inverse
+//! transform (islow), the reduced transforms, the triangle filter for chroma ("fancy upsampling") and the colour
+//! conversion. [`Baseline::decode`] returns `None` for every file that it can't decode this way: another process, an
+//! unusual colour space or sampling, an unknown marker, a damaged code. libjpeg-turbo then decodes that file, or says
+//! what is wrong with it.
+//!
+//! # Cost
+//!
+//! A thread keeps the following from one image to the next:
+//!
+//! - one byte a sample, for the units that the region touches;
+//! - the data of one run without its stuffed zeros;
+//! - 8 KiB a Huffman table, and 16 KiB more for AC codes where blocks are skipped several symbols at a time;
+//! - one row of each chroma component.
 
 #![allow(
     clippy::inline_always,
@@ -40,16 +66,16 @@ use plan::Plan;
 use rows::Rows;
 use scan::Scan;
 
-/// The library's limit.
+/// The largest width and height that libjpeg-turbo takes (`JPEG_MAX_DIMENSION`).
 const MAX_SIDE: u32 = 65_500;
 
-/// What a thread keeps from one image to the next.
+/// The decoder of one thread, with the tables and buffers that it keeps from one image to the next.
 #[derive(Debug)]
 pub(super) struct Baseline {
     kernel: Kernel,
     scan: Scan,
     samples: [Scratch; 3],
-    /// Entropy-coded data without stuffed zeros.
+    /// Entropy-coded data of one run, without stuffed zeros and with padding.
     data: Vec<u8>,
     rows: Rows,
 }
@@ -67,7 +93,7 @@ impl Default for Baseline {
 }
 
 impl Baseline {
-    /// Decodes a region. `None` if libjpeg-turbo has to.
+    /// Decodes a region into 8-bit channels. `None` if libjpeg-turbo has to decode this file.
     pub(super) fn decode(
         &mut self,
         bytes: &[u8],
@@ -79,7 +105,9 @@ impl Baseline {
         self.can_decode(frame, request).then_some(())?;
         self.scan.read(bytes)?;
         let plan = Plan::new(frame, &self.scan.components, request)?;
-        // Their table takes as long to make as a few hundred blocks to read.
+        // Making the table of strides takes as long as reading a few hundred blocks. So it is made where many blocks
+        // are skipped: at an eighth, luma needs no AC coefficients, and without tiles all units up to the region are
+        // read.
         let stride = request.reduce == 8 || tiles.is_none();
         let mut parts = parts(&self.scan, &plan, &mut self.samples, stride)?;
         for run in plan.runs(bytes, frame, tiles)? {
@@ -100,8 +128,8 @@ impl Baseline {
         frame.single_scan
             && frame.precision == 8
             && frame.width.max(frame.height) <= MAX_SIDE
-            // Without vector code, libjpeg-turbo's transforms are worth more than what is saved here; single samples
-            // need none.
+            // Without vector code here, libjpeg-turbo's vector transforms win back more than its entropy decoding
+            // loses. At an eighth, luma needs no transform.
             && (self.kernel != Kernel::Plain || request.reduce == 8)
     }
 
@@ -115,7 +143,8 @@ impl Baseline {
     }
 }
 
-/// The components with their tables and places for their samples. `stride` is for passing over many blocks.
+/// Joins each component with its tables and with room for its samples. `stride`: many blocks will be skipped, so that
+/// the table for skipping several symbols at a time is worth making.
 fn parts<'a>(
     scan: &'a Scan,
     plan: &'a Plan,

@@ -1,4 +1,24 @@
-//! Which units, blocks and samples a region takes.
+//! The units to read for a region, and the samples that these become.
+//!
+//! # Units
+//!
+//! A minimum coded unit (MCU) holds one block or more of each component, for 8x8 to 16x16 pixels here. The region, in
+//! pixels of the full image, is widened to whole units. Where chroma is interpolated, a pixel depends on the chroma
+//! sample next to its own. So two pixels of the decoded size are added on each side first.
+//!
+//! # Sizes
+//!
+//! To reduce an image 2, 4 or 8 times, each block of luma becomes 4x4, 2x2 or 1x1 samples. Chroma that is stored at
+//! half the size (4:2:0) is reduced half as much. Then it has as many samples as luma, and isn't interpolated. Chroma
+//! that is halved in width only (4:2:2) is reduced like luma and interpolated. libjpeg chooses the same sizes.
+//!
+//! Three cases are left to libjpeg-turbo: other samplings; 4:2:2 at an eighth; and chroma of one or two samples a row.
+//! In the last two, libjpeg repeats samples instead of interpolating them.
+//!
+//! # Runs
+//!
+//! A run is data with its own start: a tile of a seekable image, or the whole of an image without restart markers. The
+//! samples kept for a component are the rectangle of units that the region touches, however many units are read before.
 
 use std::ops::Range;
 
@@ -8,65 +28,69 @@ use crate::codec::request::Request;
 use crate::codec::tiles::Tiles;
 use crate::pixels::Rect;
 
-/// How a component lies to the pixels.
+/// How many pixels share a sample of a component, at the size that is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spread {
-    /// A sample a pixel.
+    /// One pixel a sample.
     None,
-    /// A sample for two pixels next to each other.
+    /// Two pixels of a row share a sample.
     Across,
-    /// A sample for two by two pixels.
+    /// 2x2 pixels share a sample.
     Both,
 }
 
-/// A component's samples, as far as they are needed.
+/// The samples of a component that are kept: those of all units that the region touches.
 #[derive(Debug)]
 pub(super) struct Shape {
     /// Blocks in a minimum coded unit, across and down.
     pub(super) blocks: (usize, usize),
-    /// Samples that a block becomes, either way: 8, 4, 2 or 1.
+    /// Width and height of what a block becomes: 8, 4, 2 or 1 samples.
     pub(super) size: usize,
     pub(super) spread: Spread,
-    /// Whether the pixels depend on it: gray ones don't on colours.
+    /// Whether the pixels depend on this component. Gray ones don't depend on chroma.
     pub(super) wanted: bool,
-    /// Samples a row, and rows.
+    /// Samples a row.
     pub(super) pitch: usize,
+    /// Rows of samples.
     pub(super) height: usize,
-    /// Where they lie in the whole image, which has so many samples.
+    /// Column and row of the first sample, in samples of the whole image.
     pub(super) origin: (usize, usize),
+    /// Width and height of the whole image in samples, without those that only fill its last blocks.
     pub(super) whole: (usize, usize),
 }
 
-/// A run of units that are coded one after the other, from their own start.
+/// Consecutive units whose data start with a byte of their own and with DC predictions of 0.
 #[derive(Debug)]
 pub(super) struct Run<'a> {
-    /// Entropy-coded data.
+    /// Entropy-coded data, with stuffed zeros.
     pub(super) data: &'a [u8],
-    /// Units, counted row by row.
+    /// Numbers of the units, counted row by row.
     pub(super) units: Range<u32>,
 }
 
 /// What to decode for a region.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// The region in the reduced image.
+    /// The region, in pixels of the reduced image.
     pub(super) area: Rect,
-    /// Columns and rows of units that have a say in it.
+    /// Columns of units that the region depends on.
     pub(super) across: Range<u32>,
+    /// Rows of units that the region depends on.
     pub(super) down: Range<u32>,
-    /// Units a row.
+    /// Units in a row of the image.
     pub(super) columns: u32,
-    /// For each component.
+    /// The samples of each component, luma first.
     pub(super) shapes: Vec<Shape>,
 }
 
 impl Plan {
-    /// `None` where chroma is sampled in an unusual way.
+    /// Plans the decoding of a region. `None` where chroma isn't sampled as 4:4:4, 4:2:2 or 4:2:0, or is too narrow to
+    /// be interpolated.
     pub(super) fn new(frame: &Frame, components: &[Component], request: &Request) -> Option<Self> {
         let Request { region, reduce, .. } = *request;
         let (columns, rows) = frame.mcus();
         let (size, spread) = chroma(components, reduce)?;
-        // Interpolated chroma looks at its neighbours.
+        // Interpolation needs the neighbours of the region's chroma samples.
         let margin = if spread == Spread::None {
             0
         } else {
@@ -104,7 +128,7 @@ impl Plan {
             }
         };
         let shapes: Vec<_> = components.iter().enumerate().map(shape).collect();
-        // The narrowest images aren't interpolated.
+        // libjpeg doesn't interpolate chroma of one or two samples a row.
         let usual = shapes
             .iter()
             .all(|shape| shape.spread == Spread::None || shape.whole.0 > 2);
@@ -123,7 +147,8 @@ impl Plan {
         })
     }
 
-    /// The runs that hold the units: tiles, or all of the image.
+    /// The runs that hold the region's units: some of the tiles, or one run of the whole image. `None` for an image
+    /// with restart markers but without tiles.
     pub(super) fn runs<'a>(
         &self,
         bytes: &'a [u8],
@@ -156,7 +181,7 @@ impl Plan {
         Some(runs.collect())
     }
 
-    /// The units of a run up to the last that is needed.
+    /// The units of a run up to the last one that the region depends on.
     pub(super) fn needed(&self, run: &Run<'_>) -> Range<u32> {
         let first_row = run.units.start / self.columns;
         let last_row = (run.units.end - 1) / self.columns;
@@ -166,8 +191,8 @@ impl Plan {
     }
 }
 
-/// Samples of a block of chroma, and how they lie to pixels. Where the image is reduced, chroma that was reduced before
-/// is reduced less.
+/// Width and height of what a block of chroma becomes, and how many pixels share one of its samples. 4:2:0 is reduced
+/// half as much as luma.
 fn chroma(components: &[Component], reduce: u32) -> Option<(u32, Spread)> {
     let (luma, rest) = components.split_first()?;
     let usual = matches!(rest.len(), 0 | 2) && rest.iter().all(|part| part.blocks == (1, 1));

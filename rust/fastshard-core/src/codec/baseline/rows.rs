@@ -1,7 +1,28 @@
-//! From samples to pixels, a row at a time: chroma to full size, then colours.
+//! Samples to pixels, a row at a time: chroma is interpolated to full size, then colours are converted.
 //!
-//! Chroma is interpolated between sample centres (a triangle filter) and colours are converted (JFIF) with libjpeg's
-//! integers and roundings.
+//! # Interpolation
+//!
+//! A chroma sample lies in the middle of the two or four pixels that share it. A triangle filter weighs the nearer
+//! sample with 3/4 and the further one with 1/4, in each direction that is halved. libjpeg calls this "fancy
+//! upsampling".
+//!
+//! Both directions are separated. [`add_rows`] computes 3 x near + far of two rows, as 16-bit sums of up to 1020. Then
+//! [`widen`] makes two pixels of each sum: (3 x this + neighbour + bias) / 16. The bias is 8 to the left and 7 to the
+//! right, so that halves aren't always rounded up. Where only the width is halved, near and far are the same row, so
+//! that sums are four times the samples. Biases of 4 and 8 then give what libjpeg computes with 1 and 2 and a divisor
+//! of 4.
+//!
+//! At the edges of the image the outermost sample counts as its own neighbour. `plan` adds a margin to the region, so
+//! that every other sample has its neighbours. Thus a pixel doesn't depend on the region that it is decoded in.
+//!
+//! # Colours
+//!
+//! JFIF's matrix in 16-bit fixed point: see `color`, and `rows_avx2` for the vector code.
+//!
+//! # Cost
+//!
+//! Memory is one row of sums, and one row of pixels for each of the two chroma components. The loops run over zipped
+//! slices without a branch inside, and are compiled a second time for AVX2.
 
 use std::ops::Range;
 
@@ -10,7 +31,8 @@ use super::color::to_rgb;
 use super::kernel::Kernel;
 use super::plan::{Plan, Spread};
 
-/// Rows of chroma on their way to full size.
+/// Buffers for one row of chroma: sums of two rows with a neighbour at either end, and pixels in pairs, of Cb and of
+/// Cr.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     sums: Vec<u16>,
@@ -18,7 +40,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Writes the pixels of a region whose samples are decoded: 8-bit channels, one or three.
+    /// Writes the pixels of `plan.area`, with one 8-bit channel (gray) or three (RGB).
     pub(super) fn write(
         &mut self,
         kernel: Kernel,
@@ -31,7 +53,7 @@ impl Rows {
             Kernel::Plain => self.rows::<false>(plan, parts, channels, out),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => {
-                #[expect(unsafe_code, reason = "three times faster")]
+                #[expect(unsafe_code, reason = "vector code where the processor has it")]
                 // SAFETY: this kernel is chosen only where the processor has the instructions.
                 unsafe {
                     self.rows_avx2(plan, parts, channels, out);
@@ -87,7 +109,7 @@ impl Rows {
     }
 }
 
-/// Part of a row of samples; both in those of the whole image.
+/// A range of a row of samples. Row and range count from the top left of the whole image.
 #[inline(always)]
 fn samples<'a>(part: &'a Part<'_>, row: usize, across: Range<usize>) -> &'a [u8] {
     let (left, top) = part.shape.origin;
@@ -95,7 +117,7 @@ fn samples<'a>(part: &'a Part<'_>, row: usize, across: Range<usize>) -> &'a [u8]
     &part.samples[start + across.start - left..start + across.end - left]
 }
 
-/// A row of chroma for pixels.
+/// The chroma of a row of pixels, interpolated where it has fewer samples than there are pixels.
 #[inline(always)]
 fn chroma<'a>(
     part: &'a Part<'_>,
@@ -111,7 +133,7 @@ fn chroma<'a>(
         Spread::Both if row.is_multiple_of(2) => (row / 2, (row / 2).saturating_sub(1)),
         Spread::Both => (row / 2, (row / 2 + 1).min(height - 1)),
     };
-    // A sample more on either side; beyond the edge of the image the outermost counts twice.
+    // One sample more on either side; at the edge of the image the outermost sample stands for the missing one.
     let (first, last) = (across.start / 2, (across.end - 1) / 2);
     let inside = first.saturating_sub(1)..(last + 2).min(width);
     let (before, after) = (usize::from(first == 0), usize::from(last + 2 > width));
@@ -138,7 +160,7 @@ fn chroma<'a>(
     &doubled.as_flattened()[skipped..skipped + across.len()]
 }
 
-/// Doubles sums of rows, weights 3/4 for the nearer and 1/4 for the further; `sums` has one more at either end.
+/// Makes two pixels of each sum of two rows. `sums` has one neighbour more at either end.
 #[inline(always)]
 fn widen(sums: &[u16], out: &mut [[u8; 2]]) {
     for (three, out) in sums.windows(3).zip(out) {
@@ -150,7 +172,7 @@ fn widen(sums: &[u16], out: &mut [[u8; 2]]) {
     }
 }
 
-/// The same within one row: its samples come four times.
+/// Makes two pixels of each sample of one row, which `sums` holds times four.
 #[inline(always)]
 fn widen_row(sums: &[u16], out: &mut [[u8; 2]]) {
     for (three, out) in sums.windows(3).zip(out) {
@@ -162,7 +184,7 @@ fn widen_row(sums: &[u16], out: &mut [[u8; 2]]) {
     }
 }
 
-/// A near row three times and a further one once.
+/// Adds three times the nearer row and once the further one: up to 1020.
 #[inline(always)]
 fn add_rows(near: &[u8], far: &[u8], out: &mut [u16]) {
     for ((&near, &far), out) in near.iter().zip(far).zip(out) {

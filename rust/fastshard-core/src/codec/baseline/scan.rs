@@ -1,22 +1,40 @@
-//! What a scan's data means: quantisation, Huffman codes, components and colours (ITU-T T.81, annex B).
+//! The marker segments before a scan: quantisation, Huffman tables, components and colours (ITU-T T.81, annex B).
+//!
+//! # What is accepted
+//!
+//! A file passes if this decoder reads its data as libjpeg does: SOF0 or SOF1, one scan of all components in their
+//! order, and one component (gray) or three in Y, Cb, Cr. Three components are Y, Cb, Cr if there is a JFIF segment, or
+//! an Adobe segment with transform 1. Without any of these segments, their numbers must be 1, 2, 3. Metadata (`APPn`,
+//! `COM`) is skipped. Any other marker makes [`Scan::read`] return `None`.
+//!
+//! # Tables that stay
+//!
+//! Making the tables of a Huffman code costs far more than reading its segment, and many files of a data set share
+//! theirs. So codes stay from one image to the next, and are made anew only where the segment differs byte by byte. A
+//! file may lack a table that an earlier file had. [`Seen`] notes which tables this file defines, and a file that uses
+//! any other one is refused.
+//!
+//! Memory: up to 4 DC and 4 AC codes of 8 KiB, 16 KiB more for an AC code with a table of strides, and 4 quantisation
+//! tables of 128 bytes.
 
 use super::super::jpeg_frame::{Segment, segments};
 use super::huffman::{Codes, Kind};
 use super::zigzag::{Block, NATURAL};
 
-/// A component of the image: brightness, or one of two differences in colour.
+/// A component of the image as its header describes it: Y, Cb or Cr.
 #[derive(Clone, Debug)]
 pub(super) struct Component {
     id: u8,
     /// Blocks in a minimum coded unit, across and down.
     pub(super) blocks: (u32, u32),
     quantisation: u8,
-    /// Numbers of its Huffman codes.
+    /// Number of the Huffman code of its DC coefficients, 0 to 3.
     pub(super) dc: usize,
+    /// Number of the Huffman code of its AC coefficients, 0 to 3.
     pub(super) ac: usize,
 }
 
-/// Tables of an image, kept from one to the next: many share theirs.
+/// The components of the latest image, and the tables of this one and those before.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) components: Vec<Component>,
@@ -26,11 +44,11 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Reads the markers before a sequential scan of all components. `None` for what is unusual or wrong.
+    /// Reads the segments up to the start of the scan's data. `None` for any file that libjpeg-turbo has to decode.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Option<()> {
         bytes.starts_with(&[0xFF, 0xD8]).then_some(())?;
         self.components.clear();
-        // Codes stay until others take their number; `seen` tells those of this image from those of earlier ones.
+        // Codes stay until a file defines others of the same number. `seen` notes the numbers that this file defines.
         let mut seen = Seen::default();
         let mut colours = Colours::default();
         for segment in segments(bytes) {
@@ -49,7 +67,7 @@ impl Scan {
                 0xEE if body.len() >= 12 && body.starts_with(b"Adobe") => {
                     colours.adobe = Some(body[11]);
                 }
-                // Known from elsewhere; and metadata.
+                // The restart interval, which `Frame` has read; then metadata.
                 0xDD if body.len() == 2 => {}
                 0xE0..=0xEF | 0xFE => {}
                 _ => return None,
@@ -79,7 +97,7 @@ impl Scan {
         let factors = 1..=4;
         let usual = (self.components.iter().map(|component| component.blocks))
             .all(|(h, v)| factors.contains(&h) && factors.contains(&v));
-        // The one component of a gray image comes a block at a time, whatever its factors.
+        // The unit of a gray image is one block, whatever its sampling factors say.
         if let [only] = &mut self.components[..] {
             only.blocks = (1, 1);
         }
@@ -158,7 +176,7 @@ impl Scan {
         })
     }
 
-    /// What a component is coded with: multipliers, codes of first coefficients, codes of the others.
+    /// The tables of a component: quantisation steps, DC codes, AC codes.
     pub(super) fn coding(&self, component: &Component) -> Option<(&Block, &Codes, &Codes)> {
         Some((
             self.quantisations[usize::from(component.quantisation)].as_deref()?,
@@ -168,6 +186,7 @@ impl Scan {
     }
 }
 
+/// Numbers of the tables that the current file defines.
 #[derive(Debug, Default)]
 struct Seen {
     quantisations: [bool; 4],
@@ -175,7 +194,7 @@ struct Seen {
     ac: [bool; 4],
 }
 
-/// What tells the colour space.
+/// The segments that tell the colour space: whether there is a JFIF one, and the transform of an Adobe one.
 #[derive(Debug, Default)]
 struct Colours {
     jfif: bool,
@@ -183,7 +202,7 @@ struct Colours {
 }
 
 impl Colours {
-    /// Gray, or brightness and two differences; three components may also be red, green and blue.
+    /// Whether the components are gray, or Y, Cb and Cr. Three components could also be red, green and blue.
     fn are_usual(&self, components: &[Component]) -> bool {
         match components {
             [_] => true,

@@ -1,11 +1,11 @@
-//! Blocks of coefficients, and the order in which data has them.
+//! Blocks of 64 coefficients, and the zig-zag order in which a file stores them (ITU-T T.81, figure A.6).
 
-/// The place in a block of each coefficient in the order of the data.
+/// The place in a block, 8 times its row plus its column, of each coefficient in zig-zag order.
 pub(super) const NATURAL: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20,
     13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59,
     52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
-/// A block's coefficients or their multipliers, row by row.
+/// A block's coefficients, or the quantisation steps that they are multiplied by, row by row.
 pub(super) type Block = [i16; 64];

@@ -1,4 +1,4 @@
-//! What is put together when all rows of a batch are known.
+//! Builds the fields of a batch that need all of its rows: lists, boxes with the lists along with them, and matrices.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,8 @@ use crate::order::Drawn;
 use crate::pipeline::plan::{Plan, Work};
 use crate::pipeline::values::BatchField;
 
-/// The lists of a batch, boxes and what runs along with them after their images' geometry.
+/// Builds the lists of a batch, in the order of the fields. Boxes and lists along with them follow their images'
+/// geometry.
 pub(super) fn build_sequences(
     plan: &Plan,
     rows: &[Drawn],
@@ -33,14 +34,14 @@ pub(super) fn build_sequences(
     Ok(built)
 }
 
-/// What was made for the rows of a batch that are kept, of fields whose samples differ in length.
+/// Waveforms of the rows that are kept, of fields whose samples differ in length: field, row, values.
 pub(super) struct Made<'a> {
     pub(super) kept: &'a [usize],
     pub(super) values: &'a [(usize, usize, Vec<f32>)],
 }
 
 impl Made<'_> {
-    /// What was made for a field, in the order of its rows.
+    /// The waveforms of a field, in the order of the rows.
     fn lists(&self, field: usize) -> Vec<&[u8]> {
         let own = self.values.iter().filter(|(other, ..)| *other == field);
         let by_row: HashMap<usize, &[f32]> = own.map(|(_, row, made)| (*row, &made[..])).collect();

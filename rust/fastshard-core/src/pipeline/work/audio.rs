@@ -15,7 +15,7 @@ use crate::random::Key;
 use crate::schema::Kind;
 use crate::sound::{Kernel, ResampleSpec, Spectra};
 
-/// Filters for so many pairs of rates are kept.
+/// Most sample rates for which a thread keeps filters.
 const MAX_KERNELS: usize = 16;
 
 /// One thread's tools for one field.
@@ -29,7 +29,7 @@ pub(in crate::pipeline) struct AudioWorker {
 }
 
 impl AudioWorker {
-    /// Where the time went since the last call.
+    /// The times spent since the last call.
     pub(super) fn take_times(&mut self) -> Times {
         std::mem::take(&mut self.times)
     }
@@ -97,7 +97,7 @@ impl AudioWorker {
     }
 }
 
-/// The filters from a rate, made when first asked for.
+/// The filters from a rate, made at first use.
 fn kernel<'a>(
     kernels: &'a mut HashMap<u32, Kernel>,
     from: u32,
@@ -112,7 +112,7 @@ fn kernel<'a>(
     Ok(&kernels[&from])
 }
 
-/// A row's file, which must be what the dataset says of it.
+/// Opens a row's file, which must have the rate, channels and length that the dataset says.
 fn open<'a>(plan: &AudioPlan, place: &Place<'a>) -> Result<(AudioFile<'a>, AudioHeader)> {
     let Column::Audio {
         bytes,
@@ -147,11 +147,11 @@ pub struct Sound {
     pub bytes: Vec<u8>,
     /// Channels and frames.
     pub shape: Vec<usize>,
-    /// Frames a second.
+    /// Sample rate, in frames per second.
     pub sample_rate: u32,
 }
 
-/// Decodes one sample of a dataset; nothing if the field holds something else. For looking, not for training.
+/// Decodes one sample of a dataset; `None` if the field holds no audio. For looking at samples, not for training.
 pub fn read_audio(dataset: &Dataset, row: u64, field: &str) -> Result<Option<Sound>> {
     let place = dataset.locate(row)?;
     let field = &dataset.fields()[dataset.field(field)?];

@@ -1,4 +1,20 @@
 //! Batches while they are filled by many threads, up to the moment when they are handed over.
+//!
+//! # Life of a batch
+//!
+//! ```text
+//! open          a slot is leased; fields that can be shown where they are become views
+//! filling       threads claim rows and write to them; what fails is noted
+//! complete      the thread that filled the last row builds lists and runs batch transforms
+//! ready         the consumer may take the batch
+//! handed over   rows that failed are left out, and the others moved together
+//! ```
+//!
+//! # Why rows need no lock
+//!
+//! Each row is claimed by one thread, once, and only that thread writes to it. `unfinished` counts down with release
+//! and acquire, so the thread that takes it to 0 sees what all others wrote. `ready` is set with release, and the
+//! consumer reads it with acquire. Only failures, waveforms of different lengths and lists are behind locks.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +32,7 @@ use crate::pipeline::values::{Batch, BatchField, Memory, Values};
 use crate::pixels::Scratch;
 use crate::slot::Lease;
 
-/// Rows of an open batch that one thread fills.
+/// Rows of an open batch that one thread has claimed to fill.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Claim {
     pub(in crate::pipeline) batch: Arc<OpenBatch>,
@@ -29,17 +45,17 @@ pub(in crate::pipeline) struct Claim {
 pub(in crate::pipeline) struct OpenBatch {
     /// The order's index of the first sample.
     pub(in crate::pipeline) first: u64,
-    /// Its position in the epoch.
+    /// The first sample's position in the epoch.
     position: u64,
     pub(in crate::pipeline) rows: usize,
     pub(super) lease: Arc<Lease>,
-    /// Whether its rows follow each other in the dataset, and may be shown where they lie.
+    /// Whether the rows are consecutive in the dataset, and may be shown where they are.
     run: bool,
-    /// Which fields are shown where they lie, and where.
+    /// For each field, where it is shown in the mapping; `None` if it is copied or computed.
     views: Vec<Option<Buffer>>,
-    /// What was made for fields whose samples differ in length: field, row, values.
+    /// Waveforms of fields whose samples differ in length: field, row, values.
     made: Mutex<Vec<(usize, usize, Vec<f32>)>>,
-    /// Fields of lists, once all rows are known.
+    /// Fields of lists, built once all rows are known.
     sequences: Mutex<Result<Vec<BatchField>>>,
     unfinished: AtomicUsize,
     /// Set when the last row is filled and batch transforms have run.
@@ -47,7 +63,7 @@ pub(in crate::pipeline) struct OpenBatch {
     failures: Mutex<Vec<(usize, Error)>>,
 }
 
-/// The rows `first .. first + count` of a copied field as one piece of a mapped shard, if they are one.
+/// The rows `first .. first + count` of a copied field as one piece of a mapped shard, if one block holds them all.
 fn view(plan: &Plan, field: &PlannedField, first: u64, count: usize) -> Result<Option<Buffer>> {
     let place = plan.dataset.locate(first)?;
     let Column::Fixed { values, row_bytes } = place.block.column(field.index) else {
@@ -58,10 +74,10 @@ fn view(plan: &Plan, field: &PlannedField, first: u64, count: usize) -> Result<O
     }
     let view = values.slice_with_length(place.row * row_bytes, count * row_bytes);
     if plan.spec.verify && !plan.dataset.is_sound(&place, &view) {
-        // Which row is to blame shows when they are copied one by one.
+        // Copying the rows one by one shows which of them is to blame.
         return Ok(None);
     }
-    // Files shrink from their end: if that is there, so is the rest.
+    // Files shrink from their end: if the last byte is there, so are the others.
     std::hint::black_box(view.last().copied());
     plan.dataset.check_lost(&place)?;
     Ok(Some(view))
@@ -98,7 +114,7 @@ impl OpenBatch {
         })
     }
 
-    /// Whether nothing needs to be computed or copied.
+    /// Whether nothing is left to be computed, copied or compared by threads.
     pub(in crate::pipeline) fn is_all_views(&self) -> bool {
         // Text and bytes are copied when the batch is handed over, but a worker compares them with their checksums first.
         self.views.iter().all(Option::is_some)
@@ -108,13 +124,13 @@ impl OpenBatch {
         self.views[field].is_some()
     }
 
-    /// Takes what was made for a row of a field whose samples differ in length.
+    /// Keeps the waveform of a row, for a field whose samples differ in length.
     pub(super) fn keep(&self, field: usize, row: usize, values: Vec<f32>) {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.push((field, row, values));
     }
 
-    /// Notes what is wrong with a row, with its place in the dataset.
+    /// Notes that a row failed, with its place in the dataset.
     pub(super) fn fail(&self, plan: &Plan, order: &Order<'_>, row: usize, error: Error) {
         let error = caught("naming a row", || {
             let number = order.at(self.first + row as u64).row;
@@ -122,7 +138,7 @@ impl OpenBatch {
             Ok(plan.dataset.blame(number, &place, error))
         });
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        // What goes wrong with finding the row is what is wrong with it.
+        // If finding the row fails, that is the error to report.
         failures.push((row, error.unwrap_or_else(|error| error)));
     }
 
@@ -180,7 +196,7 @@ impl OpenBatch {
         (0..self.rows).filter(|&row| !failed[row]).collect()
     }
 
-    /// The lists of these rows.
+    /// Builds the lists of these rows.
     fn build(
         &self,
         plan: &Plan,
@@ -257,7 +273,7 @@ impl OpenBatch {
         }
     }
 
-    /// What went wrong, by row.
+    /// The rows that failed and why, by row.
     pub(in crate::pipeline) fn take_failures(&self) -> Vec<(usize, Error)> {
         let mut failures =
             std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner));
@@ -274,7 +290,7 @@ impl OpenBatch {
     ) -> Result<Batch> {
         let rows = self.rows - left_out.len();
         let lists = (plan.fields.iter()).any(|field| matches!(field.work, Work::List));
-        // Mostly all rows are kept where they are, and nobody asks which.
+        // Mostly all rows are kept, and then no list of them is needed.
         let asked = if lists || rows < self.rows {
             self.rows
         } else {

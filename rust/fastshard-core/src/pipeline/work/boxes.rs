@@ -1,7 +1,7 @@
-//! Boxes, and what runs along with them, after an image's geometry.
+//! Boxes, and the lists along with them, after an image's geometry.
 //!
-//! The recipe of each image is drawn once more, from the same random numbers, when all rows of a batch are known: that
-//! takes a microsecond, and keeps boxes out of the way of those who decode.
+//! The recipe of each image is drawn once more, from the same random numbers, when all rows of a batch are known. So
+//! the threads that decode need not know of boxes, and boxes need no pixels.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::schema::Dtype;
 use crate::transform::{Matrix, Tracked, area, way_back};
 
 impl Boxes {
-    /// The rows whose boxes come together in a sample, and what is done to their images.
+    /// The rows whose boxes are joined into one sample, and what is done to their images.
     pub(super) fn pieces(&self, plan: &Plan, drawn: Drawn, epoch: u64) -> Vec<Piece> {
         let image = self.loaded.and_then(|at| plan.fields[at].image());
         let field = image.map_or(self.image, |image| image.draws_as);
         plan.pieces(image, drawn, key(plan, &drawn, epoch, field))
     }
 
-    /// A sample's boxes after what is done to its image.
+    /// A sample's boxes after its image's geometry.
     fn sample(&self, plan: &Plan, field: usize, drawn: Drawn, epoch: u64) -> Result<Moved> {
         let mut moved = Moved::default();
         for piece in self.pieces(plan, drawn, epoch) {
@@ -36,7 +36,7 @@ impl Boxes {
         Ok(moved)
     }
 
-    /// Adds a row's boxes.
+    /// Adds the boxes of one row to those of its sample.
     fn row(
         &self,
         plan: &Plan,
@@ -79,7 +79,8 @@ impl Boxes {
         Ok(())
     }
 
-    /// Whether a box is still one. What was stored without an area stays, unless something was done to it.
+    /// Whether a box is kept, by the limits of the options. A box without an area is dropped, unless it was stored so
+    /// and its image is untouched.
     fn keeps(&self, found: &Tracked, untouched: bool) -> bool {
         let [left, top, right, bottom] = found.corners;
         let BoxSpec {
@@ -97,8 +98,8 @@ impl Boxes {
     }
 }
 
-/// These arrays: for each row a matrix from places in the batch's image to those in the source, and (height, width) of
-/// the source. Where there is no way back, the matrix is not a number.
+/// Two arrays with an entry for each row: the matrix from places in the batch's image to places in the source, and the
+/// source's (height, width). A matrix that doesn't exist is NaN.
 pub(super) fn matrices(
     plan: &Plan,
     field: &PlannedField,
@@ -157,7 +158,7 @@ fn owned(name: String, bytes: &[u8], dtype: Dtype, shape: Vec<usize>) -> BatchFi
     BatchField { name, values }
 }
 
-/// The boxes of the rows of a batch, for each loaded field that holds some.
+/// For each loaded field of boxes, the boxes of each row of a batch; `None` for other fields.
 pub(super) fn of_rows(plan: &Plan, rows: &[Drawn], epoch: u64) -> Result<Vec<Option<Vec<Moved>>>> {
     let of_field = |at: usize| {
         let field = &plan.fields[at];

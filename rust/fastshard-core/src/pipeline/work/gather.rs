@@ -1,7 +1,32 @@
-//! Copying rows of fixed size from wherever they lie into a batch: tables, arrays, raw pixels.
+//! Copying rows of fixed size from wherever they are into a batch: tables, arrays, raw pixels.
 //!
-//! A shuffled row is a wait for memory, several for wide rows. So addresses are worked out for many rows first and their
-//! cache lines asked for all at once; when the copying begins, they are there or on their way.
+//! # Idea
+//!
+//! A row of a shuffled table is a wait for memory, or several if it is wide. So rows are copied 64 at a time, in steps
+//! that don't wait for each other:
+//!
+//! ```text
+//! order        the rows of 64 positions                  one call, as a permutation works on several at once
+//! places       of each row, its block and row in it      chunks that nobody has read yet are checked
+//! for each field:
+//!     ask      prefetch the cache lines of all rows      hints, which wait for nothing
+//!     copy     the rows                                  by now the lines are there, or on their way
+//! ```
+//!
+//! # Memory
+//!
+//! `values` holds the buffer of each (block, field), block after block, once a row of the block was wanted. `sound`
+//! says of each block whether all of its chunks are known to equal their checksums; then a row of the block costs no
+//! check.
+//!
+//! # Errors
+//!
+//! What goes wrong here is not blamed on a row: the claim is filled again row by row, and there the faulty row shows.
+//! Pages that went missing are looked for once, behind the last copy.
+//!
+//! # Cost
+//!
+//! Rows of 1, 2, 4 and 8 bytes, and of 16 to 256 bytes, are copied without a call each.
 
 use arrow_buffer::Buffer;
 
@@ -13,29 +38,30 @@ use crate::memory;
 use crate::order::{Drawn, Order};
 use crate::pipeline::plan::{Plan, Work};
 
-/// Rows whose addresses are worked out ahead: many more than memory requests that a core can have under way, few enough
-/// for their cache lines to stay in the nearest cache.
+/// Rows whose addresses are computed ahead: more than a core can have memory requests under way, and few enough for
+/// their cache lines to stay in the nearest cache.
 const AHEAD: usize = 64;
 const CACHE_LINE: usize = 64;
-/// Rows that are copied in place, since a call costs more.
+/// Rows from `VECTOR` to `SHORT` bytes are copied by inlined vectors, since a call costs more than the copy.
 const VECTOR: usize = 16;
 const SHORT: usize = 256;
-/// Of longer rows only the beginning is asked for: the processor notices by itself how it goes on.
+/// Only so many bytes at the beginning of a row are prefetched: the processor notices by itself how a longer row goes
+/// on.
 const ASKED_BYTES: usize = 1024;
 
 /// One thread's tools for plans that copy all of their fields.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Gather {
-    /// Values of each field in each block, block after block; `None` while a block wasn't touched.
+    /// Values of each field in each block, block after block; `None` until a row of the block is wanted.
     values: Vec<Option<Buffer>>,
-    /// Which blocks hold no chunk that is still to be compared with its checksum.
+    /// Whether every chunk of a block has been compared with its checksum.
     sound: Vec<bool>,
     drawn: [Drawn; AHEAD],
     places: [(usize, usize); AHEAD],
 }
 
 impl Gather {
-    /// `None` where anything else is to be done than copying.
+    /// The tools of a plan; `None` if it does anything else than copying.
     pub(in crate::pipeline) fn new(plan: &Plan) -> Option<Self> {
         let copies = plan
             .fields
@@ -45,7 +71,7 @@ impl Gather {
             return None;
         }
         let blocks = plan.dataset.blocks() as usize;
-        // Where there is no room for them, rows are found one by one.
+        // Without the memory for them, rows are found one by one.
         Some(Self {
             values: memory::filled(plan.fields.len().saturating_mul(blocks), None).ok()?,
             sound: memory::filled(blocks, false).ok()?,
@@ -54,7 +80,7 @@ impl Gather {
         })
     }
 
-    /// Copies the claimed rows; at an error some of them are missing.
+    /// Copies the claimed rows. After an error, some of them are missing.
     pub(super) fn run(&mut self, plan: &Plan, order: &Order<'_>, claim: &Claim) -> Result<()> {
         #[cfg(test)]
         crate::caught::inject::point("gather", plan.spec.seed, 0);
@@ -64,7 +90,7 @@ impl Gather {
             order.fill(claim.batch.first + start as u64, &mut self.drawn[..count]);
             self.some(plan, &claim.batch, start, count)?;
         }
-        // Zeros may have been copied in the place of pages that are gone.
+        // Zeros may have been copied in the place of missing pages.
         plan.dataset.check_all_lost()
     }
 
@@ -95,7 +121,7 @@ impl Gather {
         Ok(())
     }
 
-    /// Makes sure that the values of the block of a row are known, and are as they were written where the row is.
+    /// Makes sure that the values of a row's block are known, and that the row is as it was written.
     #[inline]
     fn touch(&mut self, plan: &Plan, row: u64, block: usize) -> Result<()> {
         if self.sound[block] {
@@ -104,7 +130,7 @@ impl Gather {
         self.compare(plan, row, block)
     }
 
-    /// The same until all chunks of the block were compared with their checksums.
+    /// As `touch`, while chunks of the block are still to be compared with their checksums.
     #[cold]
     fn compare(&mut self, plan: &Plan, row: u64, block: usize) -> Result<()> {
         let place = plan.dataset.locate(row)?;
@@ -124,7 +150,7 @@ impl Gather {
         Ok(())
     }
 
-    /// Copies rows of one of so many fields.
+    /// Copies the rows of field number `field`, of `fields` in all.
     fn copy(&self, (field, fields): (usize, usize), row_bytes: usize, out: &mut [u8]) {
         let mut sources: [&[u8]; AHEAD] = [&[]; AHEAD];
         let count = out.len() / row_bytes;
@@ -148,7 +174,7 @@ impl Gather {
     }
 }
 
-/// Copies without a call a row.
+/// Copies rows of a size that is known at compile time, without a call for each.
 fn copy_rows<const BYTES: usize>(sources: &[&[u8]], out: &mut [u8]) {
     for (out, source) in out.as_chunks_mut::<BYTES>().0.iter_mut().zip(sources) {
         if let Some(source) = source.first_chunk() {
@@ -157,7 +183,7 @@ fn copy_rows<const BYTES: usize>(sources: &[&[u8]], out: &mut [u8]) {
     }
 }
 
-/// The same for rows of a few vectors; the last of them overlaps the one before.
+/// Copies rows of a few vectors each. The last vector of a row overlaps the one before.
 fn copy_short_rows(row_bytes: usize, sources: &[&[u8]], out: &mut [u8]) {
     for (out, source) in out.chunks_exact_mut(row_bytes).zip(sources) {
         for (out, source) in out
@@ -172,7 +198,7 @@ fn copy_short_rows(row_bytes: usize, sources: &[&[u8]], out: &mut [u8]) {
     }
 }
 
-/// Asks for the cache lines of a row, and waits for none.
+/// Asks for the cache lines at the beginning of a row, without waiting.
 #[inline]
 fn ask_for(row: &[u8]) {
     #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,13 @@
 //! Builds the lists of a batch: concatenated with the offsets of each list, or padded to one length.
+//!
+//! ```text
+//! packed    values of all lists, one after the other | offsets: i64, one more than there are lists
+//! padded    lists x length elements                  | mask: a byte an element, 1 where it is the list's own
+//! ```
+//!
+//! Both parts are in one slot of a pool of their own, since the size of lists changes from batch to batch. Packed lists
+//! of consecutive rows in one block are not copied: their values are a view of the mapping, and only offsets are
+//! written.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,8 +28,8 @@ use crate::schema::Dtype;
 use crate::slot::Lease;
 
 impl Sequence {
-    /// The field's values of some rows. `run`: the rows follow each other, and may be shown where they lie; `moved`: what
-    /// has become of their boxes, if the field has to do with some.
+    /// Builds the lists of some rows. `run` says that the rows are consecutive and may be shown where they are. `moved`
+    /// holds the boxes that are left of each row, for fields of boxes and those along with boxes.
     pub(super) fn build(
         &self,
         dataset: &Dataset,
@@ -61,7 +70,7 @@ impl Sequence {
         self.join(&field.name, &lists, shown)
     }
 
-    /// The values of a field whose lists were made, and are stored nowhere.
+    /// Builds lists that were computed, such as waveforms.
     pub(super) fn of_made(&self, name: &str, lists: &[&[u8]]) -> Result<Vec<BatchField>> {
         let lists: Vec<&[u8]> = lists.iter().map(|list| self.cut(list)).collect();
         self.join(name, &lists, None)
@@ -74,7 +83,7 @@ impl Sequence {
         }
     }
 
-    /// What is left of a list with the boxes of its row.
+    /// The elements of a list that belong to boxes which are left.
     fn moved<'a>(
         &self,
         dataset: &'a Dataset,
@@ -92,7 +101,7 @@ impl Sequence {
         moved.along(stored, self.item_bytes, points.then_some(per_point))
     }
 
-    /// Elements of the rows that come together in a sample, as they are stored.
+    /// Number of stored elements of all rows that are joined into one sample.
     pub(super) fn stored_elements(
         &self,
         plan: &Plan,
@@ -116,7 +125,7 @@ impl Sequence {
         pieces.iter().map(|piece| length(piece.row)).sum()
     }
 
-    /// The boxes that it holds, or runs along with.
+    /// The boxes that the field holds, or that its lists run along with.
     fn boxes_of<'a>(&'a self, plan: &'a Plan) -> Option<&'a Boxes> {
         let role = self.role.as_ref()?;
         let role = match role.told_of() {
@@ -136,7 +145,7 @@ impl Sequence {
             .is_some_and(|pad| pad.length.is_some())
     }
 
-    /// All elements, and where each list starts and the last one ends. `shown`: where they lie, if in one piece.
+    /// Concatenates lists and adds offsets. With `shown`, the values are shown there and not copied.
     fn packed(&self, name: &str, lists: &[&[u8]], shown: Option<Shown>) -> Result<Vec<BatchField>> {
         let bytes: usize = lists.iter().map(|list| list.len()).sum();
         let offsets_at = if shown.is_some() {
@@ -181,7 +190,7 @@ impl Sequence {
         Ok(vec![values, offsets])
     }
 
-    /// Lists side by side, and which elements are theirs.
+    /// Pads lists to one length, and adds the mask of elements that are their own.
     fn padded(&self, name: &str, pad: &PadSequence, lists: &[&[u8]]) -> Result<Vec<BatchField>> {
         let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0) / self.item_bytes;
         let rounded = || longest.checked_next_multiple_of(pad.multiple_of);
@@ -241,10 +250,10 @@ impl Sequence {
     }
 }
 
-/// Where lists lie in one piece, and what may be done to it.
+/// Memory that holds lists in one piece, and what may be done to it.
 type Shown = (Buffer, Access);
 
-/// Lists of rows that follow each other as one piece of a mapped shard, if they are one.
+/// The values of consecutive rows as one piece of a mapped shard, if one block holds them all.
 fn shown(dataset: &Dataset, field: usize, first: u64, count: usize) -> Result<Option<Buffer>> {
     let place = dataset.locate(first)?;
     let Column::List {
@@ -264,7 +273,7 @@ fn shown(dataset: &Dataset, field: usize, first: u64, count: usize) -> Result<Op
     Ok(Some(piece))
 }
 
-/// What a lease holds before and from an offset on.
+/// Splits a lease in two at an offset.
 #[expect(clippy::mut_from_ref, reason = "as the slot's own")]
 fn parts(lease: &Lease, at: usize) -> (&mut [u8], &mut [u8]) {
     // SAFETY: the lease is new, nobody else knows of it.

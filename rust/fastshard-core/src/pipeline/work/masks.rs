@@ -1,7 +1,7 @@
 //! Masks of single objects, painted where their image's geometry takes them.
 //!
-//! Polygons move by their corners and are painted once, sharp, in the finished image. Run-length encodings are looked up
-//! from there, pixel by pixel, in the one that was stored.
+//! Polygons move by their corners, are cut as boxes are, and are painted once, sharp, in the finished image. For a
+//! run-length encoding, each pixel of the finished image is looked up in the stored one, back through all operations.
 
 use super::moved::{Moved, Part};
 use crate::dataset::{Dataset, Place};
@@ -14,7 +14,8 @@ use crate::pipeline::plan::Masks;
 use crate::transform::moved_outline;
 
 impl Masks {
-    /// Those of the boxes of a sample that are left, as far as they are in `wanted`: a byte a pixel, one after the other.
+    /// The masks of the boxes number `wanted` among those that are left of a sample. They are one after the other, with
+    /// a byte a pixel.
     pub(super) fn of_sample(
         &self,
         dataset: &Dataset,
@@ -91,7 +92,7 @@ impl Masks {
                     *corner = [corner[0] * sides[0], corner[1] * sides[1]];
                 }
             }
-            // What isn't moved isn't cut either: then the mask is pycocotools' to the pixel.
+            // Without geometry nothing is cut, so that the mask is pycocotools' to the pixel.
             if !moves.steps.is_empty() {
                 corners = moved_outline(&corners, moves.size, &moves.steps);
             }

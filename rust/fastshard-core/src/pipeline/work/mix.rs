@@ -1,8 +1,14 @@
 //! The arithmetic of mixing a batch's rows, each with the one before it, in place.
 //!
-//! Going from the last row to the first, every partner is still untouched except for the first row's, which is the last:
-//! one saved copy is all the memory that rolling the batch takes. Floats are rounded where torch rounds them, so results
-//! are torchvision's to the bit; integers, which torchvision refuses, are the nearest to the same sum.
+//! ```text
+//! saved = last row;   row n <- mix(row n, row n - 1), ..., row 1 <- mix(row 1, row 0);   row 0 <- mix(row 0, saved)
+//! ```
+//!
+//! From the last row to the first, every partner is still untouched, except for the first row's partner, which is the
+//! last row. So one saved copy is all the memory that this takes. Rows that failed are passed over.
+//!
+//! Floats are rounded where torch rounds them, so results are torchvision's to the bit. Integers, which torchvision
+//! refuses, are the nearest to the same sum.
 
 use std::ops::Range;
 

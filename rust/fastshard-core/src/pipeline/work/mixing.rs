@@ -1,7 +1,13 @@
 //! Transforms of whole batches: `MixUp`, `CutMix`, and a random choice among them.
 //!
-//! They run in place, on the thread that filled the batch's last row, while the others go on with the next batch. What
-//! is drawn depends on (seed, epoch, position of the batch): on the batch size by nature, but on no thread.
+//! They run in place, on the thread that filled the batch's last row, while the others go on with the next batch. A
+//! row's partner is the row before it, so only one row has to be saved; see `mix`.
+//!
+//! The draws' key is (seed, epoch, position of the batch). So they depend on the batch size by nature, but on no
+//! thread.
+//!
+//! Labels are shares of classes and are blended like pixels. `MixUp` weighs both by lambda. `CutMix` clips its box at
+//! the borders of the image, and lambda becomes the share of the image outside of the box.
 
 use super::mix::{Rows, beta};
 use crate::error::Result;
@@ -12,7 +18,7 @@ use crate::random::{Draws, Key};
 use crate::schema::Dtype;
 use crate::transform::Layout;
 
-/// Stands for the field in the key of a batch's draws; no schema has as many fields.
+/// Stands for the field in the key of a batch's draws; no schema has so many fields.
 const WHOLE_BATCH: u64 = u32::MAX as u64;
 
 #[derive(Clone, Copy)]
@@ -31,19 +37,19 @@ impl BatchOperation {
     }
 }
 
-/// A place in a list of weights, by their share.
+/// Draws an index with probabilities in proportion to the weights.
 fn pick(weights: &[f64], draws: &mut Draws) -> usize {
     let mut left = draws.unit() * weights.iter().sum::<f64>();
     let found = weights.iter().position(|weight| {
         left -= weight;
         left < 0.0
     });
-    // Rounding may leave a little after the last.
+    // Rounding may leave a little behind the last weight.
     let last = weights.iter().rposition(|weight| *weight > 0.0);
     found.or(last).unwrap_or_default()
 }
 
-/// `x1, y1, x2, y2` of torchvision's `CutMix`: of 1 - lambda of the area, cut off at the borders.
+/// The box `x1, y1, x2, y2` of torchvision's `CutMix`: 1 - lambda of the area, clipped at the borders.
 fn random_box([height, width]: [usize; 2], lambda: f64, draws: &mut Draws) -> [usize; 4] {
     let half = 0.5 * (1.0 - lambda).sqrt();
     let mut side = |length: usize| {
@@ -62,11 +68,11 @@ fn height_width(shape: &[usize], layout: Layout) -> [usize; 2] {
     }
 }
 
-/// A batch whose rows are filled and that nobody has yet.
+/// A batch whose rows are filled and which is not handed over yet.
 pub(super) struct Filled<'a> {
     pub(super) fields: &'a [PlannedField],
     pub(super) layout: Layout,
-    /// The rows that could be filled, ascending.
+    /// The rows that did not fail, ascending.
     pub(super) kept: &'a [usize],
     pub(super) seed: u64,
     pub(super) epoch: u64,
@@ -119,7 +125,7 @@ pub(super) fn run<'a>(
     Ok(())
 }
 
-/// The byte ranges of a box in a row: a line each, in every plane.
+/// The byte ranges of a box in a sample: one for each line, in every plane.
 fn runs(
     shape: &[usize],
     layout: Layout,

@@ -1,7 +1,7 @@
 //! Mosaics: which samples are joined.
 //!
-//! Who the others are depends on the sample's random numbers and the loader's view alone, so that whoever moves its
-//! boxes, or another field's image that follows, draws them again.
+//! The partners of a sample follow from its random numbers and the loader's view alone. So whoever moves its boxes, or
+//! fills another field's image that follows, draws the same ones again.
 
 use crate::dataset::Place;
 use crate::error::Result;
@@ -12,7 +12,8 @@ use crate::random::{Draws, Key};
 use crate::transform::Tile;
 
 impl Plan {
-    /// The samples that are joined into one, itself first; mostly that is all. `key`: of its image's random numbers.
+    /// The samples that are joined into one: itself, and three others where a mosaic is drawn. `key` is that of its
+    /// image's random numbers.
     pub(super) fn pieces(&self, image: Option<&ImagePlan>, drawn: Drawn, key: Key) -> Vec<Piece> {
         let alone = Piece {
             row: drawn.row,
@@ -48,7 +49,7 @@ impl Plan {
         tiles.map(piece).to_vec()
     }
 
-    /// The row of a piece, compared with its checksum unless its pixels are kept.
+    /// Finds the row of a piece, and compares it with its checksum unless its pixels are cached.
     pub(super) fn piece(&self, piece: &Piece, image: &ImagePlan, check: bool) -> Result<Place<'_>> {
         let (dataset, row) = (&self.dataset, piece.row);
         let place = dataset.locate(row)?;

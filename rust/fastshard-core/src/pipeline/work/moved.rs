@@ -1,15 +1,15 @@
-//! The boxes that are left of a sample, and what lists say of them.
+//! The boxes that are left of a sample, and the elements of lists that belong to them.
 
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
 use crate::imaging::Moves;
 
-/// The boxes of a sample as they come out.
+/// The boxes of a sample after geometry and filtering.
 #[derive(Debug, Default)]
 pub(super) struct Moved {
     pub(super) values: Vec<f32>,
-    /// The rows that they come from: more than one for a mosaic.
+    /// The rows that the boxes come from: more than one for a mosaic.
     pub(super) parts: Vec<Part>,
 }
 
@@ -17,25 +17,25 @@ pub(super) struct Moved {
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) row: u64,
-    /// Which of the stored ones are left.
+    /// Indices of the stored boxes that are left.
     pub(super) kept: Vec<usize>,
     pub(super) stored: usize,
     pub(super) moves: Moves,
 }
 
 impl Moved {
-    /// How many there are.
+    /// How many boxes are left.
     pub(super) fn len(&self) -> usize {
         self.values.len() / 4
     }
 
-    /// They, as they lie in a batch.
+    /// The boxes, in batch layout.
     pub(super) fn boxes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.values)
     }
 
-    /// What lists say of the boxes that are left: `list` gives those of a row.
-    /// `points`: of so many numbers each, which move.
+    /// The elements that belong to the boxes that are left; `list` gives the stored elements of a row. With `points`,
+    /// the elements are points of so many numbers each, and move with the image.
     pub(super) fn along<'a>(
         &self,
         list: impl Fn(u64) -> Result<&'a [u8]>,

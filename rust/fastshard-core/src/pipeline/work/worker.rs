@@ -1,4 +1,12 @@
-//! What each thread does: claim rows, fill them in.
+//! What each thread does: claim rows, and fill them in.
+//!
+//! A claim is one row where anything is decoded, and else as many rows as make 128 KiB. A plan that only copies goes
+//! through `Gather`; if that fails, or the plan does more, rows are filled one by one. An error is noted in the batch
+//! with its row, and the other rows go on.
+//!
+//! Threads share the plan and the order, and write to disjoint rows of the batch, so filling takes no lock. Everything
+//! that is expensive to make (decoders, scratch) belongs to the thread and is reused. After a panic it is thrown away,
+//! since a codec may have left it in any state.
 
 use std::time::Instant;
 
@@ -16,7 +24,7 @@ use crate::pipeline::plan::{AudioPlan, Plan, PlannedField, Work};
 use crate::pixels::Scratch;
 use crate::random::Key;
 
-/// Rows that one claim takes: enough bytes to make the claim itself negligible, few enough to keep all threads busy.
+/// Bytes of rows that one claim takes: enough to make the claim itself negligible, few enough to keep all threads busy.
 const CLAIM_BYTES: usize = 128 << 10;
 
 /// How many rows to claim at once.
@@ -35,18 +43,19 @@ pub(in crate::pipeline) struct Worker<'a> {
     epoch: u64,
     images: Vec<Option<ImageWorker>>,
     audio: Vec<AudioWorker>,
-    /// Where nothing is decoded.
+    /// For plans that only copy.
     gather: Option<Gather>,
-    /// For batch transforms.
+    /// Scratch of batch transforms.
     saved: Scratch,
-    /// Whether rows are held against their checksums: only where they are decoded, which costs far more.
+    /// Whether whole rows are compared with their checksums: only where fields are decoded or lists, which costs more
+    /// anyway.
     check: bool,
     /// Whether anything is decoded; else checksums by the chunk will do, which don't need the bytes of other fields.
     decodes: bool,
 }
 
 impl<'a> Worker<'a> {
-    /// With a `gather` of the same plan's, if there is one.
+    /// A worker; `gather` must be of the same plan.
     pub(in crate::pipeline) fn new(
         plan: &'a Plan,
         order: &'a Order<'a>,
@@ -84,12 +93,12 @@ impl<'a> Worker<'a> {
         self.plan.counters.worked(started, times);
     }
 
-    /// Gives back what it was made with.
+    /// Returns the `gather` that it was made with.
     pub(in crate::pipeline) fn into_gather(self) -> Option<Gather> {
         self.gather
     }
 
-    /// Whether all claimed rows could be gathered; if not, what is wrong shows row by row.
+    /// Whether all claimed rows could be gathered. If not, filling them row by row shows what is wrong.
     fn gather(&mut self, claim: &Claim) -> bool {
         let Some(gather) = &mut self.gather else {
             return false;
@@ -110,7 +119,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// What is done to the batch as a whole; for the worker that filled its last row.
+    /// Runs what is done to the batch as a whole; for the worker that filled its last row.
     pub(in crate::pipeline) fn complete(&mut self, batch: &OpenBatch) {
         batch.complete(self.plan, self.order, self.epoch, &mut self.saved);
     }
@@ -131,12 +140,12 @@ impl<'a> Worker<'a> {
         crate::caught::inject::point("row", self.plan.spec.seed, row);
         let place = dataset.locate(row)?;
         let filled = self.fill_row(batch, at, drawn, &place);
-        // Zeros in the place of pages that are gone can have become anything.
+        // Zeros in the place of missing pages can have become anything.
         dataset.check_lost(&place)?;
         filled
     }
 
-    /// Compares a row with its checksum where files are decoded, and else what is of fixed size by the chunk.
+    /// Compares a row with its own checksum if files are decoded, and else its fields of fixed size by the chunk.
     fn check(&self, place: &Place<'_>) -> Result<()> {
         let dataset = &self.plan.dataset;
         let by_row = self.decodes || !dataset.has_chunks(place);
@@ -214,7 +223,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A waveform of whatever length it has.
+    /// The waveform of a field whose samples differ in length.
     fn sound(
         &mut self,
         index: usize,
@@ -320,7 +329,7 @@ fn expect_size(expected: Option<[u32; 2]>, found: [u32; 2]) -> Result<()> {
     )))
 }
 
-/// Refuses a row whose two images have different sizes, since they would not go the same way.
+/// Refuses a row whose image has another size than the image that it follows: crops and warps would not match.
 fn check_sizes(plan: &Plan, index: usize, image: &ImagePlan, place: &Place<'_>) -> Result<()> {
     let fields = plan.dataset.fields();
     let followed = image.draws_as;

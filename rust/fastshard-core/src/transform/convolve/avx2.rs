@@ -1,4 +1,34 @@
-//! The kernel in AVX2: two taps of a channel a multiplication (`vpmaddwd`).
+//! The kernel in AVX2.
+//!
+//! All sums come from `vpmaddwd`, which multiplies sixteen pairs of 16-bit numbers and adds neighbouring products. One
+//! instruction so applies two taps to eight sums of 32 bits.
+//!
+//! # Layouts
+//!
+//! ```text
+//! across_rgb             lower half: output n               upper half: output n + 4
+//!   8 bytes loaded       r0 g0 b0 r1 g1 b1 .. ..            the same for its window
+//!   widened to 16 bits   (r0 r1) (g0 g1) (b0 b1) (0 0)
+//!   sums of 32 bits      red     green   blue    0
+//!
+//! across_gray_eights     8 taps of output 2n                8 taps of output 2n + 1
+//! down                   32 columns: (upper lower) pairs of bytes of two rows, widened to 16 bits in four vectors
+//! ```
+//!
+//! Four RGB sums pack into 16 bytes, which a shuffle compacts to 12 in each half. Gray sums are joined by horizontal
+//! additions: the even outputs gather in the lower half, the odd ones in the upper half. In `down`, both unpacking and
+//! packing work within the halves of a vector, so that one undoes the permutation of the other.
+//!
+//! # Why it equals `plain`
+//!
+//! The products and sums are the same integers in another order. The result is clamped by two saturating packs, to
+//! `i16` and then to `u8`; as 0 to 255 is inside the range of `i16`, that is one clamp to 0 to 255. What fills no
+//! vector (the last columns of `down`, fewer than eight RGB outputs) is computed by `plain` itself.
+//!
+//! # Cost
+//!
+//! RGB: two loads of eight bytes, one shuffle, one multiplication and one addition for two taps of two pixels. Bounds are
+//! checked once a row, not once a load.
 
 #[allow(clippy::wildcard_imports, reason = "three dozen intrinsics")]
 use std::arch::x86_64::*;
@@ -6,7 +36,7 @@ use std::arch::x86_64::*;
 use super::plain;
 use super::weights::{FRACTION, HALF, SLACK, Weights};
 
-/// Eight bytes of a row. The caller has seen to it that they are there.
+/// Eight bytes of a row; the caller has checked that the row has them.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load8(row: &[u8], at: usize) -> __m128i {
@@ -21,7 +51,7 @@ fn load8(row: &[u8], at: usize) -> __m128i {
     }
 }
 
-/// 32 bytes; the caller has seen to it that they are there.
+/// 32 bytes; the caller has checked that they are there.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load32(bytes: &[u8], at: usize) -> __m256i {
@@ -57,7 +87,7 @@ fn store16(value: __m128i, out: &mut [u8]) {
     }
 }
 
-/// Makes the outputs of one row. `out` has slack behind them.
+/// Makes the outputs of one row; `out` has slack behind them.
 #[target_feature(enable = "avx2")]
 pub(super) fn across(weights: &Weights, channels: usize, source: &[u8], out: &mut [u8]) {
     assert!(
@@ -73,11 +103,11 @@ pub(super) fn across(weights: &Weights, channels: usize, source: &[u8], out: &mu
     }
 }
 
-/// `PAIRS` pairs of taps; 0: as many as there are.
+/// Makes RGB outputs of `PAIRS` pairs of taps. With 0, the number is only known at run time.
 #[target_feature(enable = "avx2")]
 fn across_rgb<const PAIRS: usize>(weights: &Weights, source: &[u8], out: &mut [u8]) {
     let pairs = if PAIRS == 0 { weights.pairs() } else { PAIRS };
-    // Red, green and blue of two pixels that lie next to each other, paired and widened to 16 bits.
+    // Red, green and blue of two neighbouring pixels, paired and widened to 16 bits.
     let widen = _mm256_broadcastsi128_si256(_mm_setr_epi8(
         0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
     ));
@@ -121,13 +151,13 @@ fn across_rgb<const PAIRS: usize>(weights: &Weights, source: &[u8], out: &mut [u
     }
 }
 
-/// Eight taps and eight outputs at a time, two in each vector.
+/// Makes gray outputs of eight taps each, eight outputs at a time: two in each vector.
 #[target_feature(enable = "avx2")]
 fn across_gray_eights(weights: &Weights, source: &[u8], out: &mut [u8]) {
     let outputs = weights.outputs();
     let half = _mm256_set1_epi32(HALF);
     for at in (0..outputs).step_by(8) {
-        // The last eight overlap the ones before, where the number is no multiple of eight.
+        // Where the number is no multiple of eight, the last eight overlap the ones before.
         let at = at.min(outputs - 8);
         let (starts, words) = weights.eight_of_four(at);
         let mut sums = [_mm256_setzero_si256(); 4];
@@ -153,7 +183,7 @@ fn across_gray_eights(weights: &Weights, source: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Taps in eights; four outputs at a time.
+/// Makes gray outputs of any multiple of eight taps, four outputs at a time.
 #[target_feature(enable = "avx2")]
 fn across_gray(weights: &Weights, source: &[u8], out: &mut [u8]) {
     let outputs = weights.outputs();
@@ -183,7 +213,7 @@ fn across_gray(weights: &Weights, source: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Makes one row out of as many rows, `pitch` bytes apart, as there are weights.
+/// Makes one row out of rows that are `pitch` bytes apart: two for each pair of weights.
 #[target_feature(enable = "avx2")]
 pub(super) fn down(weights: &[i32], rows: &[u8], pitch: usize, out: &mut [u8]) {
     assert!(rows.len() >= 2 * weights.len() * pitch && out.len() >= pitch);
@@ -208,7 +238,7 @@ pub(super) fn down(weights: &[i32], rows: &[u8], pitch: usize, out: &mut [u8]) {
             }
         }
         let sums = sums.map(|sum| _mm256_srai_epi32::<FRACTION>(sum));
-        // Unpacking and packing go by lanes, and so undo each other.
+        // Unpacking and packing both work within halves, and so undo each other's permutation.
         let bytes = _mm256_packus_epi16(
             _mm256_packs_epi32(sums[0], sums[1]),
             _mm256_packs_epi32(sums[2], sums[3]),

@@ -1,7 +1,37 @@
 //! Separable resampling of 8-bit pixels: rows first, then columns, 8 bits in between, as PIL and torchvision do it.
 //!
-//! Weights are integers of 14 bits that add up to exactly one, so flat areas stay flat, and every way to run the
-//! kernel (vector instructions or none) gives the same bits. Mirroring costs nothing: the order of outputs is turned.
+//! # Idea
+//!
+//! A separable filter weighs the source pixel at (x, y) by a weight of x times a weight of y. So an image is filtered
+//! in two passes. The first turns every source row into a row of outputs. The second makes each output row as a
+//! weighted sum of such rows. Windows of `n` by `n` pixels then cost `2 * n` products a value and not `n * n`.
+//!
+//! # Memory
+//!
+//! ```text
+//! source    rows of interleaved pixels, `pitch` bytes apart; the ones from the first to the last that any output needs
+//! between   one row of outputs for each of them, without gaps; SLACK bytes at the end
+//! target    rows of outputs, `pitch` bytes apart; the bytes between rows are not touched
+//! ```
+//!
+//! The windows and their weights are in [`weights`]. Vector code loads and stores whole registers, so it reads up to
+//! `SLACK` bytes behind a source row and writes up to `SLACK` bytes behind a row in between. Where the image ends with
+//! the row, the row is first copied to `last_row`, with zeros behind it.
+//!
+//! # Why every kernel gives the same bits
+//!
+//! Pixels and weights are integers, and so are their sums, which stay far below 2^31. Integer addition is associative,
+//! hence the order in which a kernel adds doesn't matter. [`plain`] is the definition, and a test compares the others
+//! with it.
+//!
+//! The weights of a window add up to exactly 2^14. A flat area of value `v` becomes `(v * 2^14 + 2^13) >> 14`, which is
+//! `v`. Windows and filters are PIL's. PIL's weights have 22 bits and these have 14, so that a weight fits the 16-bit
+//! operands of vector multiplications; therefore single values may differ from PIL's by rounding.
+//!
+//! # Cost
+//!
+//! One product for each tap and value, in either pass, and the memory of `between`. Weights are computed once for each
+//! image and axis. Mirroring is free: the windows are computed in reverse order.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -30,7 +60,7 @@ pub(super) struct Target<'a> {
     pub(super) pitch: usize,
 }
 
-/// What a thread keeps from one image to the next.
+/// One thread's tables and buffers, reused from image to image.
 #[derive(Debug, Default)]
 pub(super) struct Convolution {
     across: Weights,
@@ -39,7 +69,6 @@ pub(super) struct Convolution {
     last_row: Vec<u8>,
 }
 
-/// Which code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
     Plain,
@@ -77,7 +106,7 @@ impl Convolution {
         down: &Axis,
         target: &mut Target<'_>,
     ) -> Result<()> {
-        // Taps that a vector holds at once; zeros fill it up.
+        // Taps that a vector multiplies at once; windows are filled up with zeros.
         let lanes = if image.channels == 3 { 2 } else { 8 };
         self.across.compute(across, lanes);
         self.down.compute(down, 2);
@@ -90,7 +119,7 @@ impl Convolution {
         for row in 0..rows {
             let start = (first + row) * image.pitch;
             let length = image.width * image.channels;
-            // Vector loads reach a little beyond a row, where the image may end.
+            // Vector loads reach beyond the row, and the image may end there.
             let source = image.pixels.get(start..start + length + SLACK);
             let source = source.unwrap_or_else(|| {
                 self.last_row.clear();

@@ -1,4 +1,7 @@
-//! The kernel without vector instructions: what every other one must equal, and what runs where there is none.
+//! The kernel without vector instructions: the definition that every other one must equal to the bit.
+//!
+//! It also runs where vector code can't: on processors without AVX2, for sources narrower than a window, for fewer than
+//! eight RGB outputs, and for the last columns of the pass down.
 
 use super::weights::{FRACTION, HALF, Weights, both};
 
@@ -8,7 +11,7 @@ fn to_byte(sum: i32) -> u8 {
 
 fn sum(weights: &[i32], value: impl Fn(usize) -> Option<u8>) -> i32 {
     let taps = weights.iter().flat_map(|&pair| both(pair)).enumerate();
-    // Where the source is narrower than a window, the taps beyond it weigh nothing.
+    // Where the source is narrower than a window, the taps beyond its end have weight 0.
     taps.map(|(tap, weight)| i32::from(weight) * value(tap).map_or(0, i32::from))
         .sum()
 }
@@ -20,7 +23,6 @@ pub(super) fn across(weights: &Weights, channels: usize, source: &[u8], out: &mu
     }
 }
 
-/// Makes one output of a row.
 pub(super) fn output(
     weights: &Weights,
     output: usize,
@@ -35,7 +37,7 @@ pub(super) fn output(
     }
 }
 
-/// Makes one row out of twice as many rows, `pitch` bytes apart, as there are pairs of weights.
+/// Makes one row out of rows that are `pitch` bytes apart: two for each pair of weights.
 pub(super) fn down(weights: &[i32], rows: &[u8], pitch: usize, out: &mut [u8]) {
     for (at, out) in out.iter_mut().enumerate() {
         *out = to_byte(sum(weights, |tap| rows.get(tap * pitch + at).copied()));

@@ -1,8 +1,12 @@
 //! Effects that mix the channels of a pixel.
+//!
+//! Interleaved bytes are taken apart, 32 pixels at a time, into three arrays of floats, so that the arithmetic is plain
+//! loops over whole vectors. The last pixels are copied into a block of their own, padded with zeros. Each effect reads
+//! and writes every pixel once.
 
 use super::wide::wide;
 
-/// Pixels that are worked on at a time: each channel of them fills a few vector registers.
+/// Pixels that are taken apart at a time: one channel of them fills a few vector registers.
 const BLOCK: usize = 32;
 
 type Planes = [[f32; BLOCK]; 3];
@@ -97,9 +101,9 @@ pub(super) fn saturation(pixels: &mut [u8], factor: f64) {
 
 /// Turns the hue by a part of the circle, `-0.5` to `0.5`.
 ///
-/// In hue, saturation and value each channel is the value less `chroma * ramp(hue)`, so there is no need to divide by the
-/// value and to look at which sixth of the circle the hue lies in. Values stay on a scale of 0 to 255, of which the last
-/// factor is torchvision's conversion back from floats. Twin: torchvision's own steps, in the tests.
+/// In terms of hue, saturation and value, each channel is the value less `chroma * ramp(hue)`. So nothing is divided by
+/// the value, and no branch asks which sixth of the circle the hue is in. Values stay on a scale of 0 to 255; the last
+/// factor is torchvision's conversion back from floats. The tests compare with torchvision's own steps.
 pub(super) fn hue(pixels: &mut [u8], turn: f32) {
     const BACK: f32 = 255.999 / 255.0;
     #[inline]
@@ -132,7 +136,7 @@ pub(super) fn hue(pixels: &mut [u8], turn: f32) {
     });
 }
 
-/// Unlike `f32::max` one instruction, because neither is NaN.
+/// A maximum in one instruction, unlike `f32::max`: neither value is NaN.
 #[inline]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }

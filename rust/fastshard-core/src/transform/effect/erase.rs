@@ -6,26 +6,26 @@ use crate::random::Draws;
 /// A rectangle and what it is painted with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Erase {
-    /// Where; it lies inside of the image.
+    /// The rectangle, inside of the image.
     pub area: Rect,
-    /// With what.
+    /// What the rectangle is painted with.
     pub paint: Paint,
 }
 
-/// Paint.
+/// A colour, or noise.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Paint {
-    /// A value a channel, or one for all.
+    /// One value for all channels, or one each.
     Values(Vec<f32>),
-    /// Another value for each pixel and channel.
+    /// A random value for each pixel and channel, from these draws.
     Noise(Draws),
 }
 
 /// An element that can be painted.
 pub(in crate::transform) trait Painted {
-    /// The nearest value that there is.
+    /// Converts a value of the options to this type.
     fn of(value: f32) -> Self;
-    /// Standard normal in floats, uniform over the range of integers.
+    /// Noise: standard normal for floats, uniform over their range for integers.
     fn noise(draws: &mut Draws) -> Self;
 }
 
@@ -56,7 +56,7 @@ impl Erase {
         });
     }
 
-    /// Paints the elements of `out`, whose places `index` tells from x, y and channel.
+    /// Paints elements of `out`; `index` gives their places from x, y and channel.
     pub(in crate::transform) fn paint<T: Copy + Painted>(
         &self,
         out: &mut [T],

@@ -1,4 +1,24 @@
 //! Effects that look at neighbouring pixels.
+//!
+//! # Sharpness
+//!
+//! A mean of 3 by 3 pixels, in which the middle counts five times. A row of 16-bit sums holds the three pixels above
+//! each other; three neighbouring sums, and four times the middle, give the mean's 13 parts. The pixels before the
+//! change are copied, as neighbours must not be changed yet.
+//!
+//! # Blur
+//!
+//! A Gaussian is separable, so rows are filtered before columns, in single precision. Kernels are symmetric: two taps
+//! at the same distance share one product.
+//!
+//! ```text
+//! line    one row of pixels as floats, with mirrored pixels at both ends
+//! ring    the last rows that were filtered along x, as many as the kernel is high
+//! sums    the row that is filtered along y
+//! ```
+//!
+//! A row of the image is overwritten only when the rows below that it needs are in the ring, and none above is read
+//! again. So the blur runs in place. A value costs one product for each tap of half a kernel, in either direction.
 
 use super::color::fused;
 use super::wide::wide;
@@ -47,10 +67,10 @@ pub(super) fn sharpness(
     Ok(())
 }
 
-/// The weights of the middle and of one side, without those that are too small to show.
+/// The weights of the middle and of one side of the kernel, without those that are too small to show.
 fn weights(kernel: u32, sigma: f64) -> Vec<f32> {
     let side = (kernel / 2) as usize;
-    // torchvision's spacing: the kernel's ends are size - 1 over the root of two apart.
+    // torchvision spaces the kernel evenly, with its ends (size - 1) / (sqrt(2) * sigma) apart, and takes exp(-x^2).
     let weight = |at: usize| (-(at as f64 / sigma).powi(2) / 2.0).exp();
     let total: f64 = 1.0 + 2.0 * (1..=side).map(weight).sum::<f64>();
     let mut weights: Vec<_> = (0..=side).map(|at| (weight(at) / total) as f32).collect();
@@ -60,15 +80,14 @@ fn weights(kernel: u32, sigma: f64) -> Vec<f32> {
     weights
 }
 
-/// Where `at` lies when the image continues mirrored beyond its edges, which aren't doubled.
+/// The pixel that stands at `at` when the image continues mirrored beyond its edges, without doubling the edge pixels.
 fn reflect(at: isize, size: usize) -> usize {
     let period = (2 * size as isize - 2).max(1);
     let at = at.rem_euclid(period) as usize;
     if at < size { at } else { period as usize - at }
 }
 
-/// torchvision's Gaussian blur, in single precision, rows and then columns. In between lie as many filtered rows as the
-/// kernel is high, so that pixels can be written while those below are yet to be read.
+/// torchvision's Gaussian blur, in place: rows are filtered into a ring, and columns are filtered from it.
 pub(super) fn blur(
     pixels: &mut [u8],
     width: usize,
@@ -110,7 +129,7 @@ pub(super) fn blur(
     Ok(())
 }
 
-/// Rounds half to even, values up to 2^22: what is added leaves no bits for fractions.
+/// Rounds half to even, for values from 0 to 2^22: the sum with 1.5 * 2^23 has no bits for fractions.
 #[inline]
 fn to_nearest(value: f32) -> f32 {
     const WHOLE: f32 = 12_582_912.0;

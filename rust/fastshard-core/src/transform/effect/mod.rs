@@ -1,8 +1,13 @@
 //! Effects: changes of 8-bit pixels in place, with all their parameters drawn.
 //!
-//! Most of them map one value to one value. Neighbours of that kind become a single table a channel before any pixel is
-//! touched; each of them rounds to 8 bits, so nothing is lost. The others run on whole images in loops that the compiler
-//! turns into vector instructions. The arithmetic is torchvision's for `uint8` tensors, in single precision.
+//! Most effects map one value to one value. Consecutive ones are composed into a single table a channel before any
+//! pixel is touched. Each of them rounds to 8 bits, so the composed table gives the same values as one effect after the
+//! other. The other effects run on whole images, in loops that the compiler turns into vector instructions. The
+//! arithmetic is torchvision's for `uint8` tensors, in single precision.
+//!
+//! However many table effects follow each other, they cost one pass over the pixels, and one more if any of them needs
+//! a histogram. The contrast of colour images is the exception: it needs the mean luma of the pixels as they are by
+//! then.
 
 mod change;
 mod color;
@@ -22,8 +27,8 @@ use crate::pixels::Scratch;
 use table::Tables;
 
 impl Effect {
-    /// Runs `effects` on rows of `width` pixels of 1 or 3 interleaved channels. Gives how many channels there are now;
-    /// they lie at the front.
+    /// Runs `effects` on rows of `width` pixels of 1 or 3 interleaved channels. Returns the number of channels
+    /// afterwards; if it has become smaller, the pixels are packed at the front.
     pub fn run(
         effects: &[Self],
         mut pixels: &mut [u8],

@@ -1,8 +1,23 @@
 //! Effects that map values one by one, as tables of 256 entries a channel.
 //!
-//! Those that look at the whole image first do it on a histogram, which is pushed through the tables so far: pixels are
-//! read once and written once, however many such effects follow each other. Only the contrast of colour images needs the
-//! pixels as they are by then, because luma joins channels.
+//! # Idea
+//!
+//! An effect is composed with the tables so far: entry `v` of a channel becomes `effect(table[v])`. Effects that look
+//! at the whole image, such as equalise, only need its histogram. The histogram of the image after the tables follows
+//! from the one before: the count of `v` is added to that of `table[v]`. So pixels are counted once and written once,
+//! however many such effects follow each other.
+//!
+//! Only the contrast of colour images needs the pixels themselves: luma joins channels, and three histograms don't tell
+//! which values belong to one pixel. There the tables are applied first.
+//!
+//! # Why it is exact
+//!
+//! Every effect rounds to 8 bits, so a table of 256 entries holds all that an effect can do to a channel.
+//!
+//! # Cost
+//!
+//! 256 steps an effect and channel; one pass over the pixels to apply the tables, and at most one to count. Each
+//! contrast of a colour image adds a pass to apply and one to sum up.
 
 use super::change::Effect;
 use super::color::{fused, mean_luma};
@@ -10,12 +25,12 @@ use super::color::{fused, mean_luma};
 type Map = [u8; 256];
 type Counts = [u32; 256];
 
-/// What becomes of the values of each channel.
+/// The composed tables, one a channel, and the histograms that go with them.
 #[derive(Debug)]
 pub(super) struct Tables {
     maps: Vec<Map>,
     pending: bool,
-    /// Of the image as it is after `maps`.
+    /// Histogram of each channel after `maps`; `None` until an effect needs it.
     counts: Option<Vec<Counts>>,
 }
 
@@ -32,7 +47,7 @@ impl Tables {
         }
     }
 
-    /// Adds an effect if it is one of these.
+    /// Composes an effect into the tables; false if it is no map of single values.
     pub(super) fn take(&mut self, effect: &Effect, pixels: &mut [u8]) -> bool {
         match *effect {
             Effect::Brightness(factor) => self.every(|value| value * factor as f32),
@@ -56,7 +71,7 @@ impl Tables {
         true
     }
 
-    /// Puts all of them into effect.
+    /// Applies the tables to the pixels, and begins anew with identities.
     pub(super) fn apply(&mut self, pixels: &mut [u8]) {
         if !std::mem::take(&mut self.pending) {
             return;
@@ -114,7 +129,8 @@ impl Tables {
         })
     }
 
-    /// torchvision's gray mean of the image by now; its sum in single precision is as good as exact.
+    /// Mean luma of the image after the effects so far. The sum is exact, and torchvision's in single precision is as
+    /// good as exact.
     fn mean(&mut self, pixels: &mut [u8]) -> f32 {
         if self.maps.len() == 3 {
             self.apply(pixels);
@@ -146,7 +162,7 @@ fn count(pixels: &[u8], channels: usize) -> Vec<Counts> {
     counts
 }
 
-/// From the smallest value to the largest becomes from 0 to 255.
+/// Autocontrast: the smallest value becomes 0, the largest 255.
 fn stretch(counts: &Counts) -> Map {
     let first = counts.iter().position(|&count| count > 0).unwrap_or(0);
     let last = counts.iter().rposition(|&count| count > 0).unwrap_or(0);
@@ -157,7 +173,7 @@ fn stretch(counts: &Counts) -> Map {
     std::array::from_fn(|value| ((value as f32 - first as f32) / scale) as u8)
 }
 
-/// PIL's integer scheme, which torchvision follows.
+/// Equalise, by PIL's integer scheme, which torchvision follows.
 fn equalize(counts: &Counts) -> Map {
     let total: u32 = counts.iter().sum();
     let last = counts.iter().rfind(|&&count| count > 0);

@@ -1,7 +1,8 @@
-//! Loops compiled a second time for wider registers, chosen when they run.
+//! Loops that are compiled a second time for wider registers, and chosen when they run.
 
-/// Runs `work`, compiled for AVX2 and FMA where the processor has them. Results are the same: nothing is reordered, and
-/// `mul_add` rounds once everywhere, if slowly on processors that have no instruction for it.
+/// Runs `work`, compiled for AVX2 and FMA where the processor has them. Results are the same either way: the compiler
+/// reorders no floating-point operation, and `mul_add` rounds once everywhere. Without an instruction for it, `mul_add`
+/// is a slow call.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(in crate::transform) fn wide<T>(work: impl FnOnce() -> T) -> T {
@@ -10,7 +11,7 @@ pub(in crate::transform) fn wide<T>(work: impl FnOnce() -> T) -> T {
         work()
     }
     if crate::cpu::has_avx2_and_fma() {
-        #[expect(unsafe_code, reason = "the loops are two to three times faster")]
+        #[expect(unsafe_code, reason = "vector code where the processor has it")]
         // SAFETY: the processor has both, as was just found.
         unsafe {
             avx2(work)

@@ -1,12 +1,24 @@
-//! Blending a row of RGB pixels in AVX2: the upper two neighbours in one half of a vector, the lower two in the other.
+//! Blending a row of RGB pixels in AVX2, one output pixel an iteration.
+//!
+//! ```text
+//!                 lower half: the row above                upper half: the row below
+//! 8 bytes         r0 g0 b0 r1 g1 b1 .. ..                  the same, `pitch` bytes later
+//! 16 bits         (r0 r1) (g0 g1) (b0 b1) (0 0)
+//! vpmaddwd        times (1 - x, x): blended across
+//! vpmulld         times (1 - y)                            times y
+//! ```
+//!
+//! The sum of both halves is the pixel. This is the sum of four products of the plain blend, with common factors taken
+//! out. Nothing is rounded before the last shift, so it is the same integer. It is at most 255 * 2^22 + 2^21, which
+//! fits in 31 bits.
 
 #[allow(clippy::wildcard_imports, reason = "a dozen intrinsics")]
 use std::arch::x86_64::*;
 
 use super::fixed::{BITS, WEIGHT_BITS, WEIGHT_ONE, WHOLE};
 
-/// Fills the first pixels of `out`, and says how many: all, but for places so close to the last pixel that a load of
-/// eight bytes would leave the image. Pixels lie `pitch` bytes below each other.
+/// Fills the first pixels of `out` and returns how many. It stops where a load of eight bytes would reach beyond the
+/// last pixel of the image. Rows are `pitch` bytes apart.
 #[target_feature(enable = "avx2")]
 pub(super) fn blend_rgb(
     pixels: &[u8],
@@ -15,7 +27,7 @@ pub(super) fn blend_rgb(
     [du, dv]: [i64; 2],
     out: &mut [u8],
 ) -> usize {
-    // Red, green and blue of two pixels that lie next to each other, paired and widened to 16 bits.
+    // Red, green and blue of two neighbouring pixels, paired and widened to 16 bits.
     let widen = _mm256_broadcastsi128_si256(_mm_setr_epi8(
         0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
     ));

@@ -1,6 +1,7 @@
-//! Fixed point: coordinates and weights.
+//! Fixed point numbers of a warp: coordinates in the source, and weights of a blend.
 
-/// Bits of a coordinate's fraction. Over the longest row the rounding of the step adds up to less than 2^-17 pixels.
+/// Bits of a coordinate's fraction. A step is off by at most 2^-33 pixels, and so a row of 2^16 pixels by at most
+/// 2^-17.
 pub(super) const BITS: u32 = 32;
 pub(super) const ONE: i64 = 1 << BITS;
 /// Bits of a bilinear weight along one axis.

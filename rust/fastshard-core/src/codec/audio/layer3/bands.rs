@@ -1,7 +1,11 @@
-//! Scale-factor bands (ISO/IEC 11172-3, table B.8; ISO/IEC 13818-3, table B.2), by sampling rate: 44.1, 48, 32, 22.05, 24,
-//! 16, 11.025, 12 and 8 kHz.
+//! Scale-factor bands: the ranges of lines that share a scale factor (ISO/IEC 11172-3, table B.8; ISO/IEC 13818-3,
+//! table B.2).
+//!
+//! Tables are indexed by sampling rate: 44.1, 48, 32, 22.05, 24, 16, 11.025, 12 and 8 kHz. A long block has 22 bands. A
+//! short block has 13, each in three windows, which count as bands of their own here: 39. A mixed block has long bands
+//! below line 36 and short ones above.
 
-/// Where bands of long blocks start.
+/// By sampling rate: the first line of each band of a long block, and 576.
 #[rustfmt::skip]
 pub(super) const LONG: [[usize; 23]; 9] = {
     const LOW: [usize; 23] = [
@@ -20,7 +24,7 @@ pub(super) const LONG: [[usize; 23]; 9] = {
     ]
 };
 
-/// Where bands of short blocks start, in lines of one of the three windows.
+/// By sampling rate: the first line of each band of a short block, in lines of one window, and 192.
 #[rustfmt::skip]
 const SHORT: [[usize; 14]; 9] = {
     const LOW: [usize; 14] = [0, 4, 8, 12, 18, 26, 36, 48, 62, 80, 104, 134, 174, 192];
@@ -40,11 +44,12 @@ const SHORT: [[usize; 14]; 9] = {
 /// Lines of the long part of a mixed block.
 pub(super) const MIXED: usize = 36;
 
-/// Where each band of a granule starts; of short blocks each of its three windows is one.
+/// The bands of a granule, in the order of the data. Each window of a band of short blocks counts as a band.
 pub(super) struct Bands {
+    /// The first line of each band, and 576 from there on.
     starts: [usize; 40],
     count: usize,
-    /// How many of them are long.
+    /// How many bands are long. These come first.
     pub(super) long: usize,
 }
 
@@ -84,7 +89,7 @@ impl Bands {
         self.count
     }
 
-    /// A band's lines.
+    /// The lines of a band.
     #[inline(always)]
     pub(super) fn get(&self, band: usize) -> std::ops::Range<usize> {
         self.starts[band]..self.starts[band + 1]

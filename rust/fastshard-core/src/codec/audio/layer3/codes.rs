@@ -1,11 +1,18 @@
 //! The Huffman codes of layer III (ISO/IEC 11172-3, table B.7).
 //!
-//! Codes of a table are in ascending order, so that their lengths alone tell them apart: each begins where the one before
-//! it ends.
+//! A table lists its codes in ascending order, as fractions of which the code is the first bits. Each code begins where
+//! the one before it ends, from 0 to 1 without a gap. So lengths alone define the codes, and the codes themselves
+//! aren't stored: code number n begins at the sum of 2^-length over the codes before it.
+//!
+//! Names are the table numbers of the standard. Table 16 also serves 17 to 23, and table 24 serves 25 to 31; these
+//! differ in the bits behind a value of 15 only. `QUADS` is the standard's table A of quads. Its table B has four bits
+//! for each quad, and needs no codes.
 
-/// A table's values in the order of their codes (of a pair, the first in the upper four bits), and the codes' lengths.
+/// A table of the standard, in ascending order of its codes.
 pub(super) struct Codes {
+    /// Two lines of a pair, the first in the upper four bits; or four lines of a quad, the first in bit 3.
     pub(super) values: &'static [u8],
+    /// Bits of each code.
     pub(super) lengths: &'static [u8],
 }
 

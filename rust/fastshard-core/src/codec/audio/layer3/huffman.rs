@@ -1,23 +1,53 @@
-//! Huffman codes of pairs and quads of spectral lines, to the lines' values raised to 4/3.
+//! Huffman decoding of spectral lines (ISO/IEC 11172-3, table B.7), to values raised to 4/3.
 //!
-//! A code is looked up by its first nine bits; longer ones have a second table for those that share them. Bits are loaded
-//! 57 at a time.
+//! # The data
+//!
+//! A channel of a granule has up to three regions of pairs, each with a code of its own, and then quads: four lines of
+//! -1, 0 or 1. A code stands for absolute values. A sign bit follows for each that isn't zero. In the codes of tables
+//! 16 to 31, a value of 15 is followed by up to 13 more bits to add to it.
+//!
+//! # Tables
+//!
+//! Each code has a table of 2^9 entries of 32 bits, indexed by the next nine bits:
+//!
+//! | The nine bits begin with | Bit 31 | 16 to 30 | 8 to 15 | 0 to 7 |
+//! |---|---|---|---|---|
+//! | a code | 0 | 0 | length of the code | two values of four bits, or four ones and zeros |
+//! | a longer code | 1 | index bits of a second table | its start, upper byte | its start, lower byte |
+//!
+//! A second table has the codes that share these nine bits, indexed by the bits behind them, up to the longest of these
+//! codes. So a code takes one look-up, or two. Codes in [`super::codes`] leave no gaps, so that every index has an
+//! entry.
+//!
+//! `powers` holds n^(4/3) for n up to 15 + 8191. `fours` holds the four lines of a quad, by its ones and by the next
+//! four bits, which begin with the signs. So a quad has no branch for its signs.
+//!
+//! # Reading bits
+//!
+//! A load gives 57 bits. A pair takes up to 21: the longest code of 19 bits and two signs. So a load serves two pairs
+//! at least. A pair with more bits loads again behind its code.
+//!
+//! # Cost
+//!
+//! All threads share the tables: 17 of 2 KiB, second tables of 8 KiB in all, 32 KiB of powers and 4 KiB of quads. The
+//! values are exact up to the rounding of n^(4/3) to single precision.
 
 use std::sync::LazyLock;
 
 use super::bits::{Bits, SURE};
 use super::codes::{self, Codes};
 
-/// Bits of the first look-up.
+/// Bits of the index of the first look-up.
 const FIRST: u32 = 9;
 /// The longest code, and two signs.
 const LONGEST: u32 = 19 + 2;
-/// Marks an entry that names a second table: its bits, and where it starts.
+/// Marks an entry that names a second table.
 const LINK: u32 = 1 << 31;
-/// The largest value: 15, and what thirteen bits can add.
+/// The largest absolute value of a line: 15, and what thirteen bits can add.
 const MAX_VALUE: usize = 15 + (1 << 13) - 1;
 
-/// Which codes a table number stands for, and how many bits may follow a 15; 4 and 14 stand for none.
+/// By the table number in a frame: an index into [`Tables::pairs`], and how many bits follow a value of 15. Index 0
+/// stands for no codes, which is table 0; the numbers 4 and 14 aren't used by the standard.
 const SELECTED: [(usize, u32); 32] = [
     (0, 0),
     (1, 0),
@@ -53,6 +83,7 @@ const SELECTED: [(usize, u32); 32] = [
     (15, 13),
 ];
 
+/// The look-up tables of one code.
 struct Table {
     first: [u32; 1 << FIRST],
     second: Vec<u32>,
@@ -93,7 +124,7 @@ impl Table {
         table
     }
 
-    /// A second table, for codes that begin alike.
+    /// Appends a second table for the codes that begin with the nine bits of `prefix`. Returns the entry that names it.
     fn link(&mut self, prefix: u32, codes: &[&(u32, u32, u32)]) -> u32 {
         let longest = codes.iter().map(|code| code.2).max().unwrap_or(FIRST);
         let (bits, offset) = (longest - FIRST, self.second.len() as u32);
@@ -109,7 +140,7 @@ impl Table {
         LINK | bits << 16 | offset
     }
 
-    /// The length and the value of the code that these bits begin with.
+    /// The length and the value of the code that `bits` begin with, the highest bit first.
     #[inline(always)]
     fn find(&self, bits: u64) -> (u32, usize) {
         let mut entry = self.first[(bits >> (64 - FIRST)) as usize];
@@ -123,11 +154,13 @@ impl Table {
 }
 
 struct Tables {
+    /// The codes of pairs. The first isn't used: it stands for no codes.
     pairs: [Table; 16],
     quads: Table,
-    /// Values raised to 4/3.
+    /// n^(4/3), by n.
     powers: Box<[f32]>,
-    /// Four lines, by which of them are ones, and by the next four bits, which begin with the ones' signs.
+    /// Four lines, by which of them are ones (the first in the highest bit), and by the next four bits, which begin
+    /// with the signs.
     fours: [[[f32; 4]; 16]; 16],
 }
 
@@ -158,6 +191,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
     fours: std::array::from_fn(|ones| std::array::from_fn(|signs| four(ones, signs))),
 });
 
+/// An entry of [`Tables::fours`].
 fn four(ones: usize, mut signs: usize) -> [f32; 4] {
     [3, 2, 1, 0].map(|place| {
         if ones >> place & 1 == 0 {
@@ -168,8 +202,10 @@ fn four(ones: usize, mut signs: usize) -> [f32; 4] {
     })
 }
 
-/// A channel's spectral lines as they are written, of which those from the returned one on are zero. `regions`: where each
-/// ends, and its table. `limit`: the place of the first bit that is another's.
+/// Reads the lines of a channel of a granule, in the order of the data. Returns the line from which on all are zero.
+///
+/// `regions`: where each region of pairs ends, and its table number. `few`: whether quads have codes of four bits.
+/// `limit`: the place of the first bit behind this channel's data.
 #[inline(always)]
 pub(super) fn lines<const N: usize>(
     bits: &mut Bits<'_, N>,
@@ -183,7 +219,7 @@ pub(super) fn lines<const N: usize>(
     for &(end, table) in regions {
         let (codes, more) = SELECTED[usize::from(table & 31)];
         if codes == 0 {
-            // No codes: all are zero.
+            // Table 0 has no codes: all lines of the region are zero.
             out[at.min(end)..end].fill(0.0);
             at = at.max(end);
         } else if more == 0 {
@@ -197,7 +233,7 @@ pub(super) fn lines<const N: usize>(
     end
 }
 
-/// Pairs from a line to another, or to the last bit.
+/// Reads pairs of lines from `at` up to `end`, or until `limit` is reached. Returns the line behind the last one read.
 #[inline(always)]
 fn pairs<const N: usize, const MORE: bool>(
     bits: &mut Bits<'_, N>,
@@ -226,7 +262,7 @@ fn pairs<const N: usize, const MORE: bool>(
             break;
         };
         if MORE && (pair[0] == 15 || pair[1] == 15) {
-            // The longest code, and twice thirteen bits and a sign: all that can be asked for.
+            // Two values take up to 2 x (13 + 1) bits, which may be more than are left in the word.
             bits.at += used as usize;
             (word, left, used) = (bits.peek(), SURE, 0);
             for (value, out) in pair.iter_mut().zip(out.iter_mut()) {
@@ -255,13 +291,13 @@ fn pairs<const N: usize, const MORE: bool>(
     at
 }
 
-/// A value under the sign that comes next, if it has one.
+/// Negates a value if the next bit is 1 and `some` is 1, without a branch.
 #[inline(always)]
 fn signed(value: f32, word: u64, some: u32) -> f32 {
     f32::from_bits(value.to_bits() ^ ((word >> 63) as u32 & some) << 31)
 }
 
-/// Quads of ones and zeros, as long as there are bits. `few`: by the table of four bits each.
+/// Reads quads of lines from `start` on, as long as there are bits. Returns the line behind the last one read.
 #[inline(always)]
 fn quads<const N: usize>(
     bits: &mut Bits<'_, N>,
@@ -287,7 +323,7 @@ fn quads<const N: usize>(
         *out = tables.fours[ones & 15][(word >> 60) as usize];
         bits.at += (ones & 15).count_ones() as usize;
         if bits.at > limit {
-            // What is left behind the last code isn't one.
+            // Bits that are left behind the last code don't make another quad.
             return at;
         }
         at += 4;

@@ -1,5 +1,36 @@
-//! From spectral lines to the subbands' samples: the modified cosine transforms of 36 and of 12 points, for eight subbands
-//! at a time.
+//! Spectral lines to samples of subbands (ISO/IEC 11172-3, clause 2.4.3.4): order, aliases, and the inverse modified
+//! cosine transform (IMDCT), for eight subbands at a time.
+//!
+//! # Idea
+//!
+//! A long block transforms the 18 lines of a subband to 36 samples, and multiplies these by a window. The first 18 are
+//! added to what the granule before has left, the other 18 are left for the next one. A short block transforms three
+//! times 6 lines to 12 samples each, which overlap in the middle of the 36.
+//!
+//! Fast algorithms have many steps of few operations. Here all subbands of a granule have the same transform, so that
+//! eight of them fill a vector. The two lowest of a mixed block are computed a second time. Then the plain sum is
+//! simple and regular: each line times its cosines.
+//!
+//! # Half of the sums
+//!
+//! Sample i of 36 is a sum of lines k times cos(pi/72 (2i + 19)(2k + 1)). Each half is its own mirror image before it
+//! is multiplied by the window:
+//!
+//! - sample 17 - i is minus sample i, for the first 18;
+//! - sample 53 - i is sample i, for the others.
+//!
+//! So 9 sums of 18 products make each half: 324 multiplications a subband instead of 648, and 36 for the window. A
+//! short block has 3 x 6 x 12 = 216, with the window in its table.
+//!
+//! # Tables
+//!
+//! [`Tables::long`] has 9 cosines by line and by half, [`Tables::short`] 12 by line, and [`Tables::windows`] one window
+//! of 36 for each kind of long block: 6 KiB in all. Numbers are computed in double precision and rounded once.
+//!
+//! # Silence
+//!
+//! High subbands are often silent. The caller knows the line from which on all are zero, so that subbands above aren't
+//! transformed, eight at a time.
 
 use std::f64::consts::PI;
 use std::sync::LazyLock;
@@ -9,19 +40,21 @@ use super::lanes::{LANES, Lanes};
 use super::side::Block;
 
 pub(super) const SUBBANDS: usize = 32;
-/// Lines, and samples, of a subband in a granule.
+/// Lines of a subband in a granule, and samples.
 pub(super) const LENGTH: usize = 18;
-/// Sample after sample, of all subbands.
+/// Samples of a granule: by time, all subbands.
 pub(super) type Samples = [[f32; SUBBANDS]; LENGTH];
 
 struct Tables {
-    /// By line, half of what it adds to each half of a window: what remains is the same, mirrored.
+    /// By line and by half of the 36 samples: the cosines of the half's first nine. The other nine are their mirror
+    /// image.
     long: [[[f32; 9]; 2]; LENGTH],
     /// Windows of long, start and stop blocks.
     windows: [[f32; 36]; 3],
-    /// By line, what it adds to the twelve samples of a short window.
+    /// By line, the cosines of the 12 samples of a short block, times the window.
     short: [[f32; 12]; 6],
-    /// Against aliases.
+    /// Factors against aliases, by distance from the border of two subbands: of a line itself (`cs` in the standard),
+    /// and of its mirror image in the other subband (`ca`).
     own: [f32; 8],
     other: [f32; 8],
 }
@@ -74,7 +107,8 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     tables
 });
 
-/// Puts lines of short blocks, which come window after window in each band, in the order of their frequency.
+/// Sorts the lines of short blocks by frequency. The data have them window after window in each band; afterwards the
+/// three windows of each frequency are neighbours.
 #[inline(always)]
 pub(super) fn order(bands: &Bands, lines: &mut [f32; 576]) {
     let mut ordered = *lines;
@@ -91,7 +125,8 @@ pub(super) fn order(bands: &Bands, lines: &mut [f32; 576]) {
     *lines = ordered;
 }
 
-/// Takes back what the encoder's filter bank has leaked between neighbours; tells how many subbands aren't silent.
+/// Reduces the aliases between neighbouring subbands, by 8 butterflies at each border (table B.9). Short blocks have
+/// none, mixed ones only between their long subbands. Returns how many subbands may not be silent.
 #[inline(always)]
 pub(super) fn leaks(block: Block, lines: &mut [f32; 576], end: usize) -> usize {
     let used = end.div_ceil(LENGTH);
@@ -114,8 +149,8 @@ pub(super) fn leaks(block: Block, lines: &mut [f32; 576], end: usize) -> usize {
     used.max(last)
 }
 
-/// Transforms lines to what they add to this granule (`now`) and to the next one (`later`). `mixed`: the two lowest
-/// subbands as those of a long block.
+/// Transforms lines to the samples that they add to this granule (`now`) and to the next one (`later`). `mixed`: the
+/// two lowest subbands have the transform and the window of a long block. `used`: subbands from this one on are silent.
 #[inline(always)]
 pub(super) fn transform(
     block: Block,
@@ -165,7 +200,7 @@ pub(super) fn transform(
     }
 }
 
-/// 36 points, of eight subbands.
+/// Transforms a long block of eight subbands, from `subband` on.
 #[inline(always)]
 fn long(
     tables: &Tables,
@@ -183,7 +218,7 @@ fn long(
                 *sum = *sum + line * Lanes::all(*cosine);
             }
         }
-        // The first half's mirror is upside down.
+        // The mirror image of the first half is negated.
         let sign = if half == 0 { -1.0 } else { 1.0 };
         for (at, sum) in sums.into_iter().enumerate() {
             let (here, there) = (window[18 * half + at], window[18 * half + 17 - at]);
@@ -193,7 +228,8 @@ fn long(
     }
 }
 
-/// Three times 12 points, in the middle of 36, of eight subbands.
+/// Transforms the three short blocks of eight subbands, from `subband` on. They start at samples 6, 12 and 18 of the
+/// 36.
 #[inline(always)]
 fn short(tables: &Tables, lines: &Samples, subband: usize, now: &mut Samples, later: &mut Samples) {
     let mut sums = [Lanes::ZERO; 36];

@@ -1,4 +1,29 @@
-//! Scale factors: how loud each band of a granule is.
+//! Scale factors: how loud each band of a granule is (ISO/IEC 11172-3, clause 2.4.3.4; ISO/IEC 13818-3 for MPEG 2).
+//!
+//! # Idea
+//!
+//! A line is its value raised to 4/3, times a power of 2 whose exponent is a multiple of 1/4. So all gains add up as
+//! integers, in quarters of an octave:
+//!
+//! ```text
+//! quarters = gain - window_gain - ((factor + emphasis) << shift)
+//! line     = sign * |value|^(4/3) * 2^(quarters / 4)
+//! ```
+//!
+//! - `gain` is the granule's, 210 less than stored;
+//! - `window_gain` is that of a short window, 8 times what is stored, and 0 for long bands;
+//! - `factor` is the band's scale factor; `emphasis` is a table for the higher bands of long blocks, where it is
+//!   switched on;
+//! - `shift` is 1 or 2.
+//!
+//! [`POWERS`] holds 2^(quarters / 4) for every sum that can occur, 5.3 KiB. A band takes one look-up, and a line one
+//! product. `huffman` has raised the values to 4/3.
+//!
+//! # Where factors are stored
+//!
+//! MPEG 1 has two lengths in bits, for lower and for higher bands. The second granule of a frame may share groups of
+//! factors with the first. MPEG 2 has four lengths and shares none: a number of nine bits is split into the lengths by
+//! division, and [`COUNTS`] says how many factors have each.
 
 use std::sync::LazyLock;
 
@@ -6,10 +31,10 @@ use super::bands::Bands;
 use super::bits::Bits;
 use super::side::{Block, Part};
 
-/// Of each band, of short blocks of each band's windows.
+/// The scale factors of a channel, by band; in short blocks, by band and window.
 pub(super) type Factors = [u8; 40];
 
-/// Bits of the lower and of the upper bands' factors.
+/// Bits of the factors of lower and of higher bands, by what an MPEG 1 granule says.
 const LENGTHS: [(u32, u32); 16] = [
     (0, 0),
     (0, 1),
@@ -28,9 +53,9 @@ const LENGTHS: [(u32, u32); 16] = [
     (4, 2),
     (4, 3),
 ];
-/// Long blocks' bands that two granules share or don't.
+/// Bands of long blocks that the second granule shares with the first all together, or not at all.
 const GROUPS: [std::ops::Range<usize>; 4] = [0..6, 6..11, 11..16, 16..21];
-/// Factors of equal length, of MPEG 2: by kind and by long, short and mixed blocks.
+/// How many factors have each of the four lengths, in MPEG 2: by kind, and by long, short and mixed blocks.
 const COUNTS: [[[usize; 4]; 3]; 6] = [
     [[6, 5, 5, 5], [9, 9, 9, 9], [6, 9, 9, 9]],
     [[6, 5, 7, 3], [9, 9, 12, 6], [6, 9, 12, 6]],
@@ -39,12 +64,12 @@ const COUNTS: [[[usize; 4]; 3]; 6] = [
     [[6, 6, 6, 3], [12, 9, 9, 6], [6, 12, 9, 6]],
     [[8, 8, 5, 0], [15, 12, 9, 0], [6, 18, 9, 0]],
 ];
-/// What higher bands may be louder by.
+/// What is added to the factors of higher bands where emphasis is switched on (table B.6).
 const EMPHASIS: [u8; 22] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 3, 2, 0,
 ];
 
-/// MPEG 1. `shared`: what the first granule's factors, which `factors` holds, stay for the second.
+/// Reads the factors of MPEG 1. `shared`: which groups keep the factors of the first granule, which `factors` holds.
 pub(super) fn read_first<const N: usize>(
     bits: &mut Bits<'_, N>,
     part: &Part,
@@ -72,7 +97,7 @@ pub(super) fn read_first<const N: usize>(
     factors[21..].fill(0);
 }
 
-/// MPEG 2. `intensity`: whether factors are places between left and right.
+/// Reads the factors of MPEG 2. `intensity`: whether they are directions of intensity stereo.
 pub(super) fn read_second<const N: usize>(
     bits: &mut Bits<'_, N>,
     part: &Part,
@@ -117,16 +142,17 @@ pub(super) fn read_second<const N: usize>(
     factors[at..].fill(0);
 }
 
-/// The quietest there can be, in quarters of an octave: every gain at its least.
+/// A lower bound of the sum of all gains, in quarters of an octave: each at its lowest.
 const LEAST: i32 = -4 - 210 - 7 * 8 - ((255 + 3) << 2);
-/// Powers of two, by quarters.
+/// 2^(quarters / 4), from [`LEAST`] to 63 quarters.
 static POWERS: LazyLock<Vec<f32>> = LazyLock::new(|| {
     (LEAST..64)
         .map(|quarters| (f64::from(quarters) / 4.0).exp2() as f32)
         .collect()
 });
 
-/// Makes the first `end` lines as loud as they should be, and all quieter by some quarters of an octave.
+/// Multiplies the lines before `end` by the gains of their bands, which are first lowered by `quieter` quarters of an
+/// octave.
 #[inline(always)]
 pub(super) fn apply(
     lines: &mut [f32; 576],

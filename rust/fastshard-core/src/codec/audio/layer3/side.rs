@@ -1,17 +1,17 @@
-//! What a frame says of its granules before their data: the side information.
+//! The side information of a frame: how its granules are coded (ISO/IEC 11172-3, clauses 2.4.1.7 and 2.4.2.7).
 
 use super::bands::LONG;
 use super::bits::Bits;
 use super::head::Head;
 
-/// The transforms of a granule.
+/// The kind of a channel's transforms in a granule (`block_type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Block {
     #[default]
     Long,
     Start,
     Short,
-    /// Short, but for the two lowest subbands.
+    /// Short, except for the two lowest subbands, which are long.
     Mixed,
     Stop,
 }
@@ -25,24 +25,24 @@ impl Block {
 /// One channel of one granule.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Part {
-    /// Bits of its scale factors and codes.
+    /// Bits of the scale factors and the Huffman codes.
     pub(super) length: usize,
-    /// In quarters of an octave.
+    /// Gain of all lines, in quarters of an octave.
     pub(super) gain: i32,
-    /// How scale factors are stored.
+    /// The lengths of the scale factors (`scalefac_compress`).
     pub(super) compress: usize,
     pub(super) block: Block,
     /// Whether the two lowest subbands have the window of a long block, whatever the others have.
     pub(super) mixed: bool,
-    /// What short windows are quieter by.
+    /// What each short window is quieter by, in quarters of an octave.
     pub(super) window_gain: [i32; 3],
-    /// Where each region of pairs ends, and its table.
+    /// The line where each region of pairs ends, and the number of its Huffman table.
     pub(super) regions: [(usize, u8); 3],
-    /// Whether higher bands have more gain than they say.
+    /// Whether higher bands get more gain than their scale factors say (`preflag`).
     pub(super) emphasis: bool,
-    /// What scale factors are shifted by, to be quarters of an octave.
+    /// The shift that turns scale factors into quarters of an octave: 1 or 2.
     pub(super) shift: u32,
-    /// Whether quads have four bits each.
+    /// Whether quads have codes of four bits each.
     pub(super) quads: bool,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Part {
 pub(super) struct Side {
     /// Bytes before the frame's data at which its granules begin.
     pub(super) reservoir: usize,
-    /// Which scale factors the second granule shares with the first.
+    /// By channel: which groups of scale factors the second granule shares with the first (`scfsi`).
     pub(super) shared: [[bool; 4]; 2],
     /// By granule and channel.
     pub(super) parts: [[Part; 2]; 2],
@@ -85,7 +85,7 @@ impl Side {
         for granule in &mut side.parts[..head.granules()] {
             for (channel, part) in granule[..channels].iter_mut().enumerate() {
                 *part = Part::read(&mut bits, head)?;
-                // There, factors are directions.
+                // The factors of this channel are directions of intensity stereo.
                 part.emphasis &= head.first || channel == 0 || !head.intensity;
             }
         }
@@ -94,7 +94,7 @@ impl Side {
 }
 
 impl Part {
-    /// Whether both are transformed alike.
+    /// Whether both have the same transforms.
     pub(super) fn alike(&self, other: &Self) -> bool {
         (self.block, self.mixed) == (other.block, other.mixed)
     }
@@ -135,7 +135,8 @@ impl Part {
         Ok(part)
     }
 
-    /// What a granule that isn't simply long says in place of its regions, which then are given.
+    /// Reads what a granule with another block than a plain long one says in place of its regions. Their ends are fixed
+    /// then.
     fn switched(
         &mut self,
         bits: &mut Bits<'_, ROOM>,
@@ -152,7 +153,7 @@ impl Part {
         };
         let tables = [0; 2].map(|_: u8| bits.take(5) as u8);
         self.window_gain = [0; 3].map(|_: u8| 8 * bits.take(3) as i32);
-        // As decoders have it; the standard leaves MPEG 2.5 open.
+        // MPEG 2.5 isn't in the standard: its ends are those that other decoders use.
         let bands = &LONG[head.rate];
         let end = match self.block {
             _ if head.first || (head.rate < 6 && self.block.is_short()) => 36,
