@@ -1,4 +1,4 @@
-//! A safe type for libjpeg-turbo's C interface (TurboJPEG), which reports errors as return values and not by `longjmp`.
+//! A safe type for libjpeg-turbo's C interface (`TurboJPEG`), which reports errors as return values and not by `longjmp`.
 //!
 //! Dropping a [`Turbo`] destroys its instance, so that neither an early return nor a panic leaks it.
 
