@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 import fastshard as fs
+from fastshard._transforms.image import ImageTransform
 
 NUMBERS = [-1, 0, 2**31, 2**32, 2**62, 2**63, 2**64, 10**400, 1e308, -1e308, float("nan"), float("inf")]
 OTHERS = [True, "x", b"x", None, [], [2**63] * 2, [1e308] * 4, {}, object()]
@@ -87,10 +88,10 @@ def transforms(root):
 
 
 def use_of(make, images, sounds):
-    """What to do with the options of a class, if that is a transform."""
-    if not inspect.isclass(make) or make in (fs.Transform, fs.BatchTransform):
+    """What to do with the options of a class, if that is a transform of images, sounds or whole batches."""
+    if not inspect.isclass(make) or make is fs.BatchTransform:
         return None
-    if issubclass(make, fs.Transform):
+    if issubclass(make, ImageTransform):
         return lambda options: image(images, make(**options))
     if issubclass(make, fs.BatchTransform):
         return lambda options: mixed(images, make(**options))
