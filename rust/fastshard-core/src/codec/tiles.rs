@@ -17,7 +17,7 @@
 //! 1. The first tile starts where the scan's data start, and the file ends with an EOI.
 //! 2. There are as many starts as tiles, in ascending order. In front of each but the first is a restart marker with
 //!    the number of the tile before.
-//! 3. The data hold no other marker: as many as starts, less 1.
+//! 3. The data hold one restart marker fewer than there are starts, and no other marker.
 //!
 //! By 2, the starts name that many different markers. By 3, there are no others, so that these are all, in their order.
 //! Only one index passes. With any other, the image is decoded whole.

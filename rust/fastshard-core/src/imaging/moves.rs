@@ -51,7 +51,7 @@ impl Moves {
         }
     }
 
-    /// Moves places: the first two of so many numbers each.
+    /// Moves points. Each has `per_point` numbers, of which the first two are x and y.
     pub(crate) fn move_points(&self, numbers: &mut [f32], per_point: usize) {
         for point in numbers.chunks_exact_mut(per_point) {
             let end = self.place([point[0], point[1]].map(f64::from), false);

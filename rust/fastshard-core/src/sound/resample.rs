@@ -145,7 +145,7 @@ impl Kernel {
         start..end.clamp(start as i64, frames as i64) as u64
     }
 
-    /// Computes outputs from input frames, the first of which is frame `first` of the signal. Frames outside are zero.
+    /// Computes outputs from frames of the signal. `input` begins at frame `first`; frames outside it count as zero.
     pub fn run(&self, input: &[f32], first: u64, outputs: Range<u64>, out: &mut [f32]) {
         let mut edge = vec![0.0; self.length];
         for (out, output) in out.iter_mut().zip(outputs) {

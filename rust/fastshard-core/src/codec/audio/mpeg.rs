@@ -40,7 +40,7 @@ const DECODER_DELAY: u64 = 529;
 /// Bytes that are searched for the first frame.
 const MAX_JUNK: usize = 1 << 20;
 
-/// The file behind its `ID3v2` tags, of which it may have several or none.
+/// The file without its leading `ID3v2` tags; a file may have none, one or several.
 pub(super) fn behind_id3(mut bytes: &[u8]) -> &[u8] {
     while let Some(rest) = behind_one_id3(bytes) {
         bytes = rest;

@@ -302,7 +302,7 @@ pub(super) struct Bits<'a> {
 pub(super) const PADDING: usize = 16;
 
 impl<'a> Bits<'a> {
-    /// Starts at the first bit of `data`, the end of which is [`PADDING`].
+    /// Starts at the first bit of `data`, which must end with [`PADDING`].
     pub(super) fn new(data: &'a [u8]) -> Self {
         Self {
             data,
